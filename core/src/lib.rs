@@ -1,0 +1,29 @@
+//! The coordination core of squall: presence today, and the seam it stands on.
+//!
+//! Everything here is written once, over an abstract clock and transport, and runs unchanged in two worlds: the
+//! simulated one of `squall-sim`, where a seed decides every delay and fault, and a real nats-server through
+//! [`nats`] (feature `nats`). Control flows like this:
+//!
+//! ```text
+//!   your code ── handle ──▶ shell (async, thin) ── events ──▶ Machine (pure)
+//!                             ▲   │                              │
+//!                             │   └──────── effects ◀────────────┘
+//!                 Env: Clock + Transport + Rng + spawn
+//!                      │                        │
+//!                 simulated world          tokio + async-nats
+//! ```
+//!
+//! A [`Machine`] never reads a clock, draws a number or awaits: time and chance are arguments.
+
+pub mod env;
+pub mod machine;
+#[cfg(feature = "nats")]
+pub mod nats;
+pub mod presence;
+pub mod time;
+pub mod transport;
+
+pub use env::{Env, Rng, Task};
+pub use machine::{Machine, Shell, drive};
+pub use time::{Clock, Instant, UnixTime};
+pub use transport::{Bucket, Connection, Outcome, Transport};

@@ -1,0 +1,139 @@
+//! What arrives over time: [`Subscription`], [`Watch`] and [`Events`], and the sending ends that transports hold.
+//!
+//! Plain bounded or unbounded queues (tokio's mpsc, which needs no runtime). The reader going away is told to the
+//! sender by a failed send; a reader that must be noticed at once gives its transport a guard to drop.
+
+use std::any::Any;
+use std::fmt;
+
+use tokio::sync::mpsc;
+
+use super::connection::ConnectionEvent;
+use super::kv::WatchEvent;
+use super::message::Message;
+
+macro_rules! receiver {
+    ($(#[$doc:meta])* $name:ident, $(#[$sender_doc:meta])* $sender:ident, $item:ty) => {
+        $(#[$doc])*
+        pub struct $name {
+            items: mpsc::Receiver<$item>,
+            _guard: Option<Box<dyn Any + Send + Sync>>,
+        }
+
+        $(#[$sender_doc])*
+        #[derive(Clone)]
+        pub struct $sender(mpsc::Sender<$item>);
+
+        impl $name {
+            /// A queue of `capacity` items; `guard` is dropped with the reading end. For implementations of the seam.
+            pub fn channel(
+                capacity: usize,
+                guard: Option<Box<dyn Any + Send + Sync>>,
+            ) -> ($sender, Self) {
+                let (sender, items) = mpsc::channel(capacity.max(1));
+                ($sender(sender), Self { items, _guard: guard })
+            }
+
+            /// The next item; `None` once it has ended and all has been read. Cancel-safe.
+            pub async fn next(&mut self) -> Option<$item> {
+                self.items.recv().await
+            }
+
+            /// The next item if it is already there.
+            pub fn try_next(&mut self) -> Option<$item> {
+                self.items.try_recv().ok()
+            }
+        }
+
+        impl $sender {
+            /// Queues an item.
+            ///
+            /// # Errors
+            /// [`Full`](mpsc::error::TrySendError::Full) if the reader is slow, and the item is not queued;
+            /// [`Closed`](mpsc::error::TrySendError::Closed) if the reader is gone.
+            #[allow(clippy::result_large_err, reason = "the item is given back, as tokio does")]
+            pub fn try_send(&self, item: $item) -> Result<(), mpsc::error::TrySendError<$item>> {
+                self.0.try_send(item)
+            }
+
+            /// True once the reader is gone.
+            pub fn is_closed(&self) -> bool {
+                self.0.is_closed()
+            }
+
+            /// Ready once the reader is gone.
+            pub async fn closed(&self) {
+                self.0.closed().await;
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+
+        impl fmt::Debug for $sender {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($sender))
+            }
+        }
+    };
+}
+
+receiver!(
+    /// The messages of one subscription, in the order of their arrival. Dropping it unsubscribes.
+    ///
+    /// It holds at most [`subscription_capacity`](super::ConnectOptions::subscription_capacity) unread messages;
+    /// further ones are dropped, and [`ConnectionEvent::SlowConsumer`] says so. Ends with its connection.
+    Subscription,
+    /// The sending end of a [`Subscription`].
+    SubscriptionSender,
+    Message
+);
+
+receiver!(
+    /// What happens in a bucket. Dropping it ends the watch. Ends with its connection.
+    Watch,
+    /// The sending end of a [`Watch`].
+    WatchSender,
+    WatchEvent
+);
+
+/// What happens to a connection, in order and without loss; ends after [`ConnectionEvent::Closed`].
+#[derive(Debug)]
+pub struct Events(mpsc::UnboundedReceiver<ConnectionEvent>);
+
+impl Events {
+    /// The next event; `None` after [`ConnectionEvent::Closed`]. Cancel-safe.
+    pub async fn next(&mut self) -> Option<ConnectionEvent> {
+        self.0.recv().await
+    }
+
+    /// The next event if it has already happened.
+    pub fn try_next(&mut self) -> Option<ConnectionEvent> {
+        self.0.try_recv().ok()
+    }
+}
+
+/// Tells every listener of a connection what happens. For implementations of the seam.
+#[derive(Debug, Default)]
+pub struct EventsSender(Vec<mpsc::UnboundedSender<ConnectionEvent>>);
+
+impl EventsSender {
+    /// A listener from now on.
+    pub fn listen(&mut self) -> Events {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.0.push(sender);
+        Events(receiver)
+    }
+
+    /// Tells all listeners, forgets those that are gone, and ends all after [`ConnectionEvent::Closed`].
+    pub fn send(&mut self, event: &ConnectionEvent) {
+        self.0
+            .retain(|listener| listener.send(event.clone()).is_ok());
+        if *event == ConnectionEvent::Closed {
+            self.0.clear();
+        }
+    }
+}

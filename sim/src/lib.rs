@@ -1,0 +1,6 @@
+//! Placeholder.
+#[cfg(not(madsim))]
+compile_error!("squall-sim needs `--cfg madsim`.");
+
+pub mod broker;
+pub mod wire;
