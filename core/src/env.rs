@@ -168,8 +168,8 @@ mod tests {
         assert_eq!(items, SHUFFLED);
     }
 
-    const PINNED: [u64; 4] = [0, 0, 0, 0];
-    const SHUFFLED: [i32; 5] = [0; 5];
+    const PINNED: [u64; 4] = [293_164, 165_812, 191_106, 83_492];
+    const SHUFFLED: [i32; 5] = [3, 2, 4, 5, 1];
 
     #[test]
     fn streams_of_other_labels_and_seeds_are_others() {

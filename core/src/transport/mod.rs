@@ -12,6 +12,7 @@ mod connection;
 mod error;
 mod kv;
 mod message;
+pub mod watcher;
 
 pub use channel::{Events, EventsSender, Subscription, SubscriptionSender, Watch, WatchSender};
 pub use connection::{
