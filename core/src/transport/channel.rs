@@ -56,6 +56,11 @@ macro_rules! receiver {
                 self.0.try_send(item)
             }
 
+            /// Places left.
+            pub fn capacity(&self) -> usize {
+                self.0.capacity()
+            }
+
             /// True once the reader is gone.
             pub fn is_closed(&self) -> bool {
                 self.0.is_closed()
@@ -105,6 +110,11 @@ receiver!(
 pub struct Events(mpsc::UnboundedReceiver<ConnectionEvent>);
 
 impl Events {
+    /// Nothing more to tell. For implementations of the seam.
+    pub fn ended() -> Self {
+        Self(mpsc::unbounded_channel().1)
+    }
+
     /// The next event; `None` after [`ConnectionEvent::Closed`]. Cancel-safe.
     pub async fn next(&mut self) -> Option<ConnectionEvent> {
         self.0.recv().await

@@ -10,6 +10,7 @@
 mod channel;
 mod connection;
 mod error;
+pub mod keys;
 mod kv;
 mod message;
 pub mod watcher;

@@ -58,10 +58,10 @@ pub enum WatcherEvent {
         /// The last `consumer_seq` it sent.
         last_consumer_seq: u64,
     },
-    /// The reader was slow, and entries that were told are lost.
+    /// The reader was slow: a told entry found no room and is lost. Entries of the same batch after it must be dropped.
     Overflow {
-        /// The last revision that did reach the reader's queue.
-        queued: Revision,
+        /// Its revision.
+        lost: Revision,
     },
     /// Answers [`WatcherEffect::CheckRoom`]: whether the reader has caught up by half.
     Room {
@@ -369,8 +369,8 @@ impl Machine for Watcher {
                     }
                 }
             }
-            WatcherEvent::Overflow { queued } => {
-                self.told = queued;
+            WatcherEvent::Overflow { lost } => {
+                self.told = self.told.min(Revision(lost.0 - 1));
                 if matches!(self.state, State::Live { .. }) {
                     self.give_up(now, InterruptCause::Gap, effects);
                     self.state = State::Blocked(now + RETRY_STEP);
