@@ -15,7 +15,7 @@ use squall_core::{Instant, UnixTime};
 
 use super::config::Version;
 use super::consumer::{Consumer, ConsumerId, Wanted};
-use super::ctx::Ctx;
+use super::context::Context;
 use super::effect::{Cause, Commit, Effect, Incarnation, Removed};
 use super::refusal::{api_error, marker_headers_len, record_size};
 use super::store::{KeyId, Store};
@@ -99,7 +99,7 @@ impl Bucket {
     /// Stores a write, or says why not. A refused write takes no revision.
     pub(super) fn write(
         &mut self,
-        ctx: &mut Ctx<'_>,
+        ctx: &mut Context<'_>,
         incoming: Incoming,
     ) -> Result<Revision, Refusal> {
         let key = self.store.find(&incoming.key);
@@ -107,10 +107,19 @@ impl Bucket {
             return Err(Refusal::NoStream);
         }
         let actual = key.map_or(Revision::NONE, |key| self.store.newest(key).entry.revision);
-        if incoming.expected.is_some_and(|expected| expected != actual) {
-            return Err(Refusal::WrongRevision(actual));
+        let check_condition = || match incoming.expected {
+            Some(expected) if expected != actual => Err(Refusal::WrongRevision(actual)),
+            _ => Ok(()),
+        };
+        // Which of two reasons is told depends on the version.
+        if ctx.config.version.is_at_least(2, 15) {
+            self.check_value_size(&incoming)?;
+            check_condition()?;
+        } else {
+            check_condition()?;
+            self.check_value_size(&incoming)?;
         }
-        let size = self.check_limits(ctx.config.version, &incoming, key)?;
+        let size = self.check_space(ctx.config.version, &incoming, key)?;
         let entry = KvEntry {
             key: incoming.key,
             value: incoming.value,
@@ -121,38 +130,40 @@ impl Bucket {
         Ok(self.store(ctx, entry, size, incoming.by))
     }
 
-    fn check_limits(
-        &self,
-        version: Version,
-        incoming: &Incoming,
-        key: Option<KeyId>,
-    ) -> Result<u64, Refusal> {
+    fn check_value_size(&self, incoming: &Incoming) -> Result<(), Refusal> {
         let bytes = incoming.headers + incoming.value.len();
         if usize::try_from(self.config.max_value_size).is_ok_and(|limit| bytes > limit) {
             let why = "message size exceeds maximum allowed";
             return Err(Refusal::Error(api_error(400, 10054, why)));
         }
+        Ok(())
+    }
+
+    /// The size of the new record, if there is room for it. A full bucket still takes a write that pushes a record of
+    /// the same key out of the history, if it fits there. Up to 2.12 it must be smaller than that, and a bucket is full
+    /// one byte earlier.
+    fn check_space(
+        &self,
+        version: Version,
+        incoming: &Incoming,
+        key: Option<KeyId>,
+    ) -> Result<u64, Refusal> {
         let size = record_size(
             self.config.storage,
             self.subject_len(&incoming.key),
             incoming.headers,
             incoming.value.len(),
         );
-        let is_full = u64::try_from(self.config.max_bytes)
-            .is_ok_and(|limit| self.store.bytes() + size > limit);
-        // A full bucket still takes a write that pushes a record of the same key out of the history, if it fits there.
-        let evicts = || {
-            let key = key?;
-            let is_history_full = self.store.records_of(key) >= usize::from(self.config.history);
-            is_history_full.then(|| self.store.oldest(key).size)
+        let Ok(limit) = u64::try_from(self.config.max_bytes) else {
+            return Ok(size);
         };
-        let fits = |evicted: u64| size < evicted || (size == evicted && version.is_at_least(2, 13));
-        if is_full && !evicts().is_some_and(fits) {
-            return Err(Refusal::Error(api_error(
-                503,
-                10077,
-                "maximum bytes exceeded",
-            )));
+        let needed = size + u64::from(!version.is_at_least(2, 13));
+        let evicted = key
+            .filter(|&key| self.store.records_of(key) >= usize::from(self.config.history))
+            .map_or(0, |key| self.store.oldest(key).size);
+        if self.store.bytes() + needed > limit && needed > evicted {
+            let why = "maximum bytes exceeded";
+            return Err(Refusal::Error(api_error(503, 10077, why)));
         }
         Ok(size)
     }
@@ -167,7 +178,7 @@ impl Bucket {
 
     fn store(
         &mut self,
-        ctx: &mut Ctx<'_>,
+        ctx: &mut Context<'_>,
         entry: KvEntry,
         size: u64,
         by: Option<(LinkId, RequestId)>,
@@ -201,7 +212,7 @@ impl Bucket {
     }
 
     /// Puts a marker where a key has just aged out.
-    pub(super) fn store_marker(&mut self, ctx: &mut Ctx<'_>, key: Arc<str>, life: Duration) {
+    pub(super) fn store_marker(&mut self, ctx: &mut Context<'_>, key: Arc<str>, life: Duration) {
         let size = record_size(
             self.config.storage,
             self.subject_len(&key),
@@ -220,7 +231,7 @@ impl Bucket {
     }
 
     /// Tells consumers and the world that a record has gone.
-    pub(super) fn removed(&mut self, ctx: &mut Ctx<'_>, entry: KvEntry, cause: Cause) {
+    pub(super) fn removed(&mut self, ctx: &mut Context<'_>, entry: KvEntry, cause: Cause) {
         for consumer in &mut self.consumers {
             consumer.note_removed(&entry);
         }
@@ -250,7 +261,7 @@ impl Bucket {
     }
 
     /// Takes over new settings, with what the server does about it at once.
-    pub(super) fn reconfigure(&mut self, ctx: &mut Ctx<'_>, config: BucketConfig) {
+    pub(super) fn reconfigure(&mut self, ctx: &mut Context<'_>, config: BucketConfig) {
         let is_shorter_history = config.history < self.config.history;
         self.config = config;
         // Older servers trim a key only when it is next written.
@@ -262,7 +273,7 @@ impl Bucket {
         self.deliver_all(ctx);
     }
 
-    fn trim_histories(&mut self, ctx: &mut Ctx<'_>) {
+    fn trim_histories(&mut self, ctx: &mut Context<'_>) {
         let kept = usize::from(self.config.history);
         let newest: Vec<Arc<str>> = self
             .store
@@ -294,7 +305,7 @@ impl Bucket {
     /// Adds a consumer and gives what it has to deliver.
     pub(super) fn add_consumer(
         &mut self,
-        ctx: &mut Ctx<'_>,
+        ctx: &mut Context<'_>,
         id: ConsumerId,
         wanted: Wanted,
     ) -> u64 {
@@ -310,7 +321,7 @@ impl Bucket {
     }
 
     /// A consumer has lost its subscription: it is mute from now on, and gone after a while.
-    pub(super) fn deactivate(&mut self, ctx: &mut Ctx<'_>, link: LinkId, sid: Sid) {
+    pub(super) fn deactivate(&mut self, ctx: &mut Context<'_>, link: LinkId, sid: Sid) {
         let is_it = |consumer: &Consumer| (consumer.link, consumer.sid) == (link, sid);
         while let Some(place) = self.consumers.iter().position(is_it) {
             let id = self.consumers.remove(place).id;
@@ -330,7 +341,7 @@ impl Bucket {
     }
 
     /// Lets each consumer with something to deliver do so: some at once, the others a little later.
-    pub(super) fn wake(&mut self, ctx: &mut Ctx<'_>) {
+    pub(super) fn wake(&mut self, ctx: &mut Context<'_>) {
         let delay_max = ctx.config.delivery_delay_max;
         for place in 0..self.consumers.len() {
             let consumer = &mut self.consumers[place];
@@ -347,7 +358,7 @@ impl Bucket {
     }
 
     /// A consumer delivers a batch, and comes again for the next.
-    pub(super) fn deliver(&mut self, ctx: &mut Ctx<'_>, id: ConsumerId) {
+    pub(super) fn deliver(&mut self, ctx: &mut Context<'_>, id: ConsumerId) {
         let Ok(place) = self.consumers.binary_search_by_key(&id, |found| found.id) else {
             return;
         };
@@ -361,19 +372,19 @@ impl Bucket {
         }
     }
 
-    fn set_delivery(&self, ctx: &mut Ctx<'_>, id: ConsumerId) {
+    fn set_delivery(&self, ctx: &mut Context<'_>, id: ConsumerId) {
         let delay_max = ctx.config.delivery_delay_max.as_nanos() as u64;
         let delay = Duration::from_nanos(ctx.rng.between(1, delay_max.max(1)));
         ctx.set_timer(delay, self.timer(BucketTimer::Deliver(id)));
     }
 
-    fn deliver_all(&mut self, ctx: &mut Ctx<'_>) {
+    fn deliver_all(&mut self, ctx: &mut Context<'_>) {
         for consumer in &mut self.consumers {
             while consumer.deliver(&self.store, ctx) {}
         }
     }
 
-    pub(super) fn beat(&mut self, ctx: &mut Ctx<'_>, id: ConsumerId) {
+    pub(super) fn beat(&mut self, ctx: &mut Context<'_>, id: ConsumerId) {
         let Ok(place) = self.consumers.binary_search_by_key(&id, |found| found.id) else {
             return;
         };

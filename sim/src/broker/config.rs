@@ -85,7 +85,7 @@ pub struct ServerConfig {
     pub max_payload: usize,
     /// Time from accepting a connection to the first `PING`. Default 2.13 s, as measured.
     pub first_ping: Duration,
-    /// Time between `PING`s. Default 2 min.
+    /// Time between `PING`s, which a client is spared if it said something within it. Default 2 min.
     pub ping_interval: Duration,
     /// Unanswered `PING`s that are tolerated; at the time of the next one the connection is closed. Default 2.
     pub pings_outstanding_max: u32,

@@ -11,7 +11,7 @@ use squall_core::Instant;
 use squall_core::transport::{KvEntry, Revision};
 
 use super::config::Version;
-use super::ctx::Ctx;
+use super::context::Context;
 use super::store::{Record, Store};
 use super::subject::Filter;
 use crate::wire::{ConsumerStart, LinkId, ServerOp, Sid};
@@ -130,7 +130,7 @@ impl Consumer {
     }
 
     /// Delivers a batch of what is there. True if there is more.
-    pub(super) fn deliver(&mut self, store: &Store, ctx: &mut Ctx<'_>) -> bool {
+    pub(super) fn deliver(&mut self, store: &Store, ctx: &mut Context<'_>) -> bool {
         self.is_waking = false;
         for _ in 0..BATCH {
             let Some(record) = self.take_next(store) else {
@@ -151,7 +151,7 @@ impl Consumer {
     }
 
     /// Sends a heartbeat if it is due. Gives the instant at which to look again.
-    pub(super) fn beat(&mut self, ctx: &mut Ctx<'_>) -> Instant {
+    pub(super) fn beat(&mut self, ctx: &mut Context<'_>) -> Instant {
         if self.silent_until <= ctx.now.monotonic {
             self.silent_until = ctx.now.monotonic + self.heartbeat;
             let op = ServerOp::Heartbeat {

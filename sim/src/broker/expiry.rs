@@ -13,7 +13,7 @@ use squall_core::transport::{Operation, Storage};
 
 use super::bucket::Bucket;
 use super::config::Version;
-use super::ctx::Ctx;
+use super::context::Context;
 use super::effect::Cause;
 use super::timers::BucketTimer;
 
@@ -48,19 +48,19 @@ impl Sweeper {
 }
 
 impl Bucket {
-    fn sweeper(&self, ctx: &Ctx<'_>) -> Sweeper {
+    fn sweeper(&self, ctx: &Context<'_>) -> Sweeper {
         Sweeper::of(ctx.config.version, self.config.storage)
     }
 
     /// Makes sure that a record stored now is swept in time. A timer that is set is only ever moved forward.
-    pub(super) fn arm_for_new(&mut self, ctx: &mut Ctx<'_>) {
+    pub(super) fn arm_for_new(&mut self, ctx: &mut Context<'_>) {
         if self.sweep_at.is_none() && !self.config.max_age.is_zero() {
             let delay = self.config.max_age.max(self.sweeper(ctx).first_floor);
             self.arm(ctx, delay);
         }
     }
 
-    fn arm(&mut self, ctx: &mut Ctx<'_>, delay: Duration) {
+    fn arm(&mut self, ctx: &mut Context<'_>, delay: Duration) {
         let at = ctx.now.monotonic + delay;
         if self.sweep_at.is_none_or(|set| at < set) {
             self.sweep_at = Some(at);
@@ -69,7 +69,7 @@ impl Bucket {
     }
 
     /// Sets the timer for what will be due next: the oldest record no sooner than `floor`, or a marker.
-    fn arm_for_next(&mut self, ctx: &mut Ctx<'_>, floor: Duration) {
+    fn arm_for_next(&mut self, ctx: &mut Context<'_>, floor: Duration) {
         let max_age = self.config.max_age;
         if let Some(oldest) = self.store.first()
             && !max_age.is_zero()
@@ -84,7 +84,7 @@ impl Bucket {
     }
 
     /// The timer fired.
-    pub(super) fn on_sweep(&mut self, ctx: &mut Ctx<'_>) {
+    pub(super) fn on_sweep(&mut self, ctx: &mut Context<'_>) {
         if self.sweep_at.is_none_or(|at| at > ctx.now.monotonic) {
             // It was moved forward, and this is the old one.
             return;
@@ -100,12 +100,12 @@ impl Bucket {
     }
 
     /// Sweeps by the true clock, now, as an update of the settings does.
-    pub(super) fn sweep_now(&mut self, ctx: &mut Ctx<'_>) {
+    pub(super) fn sweep_now(&mut self, ctx: &mut Context<'_>) {
         let floor = self.sweeper(ctx).floor;
         self.sweep(ctx, ctx.now.wall, floor);
     }
 
-    fn sweep(&mut self, ctx: &mut Ctx<'_>, judged_at: UnixTime, floor: Duration) {
+    fn sweep(&mut self, ctx: &mut Context<'_>, judged_at: UnixTime, floor: Duration) {
         self.sweep_at = None;
         self.sweep_aged(ctx, judged_at);
         self.sweep_markers(ctx);
@@ -114,7 +114,7 @@ impl Bucket {
 
     /// Walks from the oldest record to the first that is young enough, as the server does: a record that is dated in
     /// the future, because the wall clock was set back, keeps the ones after it alive.
-    fn sweep_aged(&mut self, ctx: &mut Ctx<'_>, judged_at: UnixTime) {
+    fn sweep_aged(&mut self, ctx: &mut Context<'_>, judged_at: UnixTime) {
         if self.config.max_age.is_zero() {
             return;
         }
@@ -137,7 +137,7 @@ impl Bucket {
     }
 
     /// Takes away markers at the end of their life, by the true clock; nobody is told.
-    fn sweep_markers(&mut self, ctx: &mut Ctx<'_>) {
+    fn sweep_markers(&mut self, ctx: &mut Context<'_>) {
         while let Some(&(end, revision)) = self.marker_ends.first()
             && end <= ctx.now.wall
         {
@@ -149,7 +149,7 @@ impl Bucket {
     }
 
     /// What a restarted server does about records that aged out meanwhile.
-    pub(super) fn recover(&mut self, ctx: &mut Ctx<'_>) {
+    pub(super) fn recover(&mut self, ctx: &mut Context<'_>) {
         self.sweep_at = None;
         let floor = self.sweeper(ctx).floor;
         if self.config.delete_markers.is_none() {

@@ -12,7 +12,7 @@ use squall_core::transport::{ApiError, BucketConfig, Operation, Storage};
 
 use super::bucket::{Bucket, Incoming, Refusal};
 use super::consumer::{ConsumerId, Wanted};
-use super::ctx::Ctx;
+use super::context::Context;
 use super::effect::{Cause, Effect, Incarnation};
 use super::refusal::{
     api_error, check, check_update, headers_len, invalid_config, normalized, stream_not_found,
@@ -76,7 +76,7 @@ impl JetStream {
     /// connection is alive.
     pub(super) fn request(
         &mut self,
-        ctx: &mut Ctx<'_>,
+        ctx: &mut Context<'_>,
         link: LinkId,
         id: RequestId,
         request: Request,
@@ -98,7 +98,7 @@ impl JetStream {
 
     fn serve(
         &mut self,
-        ctx: &mut Ctx<'_>,
+        ctx: &mut Context<'_>,
         link: LinkId,
         id: RequestId,
         request: Request,
@@ -166,7 +166,7 @@ impl JetStream {
         Some(response)
     }
 
-    fn create(&mut self, ctx: &mut Ctx<'_>, config: BucketConfig) -> Option<Response> {
+    fn create(&mut self, ctx: &mut Context<'_>, config: BucketConfig) -> Option<Response> {
         if !is_api_name(&config.bucket) {
             return None;
         }
@@ -190,7 +190,7 @@ impl JetStream {
         Some(Response::Bucket(info))
     }
 
-    fn update(&mut self, ctx: &mut Ctx<'_>, config: BucketConfig) -> Option<Response> {
+    fn update(&mut self, ctx: &mut Context<'_>, config: BucketConfig) -> Option<Response> {
         if !is_api_name(&config.bucket) {
             return None;
         }
@@ -205,7 +205,7 @@ impl JetStream {
         Some(Response::Bucket(bucket.info()))
     }
 
-    fn delete(&mut self, ctx: &mut Ctx<'_>, name: &str) -> Option<Response> {
+    fn delete(&mut self, ctx: &mut Context<'_>, name: &str) -> Option<Response> {
         if !is_api_name(name) {
             return None;
         }
@@ -251,7 +251,7 @@ impl JetStream {
 
     fn create_consumer(
         &mut self,
-        ctx: &mut Ctx<'_>,
+        ctx: &mut Context<'_>,
         name: &str,
         request: RequestId,
         wanted: Result<Wanted, ApiError>,
@@ -291,7 +291,7 @@ impl JetStream {
     }
 
     /// A subscription ended.
-    pub(super) fn unsubscribed(&mut self, ctx: &mut Ctx<'_>, link: LinkId, sid: Sid) {
+    pub(super) fn unsubscribed(&mut self, ctx: &mut Context<'_>, link: LinkId, sid: Sid) {
         let bounds = (link, sid, Incarnation(0))..=(link, sid, Incarnation(usize::MAX));
         while let Some(&delivery) = self.deliveries.range(bounds.clone()).next() {
             self.deliveries.remove(&delivery);
@@ -304,7 +304,7 @@ impl JetStream {
     /// A timer of a bucket fired.
     pub(super) fn on_timer(
         &mut self,
-        ctx: &mut Ctx<'_>,
+        ctx: &mut Context<'_>,
         incarnation: Incarnation,
         timer: BucketTimer,
     ) {
@@ -321,7 +321,7 @@ impl JetStream {
     }
 
     /// Falls silent, or speaks again and catches up with what was due meanwhile.
-    pub(super) fn mute(&mut self, ctx: &mut Ctx<'_>, is_mute: bool) {
+    pub(super) fn mute(&mut self, ctx: &mut Context<'_>, is_mute: bool) {
         match (self.service, is_mute) {
             (Service::On, true) => self.service = Service::Mute,
             (Service::Mute, false) => {
@@ -355,7 +355,7 @@ impl JetStream {
     }
 
     /// The process is back.
-    pub(super) fn start(&mut self, ctx: &mut Ctx<'_>, service: Service) {
+    pub(super) fn start(&mut self, ctx: &mut Context<'_>, service: Service) {
         self.service = service;
         if service == Service::On {
             for bucket in self.buckets.iter_mut().flatten() {

@@ -3,22 +3,31 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::time::Duration;
 
+use squall_core::Instant;
 use squall_core::transport::Message;
 
-use super::ctx::Ctx;
+use super::context::Context;
 use super::effect::Effect;
 use super::interest::{Interest, Subscriber};
 use super::subject::is_routable;
 use super::timers::Timer;
 use crate::wire::{LinkId, ServerOp, Sid};
 
+/// After this long, even a busy client is pinged: the server wants to know its round trip.
+const ROUND_TRIP_AGE_MAX: Duration = Duration::from_secs(3600);
+
 /// One connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Link {
     subscriptions: BTreeMap<Sid, Arc<str>>,
     /// `PING`s sent since the last `PONG`.
     unanswered: u32,
+    /// When it last said anything but `PONG`.
+    heard_at: Instant,
+    /// When it was last pinged.
+    pinged_at: Option<Instant>,
 }
 
 /// All connections of a server.
@@ -31,14 +40,16 @@ pub(super) struct Messaging {
 }
 
 impl Messaging {
-    pub(super) fn open(&mut self, ctx: &mut Ctx<'_>, link: LinkId) {
-        self.links.insert(link, Link::default());
+    pub(super) fn open(&mut self, ctx: &mut Context<'_>, link: LinkId) {
+        let opened = Link {
+            subscriptions: BTreeMap::new(),
+            unanswered: 0,
+            heard_at: ctx.now.monotonic,
+            pinged_at: None,
+        };
+        self.links.insert(link, opened);
         ctx.send(link, info(ctx, false));
         ctx.set_timer(ctx.config.first_ping, Timer::Ping(link));
-    }
-
-    pub(super) fn is_open(&self, link: LinkId) -> bool {
-        self.links.contains_key(&link)
     }
 
     pub(super) fn links(&self) -> impl ExactSizeIterator<Item = LinkId> {
@@ -64,7 +75,7 @@ impl Messaging {
 
     pub(super) fn subscribe(
         &mut self,
-        ctx: &mut Ctx<'_>,
+        ctx: &mut Context<'_>,
         link: LinkId,
         sid: Sid,
         subject: Arc<str>,
@@ -101,7 +112,7 @@ impl Messaging {
 
     /// Sends a message to whoever listens: each plain subscription, and one member of each queue group, whichever,
     /// also a member that has stopped reading. Gives the number of copies.
-    pub(super) fn route(&mut self, ctx: &mut Ctx<'_>, message: &Message) -> usize {
+    pub(super) fn route(&mut self, ctx: &mut Context<'_>, message: &Message) -> usize {
         self.found.clear();
         self.interest.matching(&message.subject, &mut self.found);
         let mut groups: BTreeMap<&str, Vec<&Subscriber>> = BTreeMap::new();
@@ -124,18 +135,37 @@ impl Messaging {
         copies
     }
 
-    pub(super) fn on_pong(&mut self, link: LinkId) {
-        if let Some(link) = self.links.get_mut(&link) {
-            link.unanswered = 0;
+    /// A client says something. False where there is no such connection.
+    #[must_use]
+    pub(super) fn hear(&mut self, now: Instant, link: LinkId, is_pong: bool) -> bool {
+        let Some(open) = self.links.get_mut(&link) else {
+            return false;
+        };
+        if is_pong {
+            open.unanswered = 0;
+        } else {
+            open.heard_at = now;
         }
+        true
     }
 
-    /// Pings a client. False if it has left too many unanswered: then it is to be closed as stale.
+    /// Pings a client, unless it is known to be alive. False if it has left too many unanswered: then it is to be
+    /// closed as stale.
     #[must_use]
-    pub(super) fn ping(&mut self, ctx: &mut Ctx<'_>, link: LinkId) -> bool {
+    pub(super) fn ping(&mut self, ctx: &mut Context<'_>, link: LinkId) -> bool {
         let Some(open) = self.links.get_mut(&link) else {
             return true;
         };
+        let now = ctx.now.monotonic;
+        let is_busy = now.since(open.heard_at) < ctx.config.ping_interval;
+        let is_measured = open
+            .pinged_at
+            .is_some_and(|at| now.since(at) <= ROUND_TRIP_AGE_MAX);
+        if is_busy && is_measured {
+            ctx.set_timer(ctx.config.ping_interval, Timer::Ping(link));
+            return true;
+        }
+        open.pinged_at = Some(now);
         open.unanswered += 1;
         if open.unanswered > ctx.config.pings_outstanding_max {
             return false;
@@ -146,14 +176,14 @@ impl Messaging {
     }
 
     /// Tells every client that the server is about to shut down.
-    pub(super) fn announce_lame_duck(&self, ctx: &mut Ctx<'_>) {
+    pub(super) fn announce_lame_duck(&self, ctx: &mut Context<'_>) {
         for link in self.links() {
             ctx.send(link, info(ctx, true));
         }
     }
 }
 
-fn deliver(ctx: &mut Ctx<'_>, to: &Subscriber, message: &Message) {
+fn deliver(ctx: &mut Context<'_>, to: &Subscriber, message: &Message) {
     ctx.effects.push(Effect::Send {
         link: to.link,
         op: ServerOp::Message {
@@ -163,7 +193,7 @@ fn deliver(ctx: &mut Ctx<'_>, to: &Subscriber, message: &Message) {
     });
 }
 
-fn info(ctx: &Ctx<'_>, lame_duck: bool) -> ServerOp {
+fn info(ctx: &Context<'_>, lame_duck: bool) -> ServerOp {
     ServerOp::Info {
         server: Arc::clone(&ctx.config.name),
         max_payload: ctx.config.max_payload,

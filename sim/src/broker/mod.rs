@@ -9,7 +9,8 @@
 //! ```text
 //!   mod        Broker: one method per thing that can happen to a server
 //!   messaging  connections, subscriptions, routing (interest: the tree of subjects), pings
-//!   raw        core publishes that are writes, writes that are core messages, violations of the protocol
+//!   raw        core publishes that are writes, and writes that are core messages
+//!   violation  what a connection is closed for
 //!   jetstream  API requests, writes, direct gets; whether JetStream answers at all
 //!   bucket     one bucket: limits, conditions, history, its consumers
 //!   expiry     when records age out, and how late
@@ -24,7 +25,7 @@
 mod bucket;
 mod config;
 mod consumer;
-mod ctx;
+mod context;
 mod effect;
 mod expiry;
 mod interest;
@@ -37,6 +38,7 @@ mod subject;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod violation;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,12 +49,12 @@ use squall_core::{Instant, Rng};
 pub use config::{Now, ParseVersionError, ServerConfig, Version};
 pub use effect::{Cause, Commit, Effect, Incarnation, Removed};
 
-use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp, Write};
-use ctx::Ctx;
+use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp};
+use context::Context;
 use jetstream::{JetStream, Service};
 use messaging::Messaging;
-use raw::Violation;
 use timers::{Timer, Timers};
+use violation::Violation;
 
 /// Longest time between two connections that a lame duck closes.
 const LAME_DUCK_GAP_MAX: Duration = Duration::from_secs(1);
@@ -77,8 +79,8 @@ struct Surroundings {
 }
 
 impl Surroundings {
-    fn ctx<'a>(&'a mut self, now: Now, effects: &'a mut Vec<Effect>) -> Ctx<'a> {
-        Ctx {
+    fn ctx<'a>(&'a mut self, now: Now, effects: &'a mut Vec<Effect>) -> Context<'a> {
+        Context {
             now,
             config: &self.config,
             rng: &mut self.rng,
@@ -100,7 +102,7 @@ impl Surroundings {
 impl Broker {
     /// A running server without connections or buckets.
     pub fn new(config: ServerConfig, mut rng: Rng) -> Self {
-        let cached_clock_phase = Ctx::draw_phase(&mut rng);
+        let cached_clock_phase = Context::draw_phase(&mut rng);
         let surroundings = Surroundings {
             config,
             rng,
@@ -138,18 +140,18 @@ impl Broker {
 
     /// A client says something. What comes from a connection that the server has closed is not heard.
     pub fn receive(&mut self, now: Now, link: LinkId, op: ClientOp, effects: &mut Vec<Effect>) {
-        if !self.messaging.is_open(link) {
+        let is_pong = matches!(op, ClientOp::Pong);
+        if !self.messaging.hear(now.monotonic, link, is_pong) {
             return;
         }
-        if let Some(violation) = self.violation(&op) {
+        if let Some(violation) = Violation::of(&op, self.surroundings.config.max_payload) {
             self.expel(now, link, violation, effects);
             return;
         }
         let mut ctx = self.surroundings.ctx(now, effects);
         match op {
-            ClientOp::Connect { .. } => {}
+            ClientOp::Connect { .. } | ClientOp::Pong => {}
             ClientOp::Ping => ctx.send(link, ServerOp::Pong),
-            ClientOp::Pong => self.messaging.on_pong(link),
             ClientOp::Subscribe {
                 sid,
                 subject,
@@ -217,7 +219,7 @@ impl Broker {
             return;
         }
         self.is_running = true;
-        self.surroundings.cached_clock_phase = Ctx::draw_phase(&mut self.surroundings.rng);
+        self.surroundings.cached_clock_phase = Context::draw_phase(&mut self.surroundings.rng);
         let service = self.surroundings.service();
         let mut ctx = self.surroundings.ctx(now, effects);
         self.jetstream.start(&mut ctx, service);
@@ -277,38 +279,6 @@ impl Broker {
         self.jetstream.request(&mut ctx, link, id, request, |sid| {
             messaging.is_subscribed(link, sid)
         });
-    }
-
-    /// What the server would close the connection for.
-    fn violation(&self, op: &ClientOp) -> Option<Violation> {
-        let (subject, bytes) = match op {
-            ClientOp::Publish { message } => (
-                message.subject.len(),
-                message.headers.wire_len() + message.payload.len(),
-            ),
-            ClientOp::Request { request, .. } => match request {
-                Request::Write {
-                    bucket,
-                    key,
-                    write,
-                    expected,
-                } => {
-                    let value = match write {
-                        Write::Put(value) => value.len(),
-                        _ => 0,
-                    };
-                    let subject = subject::KV_PREFIX.len() + bucket.len() + 1 + key.len();
-                    (subject, refusal::headers_len(write, *expected) + value)
-                }
-                Request::Entry { bucket, key } => {
-                    let fixed = "$JS.API.DIRECT.GET.KV_.$KV..".len();
-                    (fixed + 2 * bucket.len() + key.len(), 0)
-                }
-                _ => return None,
-            },
-            _ => return None,
-        };
-        Violation::of(subject, bytes, self.surroundings.config.max_payload)
     }
 
     fn expel(&mut self, now: Now, link: LinkId, why: Violation, effects: &mut Vec<Effect>) {

@@ -10,49 +10,12 @@ use squall_core::transport::{ApiError, Message, Operation, Revision};
 
 use super::Broker;
 use super::bucket::{Incoming, Refusal};
-use super::config::Now;
+use super::config::{Now, Version};
 use super::effect::Effect;
 use super::jetstream::Service;
 use super::refusal::{api_error, headers};
 use super::subject::{KV_PREFIX, split_key};
 use crate::wire::{LinkId, ServerOp, Write};
-
-/// Longest line of the protocol, without payload.
-const CONTROL_LINE_MAX: usize = 4096;
-/// Bytes of such a line that are not the subject: verb, reply inbox and sizes.
-const CONTROL_LINE_REST: usize = 46;
-
-/// What a server does to a client that breaks the protocol: says so, and closes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Violation {
-    /// Larger than `max_payload`.
-    Payload,
-    /// A subject that does not fit into a line.
-    ControlLine,
-    /// Pings unanswered.
-    Stale,
-}
-
-impl Violation {
-    pub(super) const fn text(self) -> &'static str {
-        match self {
-            Self::Payload => "Maximum Payload Violation",
-            Self::ControlLine => "maximum control line exceeded",
-            Self::Stale => "Stale Connection",
-        }
-    }
-
-    /// What is wrong with a message of these sizes, if anything.
-    pub(super) const fn of(subject: usize, bytes: usize, max_payload: usize) -> Option<Self> {
-        if subject + CONTROL_LINE_REST > CONTROL_LINE_MAX {
-            Some(Self::ControlLine)
-        } else if bytes > max_payload {
-            Some(Self::Payload)
-        } else {
-            None
-        }
-    }
-}
 
 impl Broker {
     /// Handles a core publish.
@@ -126,7 +89,8 @@ impl Broker {
             }
         };
         if let Some(reply) = &message.reply {
-            let answer = Message::new(Arc::clone(reply), acknowledgement(&stream, &stored));
+            let text = acknowledgement(ctx.config.version, &stream, &stored);
+            let answer = Message::new(Arc::clone(reply), text);
             self.messaging.route(&mut ctx, &answer);
         }
         true
@@ -155,9 +119,12 @@ impl Broker {
     }
 }
 
-fn acknowledgement(stream: &str, stored: &Result<Revision, ApiError>) -> String {
+fn acknowledgement(version: Version, stream: &str, stored: &Result<Revision, ApiError>) -> String {
     match stored {
-        Ok(revision) => format!(r#"{{"stream":"{stream}","seq":{revision}}}"#),
+        Ok(revision) if version.is_at_least(2, 12) => {
+            format!(r#"{{"stream":"{stream}","seq":{revision}}}"#)
+        }
+        Ok(revision) => format!(r#"{{"stream":"{stream}", "seq":{revision}}}"#),
         Err(error) => format!(
             r#"{{"error":{{"code":{},"err_code":{},"description":"{}"}},"stream":"{stream}","seq":0}}"#,
             error.code, error.err_code, error.description

@@ -220,10 +220,36 @@ fn a_full_bucket_refuses_new_keys_and_takes_smaller_records_of_old_ones() {
 }
 
 #[test]
+fn a_tombstone_larger_than_its_value_does_not_fit_into_a_full_bucket() {
+    let mut bench = Bench::new();
+    bench.bucket(|config| config.max_bytes = 30 + 7 + 10);
+    bench.put("k", "0123456789");
+    assert_eq!(refusal(bench.write("k", Write::Delete, None)), (503, 10077));
+    assert_eq!(refusal(bench.write("k", Write::Purge, None)), (503, 10077));
+    assert!(bench.has_value("k"));
+}
+
+#[test]
+fn of_a_wrong_revision_and_a_value_too_large_2_15_tells_the_latter() {
+    let both_wrong = |version| {
+        let mut bench = Bench::of_version(version);
+        bench.bucket(|config| config.max_value_size = 60);
+        bench.put("k", "v");
+        bench.update("k", &"x".repeat(100), 9)
+    };
+    assert_eq!(refusal(both_wrong("2.15.1")), (400, 10054));
+    assert_eq!(both_wrong("2.14.6"), Response::WrongRevision(Revision(1)));
+}
+
+#[test]
 fn up_to_2_12_a_full_bucket_refuses_an_overwrite_of_the_same_size() {
     let mut bench = Bench::of_version("2.12.8");
     let size = 30 + "$KV.b.k".len() + 100;
     bench.bucket(|config| config.max_bytes = size as i64);
+    let exactly = bench.write("k", put(&"x".repeat(100)), None);
+    assert_eq!(refusal(exactly), (503, 10077), "nor is the last byte used");
+    let mut bench = Bench::of_version("2.12.8");
+    bench.bucket(|config| config.max_bytes = size as i64 + 1);
     bench.put("k", &"x".repeat(100));
     let same = bench.write("k", put(&"y".repeat(100)), None);
     assert_eq!(refusal(same), (503, 10077));
@@ -360,6 +386,18 @@ fn core_subscriptions_hear_writes_of_keys() {
         })
         .collect();
     assert_eq!(operations, [None, Some("DEL".to_owned())]);
+}
+
+#[test]
+fn up_to_2_11_an_acknowledgement_has_a_space() {
+    let mut bench = Bench::of_version("2.11.11");
+    bench.bucket(|_| {});
+    bench.subscribe(BOB, 1, "_INBOX.bob");
+    bench.publish(BOB, asking("$KV.b.k", "_INBOX.bob"));
+    assert_eq!(
+        payloads(bench.heard(BOB)),
+        [r#"{"stream":"KV_b", "seq":1}"#]
+    );
 }
 
 fn payloads(heard: Vec<ServerOp>) -> Vec<String> {

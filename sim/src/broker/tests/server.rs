@@ -41,6 +41,24 @@ fn a_mute_client_is_closed_after_two_unanswered_pings() {
     assert_eq!(bench.broker.links().len(), 0);
 }
 
+/// A client that talks is not asked whether it is alive, apart from the first time; its own `PONG`s do not count.
+#[test]
+fn a_busy_client_is_pinged_once() {
+    let mut bench = Bench::new();
+    let mut pings = 0;
+    for _ in 0..20 {
+        bench.pass_with(secs(60), false);
+        bench.say(ALICE, ClientOp::Ping);
+        let heard = bench.heard(ALICE);
+        pings += heard
+            .iter()
+            .filter(|op| matches!(op, ServerOp::Ping))
+            .count();
+    }
+    assert_eq!(pings, 1);
+    assert!(bench.broker.links().any(|link| link == ALICE));
+}
+
 #[test]
 fn a_client_that_answers_pings_stays() {
     let mut bench = Bench::new();
@@ -126,7 +144,7 @@ fn a_lame_duck_announces_refuses_and_closes_one_after_the_other() {
         None
     );
     bench.look();
-    bench.publish(ALICE, squall_core::transport::Message::new("a", "m"));
+    bench.publish(ALICE, Message::new("a", "m"));
     assert_eq!(bench.heard(BOB).len(), 1);
 
     bench.pass(secs(5));

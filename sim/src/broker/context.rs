@@ -13,7 +13,7 @@ use crate::wire::{LinkId, ServerOp};
 const CACHED_CLOCK_STEP: Duration = Duration::from_millis(100);
 
 /// The surroundings of one event.
-pub(super) struct Ctx<'a> {
+pub(super) struct Context<'a> {
     pub(super) now: Now,
     pub(super) config: &'a ServerConfig,
     pub(super) rng: &'a mut Rng,
@@ -23,7 +23,7 @@ pub(super) struct Ctx<'a> {
     pub(super) cached_clock_phase: Duration,
 }
 
-impl Ctx<'_> {
+impl Context<'_> {
     pub(super) fn send(&mut self, link: LinkId, op: ServerOp) {
         self.effects.push(Effect::Send { link, op });
     }
