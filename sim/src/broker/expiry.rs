@@ -90,10 +90,8 @@ impl Bucket {
             return;
         }
         let sweeper = self.sweeper(ctx);
-        // By the cached clock a record must be *older* than allowed: the time between its being stored and its timer
-        // being set is too short to matter to anything else.
         let judged_at = match sweeper.is_cached {
-            true => ctx.cached_wall().offset(-1),
+            true => ctx.cached_wall(),
             false => ctx.now.wall,
         };
         self.sweep(ctx, judged_at, sweeper.floor);
@@ -122,7 +120,7 @@ impl Bucket {
             && record.entry.created + self.config.max_age <= judged_at
         {
             // Only the last trace of a key leaves a marker, and not if the key was purged, or is a marker itself.
-            let leaves_marker = self.store.is_alone(record)
+            let leaves_marker = self.store.is_newest(record)
                 && matches!(record.entry.operation, Operation::Put | Operation::Delete);
             let revision = record.entry.revision;
             let Some(entry) = self.store.remove_at(revision) else {

@@ -155,3 +155,22 @@ fn has_inner_rest(subject: &str) -> bool {
         .rsplit_once('.')
         .is_some_and(|(before, _)| before.split('.').any(|token| token == ">"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_back_leaves_nothing_behind() {
+        let mut interest = Interest::default();
+        let subjects = ["a.b", "a.*.c", "$KV.b.>", ">", "*", "x.>.y"];
+        for (sid, subject) in (0..).zip(subjects) {
+            interest.add(subject, LinkId(1), Sid(sid), None);
+        }
+        assert!(interest.is_near_keys());
+        for (sid, subject) in (0..).zip(subjects) {
+            interest.remove(subject, LinkId(1), Sid(sid));
+        }
+        assert!(!interest.is_near_keys() && interest.root.is_empty());
+    }
+}

@@ -213,7 +213,7 @@ impl Broker {
         self.jetstream.stop(effects);
     }
 
-    /// The process is started again, on the files it left. Does nothing where it runs.
+    /// The process is started again, on the files it left, with a JetStream that speaks. Does nothing where it runs.
     pub fn start(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.is_running {
             return;

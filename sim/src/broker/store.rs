@@ -137,11 +137,6 @@ impl Store {
         record.newer == NONE
     }
 
-    /// True for the only record of its key.
-    pub(super) fn is_alone(&self, record: &Record) -> bool {
-        record.newer == NONE && record.older == NONE
-    }
-
     /// Stores `entry` under the next revision, which it is given here.
     pub(super) fn append(&mut self, mut entry: KvEntry, size: u64) -> (KeyId, &Record) {
         self.compact();
@@ -310,4 +305,65 @@ fn hash(key: &str) -> u64 {
         hash = (hash.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
     }
     hash ^ (hash >> 29)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use squall_core::UnixTime;
+    use squall_core::transport::Operation;
+
+    use super::*;
+
+    fn append(store: &mut Store, key: &str) -> KeyId {
+        let entry = KvEntry {
+            key: key.into(),
+            value: Bytes::new(),
+            revision: Revision::NONE,
+            operation: Operation::Put,
+            created: UnixTime::EPOCH,
+        };
+        store.append(entry, 1).0
+    }
+
+    fn revisions(store: &Store) -> Vec<u64> {
+        let all = store.from(Revision::NONE);
+        all.map(|record| record.entry.revision.0).collect()
+    }
+
+    /// A cold key at the front keeps every hole behind it in the log, until they are swept together.
+    #[test]
+    fn the_log_stays_in_proportion_under_a_cold_key() {
+        let mut store = Store::default();
+        let cold = append(&mut store, "cold");
+        for _ in 0..10_000 {
+            let hot = append(&mut store, "hot");
+            if store.records_of(hot) > 3 {
+                store.remove_oldest(hot);
+            }
+            assert!(store.log.len() < 100, "{}", store.log.len());
+        }
+        assert_eq!(revisions(&store), [1, 9999, 10_000, 10_001]);
+        let found = store.at(Revision(10_000)).expect("still held");
+        assert_eq!(found.entry.revision, Revision(10_000));
+        assert_eq!(store.at(Revision(500)).map(|record| record.size), None);
+        store.remove_oldest(cold);
+        store.remove_at(Revision(10_000));
+        assert_eq!(revisions(&store), [9999, 10_001]);
+        assert_eq!((store.len(), store.bytes()), (2, 2));
+    }
+
+    #[test]
+    fn a_key_goes_with_its_last_record_and_its_place_is_used_again() {
+        let mut store = Store::default();
+        for _ in 0..100 {
+            for key in ["a", "b", "c"] {
+                let key = append(&mut store, key);
+                store.remove_oldest(key);
+            }
+        }
+        assert_eq!(store.find("a"), None);
+        assert_eq!((store.keys.items.len(), store.records.items.len()), (1, 1));
+        assert_eq!((store.log.len(), store.last()), (0, Revision(300)));
+    }
 }
