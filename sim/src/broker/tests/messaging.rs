@@ -53,7 +53,7 @@ fn every_subscription_gets_its_copy_in_the_order_they_were_made() {
     bench.say(ALICE, ClientOp::Unsubscribe { sid: Sid(2) });
     assert_eq!(takers(&mut bench, "a.b"), [1, 3]);
     bench.close(BOB);
-    assert_eq!(takers(&mut bench, "a.b"), []);
+    assert!(takers(&mut bench, "a.b").is_empty());
 }
 
 #[test]
