@@ -56,6 +56,12 @@ macro_rules! receiver {
                 self.0.try_send(item)
             }
 
+            /// Ready once there is room for an item, or the reader is gone.
+            pub async fn room(&self) {
+                // Gives the place back at once: a sender with an order to keep is the only one of its queue.
+                let _ = self.0.reserve().await;
+            }
+
             /// True once the reader is gone.
             pub fn is_closed(&self) -> bool {
                 self.0.is_closed()
