@@ -120,11 +120,12 @@ fn merge(stream: &mut Value, config: &BucketConfig) {
             stream["allow_msg_ttl"] = true.into();
             stream["subject_delete_marker_ttl"] = nanos(life).into();
         }
-        None => {
-            if let Some(fields) = stream.as_object_mut() {
-                fields.remove("subject_delete_marker_ttl");
-            }
+        // Markers come with message TTLs, which the server never lets go: it will refuse to take them back.
+        None if stream["subject_delete_marker_ttl"].as_u64() > Some(0) => {
+            stream["allow_msg_ttl"] = false.into();
+            stream["subject_delete_marker_ttl"] = 0.into();
         }
+        None => {}
     }
 }
 

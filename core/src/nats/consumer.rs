@@ -42,6 +42,8 @@ pub(super) enum Next {
     Gap,
     /// No sign of life for two heartbeats, or the server says that it is over.
     Silent,
+    /// The client is gone.
+    Ended,
 }
 
 /// One consumer, from its creation to its end.
@@ -120,10 +122,10 @@ impl Consumer {
             let message = tokio::select! {
                 biased;
                 message = self.deliveries.next() => message,
-                () = silence => None,
+                () = silence => return Next::Silent,
             };
             let Some(message) = message else {
-                return Next::Silent;
+                return Next::Ended;
             };
             self.last_sign = Instant::now();
             let next = match message.status.map(|status| status.as_u16()) {

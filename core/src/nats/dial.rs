@@ -20,6 +20,9 @@ use crate::transport::{ConnectError, ConnectOptions, ConnectionId, Transport};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NatsTransport(());
 
+/// Messages that wait between async-nats and the tasks here.
+const CLIENT_CAPACITY: usize = 65_536;
+
 /// Connections of this process so far.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -76,7 +79,8 @@ fn client_options(shared: &Arc<Shared>) -> async_nats::ConnectOptions {
     })
     .connection_timeout(options.connect_timeout)
     .ping_interval(options.ping_interval)
-    .subscription_capacity(options.subscription_capacity.max(1))
+    // Its queues are emptied at once into ours, which have the capacity that was asked for and say what they drop.
+    .subscription_capacity(options.subscription_capacity.max(CLIENT_CAPACITY))
     // Timeouts are ours, around every operation.
     .request_timeout(None)
     .retain_servers_order()

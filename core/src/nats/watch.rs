@@ -20,13 +20,17 @@ use crate::transport::{
     WatchEvent, WatchSender, WatchStart,
 };
 
+/// With less, what is said of an interruption would leave no room for a record.
+const CAPACITY_MIN: usize = 4;
+
 pub(super) async fn start(
     shared: &Arc<Shared>,
     bucket: &str,
     filter: &str,
     start: WatchStart,
 ) -> Result<Watch, WatchError> {
-    let (out, watch) = Watch::channel(shared.options.subscription_capacity, None);
+    let capacity = shared.options.subscription_capacity.max(CAPACITY_MIN);
+    let (out, watch) = Watch::channel(capacity, None);
     let mut story = Story {
         shared: Arc::clone(shared),
         bucket: bucket.into(),
@@ -98,6 +102,10 @@ impl Story {
                 consumer.delete();
             }
             self.say(WatchEvent::Interrupted(cause)).await;
+            if cause == InterruptCause::Gap {
+                // A reader that was too slow first reads all: with less room it would be interrupted again at once.
+                self.out.room(usize::MAX).await;
+            }
             let same_bucket = self.reopen(cause).await;
             self.say(WatchEvent::Resumed { same_bucket }).await;
             self.tell_snapshot_end_if(|_, pending| pending == 0).await;
@@ -138,6 +146,8 @@ impl Story {
                 Next::Idle => {}
                 Next::Gap => return InterruptCause::Gap,
                 Next::Silent => return InterruptCause::MissedHeartbeat,
+                // Closing follows, and ends this.
+                Next::Ended => std::future::pending().await,
             }
         }
     }
@@ -245,7 +255,7 @@ impl Story {
 
     /// Tells what must not be lost: waits for a slow reader.
     async fn say(&self, event: WatchEvent) {
-        self.out.room().await;
+        self.out.room(1).await;
         if self.out.try_send(event).is_err() {
             tracing::trace!("the reader of a watch is gone");
         }

@@ -18,7 +18,7 @@ async fn a_server_that_cannot_start_says_why() {
         .await
         .expect_err("its configuration is nonsense");
     assert!(
-        matches!(&error, ServerError::Ended { log, .. } if log.contains("server.conf")),
+        matches!(&error, ServerError::Ended { log, .. } if log.contains("Parse error")),
         "{error}"
     );
     assert_eq!(error.to_string().lines().count(), 1);
