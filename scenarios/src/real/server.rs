@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -22,8 +22,8 @@ use super::provision::{ProvisionError, nats_server};
 const START_MAX: Duration = Duration::from_secs(20);
 /// How long it may take to stop in good order.
 const STOP_MAX: Duration = Duration::from_secs(10);
-/// How often a port that is briefly taken is tried again.
-const PORT_TRIES: u32 = 40;
+/// How long a port that is taken is tried again: a client's outgoing connection may have it for a moment.
+const PORT_MAX: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What server to start.
@@ -141,12 +141,26 @@ impl NatsServer {
         self.await_end().await
     }
 
-    /// Freezes it (SIGSTOP): its sockets stay open, and nothing is answered.
+    /// Freezes it (SIGSTOP), and waits until it is: its sockets stay open, and nothing is answered.
     ///
     /// # Errors
     /// If there is no process.
-    pub fn pause(&self) -> Result<(), ServerError> {
-        self.signal(Signal::STOP)
+    pub async fn pause(&self) -> Result<(), ServerError> {
+        self.signal(Signal::STOP)?;
+        let pid = self.pid()?;
+        let deadline = Instant::now() + STOP_MAX;
+        // The kernel says so once all of its threads stand still, which is a moment after the signal.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        while Instant::now() < deadline {
+            match waitid(WaitId::Pid(pid), stopped) {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) => sleep(Duration::from_millis(1)).await,
+                Err(error) => return Err(ServerError::System(error.to_string())),
+            }
+        }
+        Err(ServerError::System(format!(
+            "it does not freeze within {STOP_MAX:?}"
+        )))
     }
 
     /// Lets it run on (SIGCONT).
@@ -169,13 +183,15 @@ impl NatsServer {
     }
 
     fn signal(&self, signal: Signal) -> Result<(), ServerError> {
-        // A child that has not been waited for keeps its id: no other process can be hit.
-        let pid = self
-            .process
-            .as_ref()
-            .and_then(|child| Pid::from_raw(child.id() as i32));
-        let pid = pid.ok_or_else(|| ServerError::System("it is not running".to_owned()))?;
-        kill_process(pid, signal).map_err(|error| ServerError::System(error.to_string()))
+        kill_process(self.pid()?, signal).map_err(|error| ServerError::System(error.to_string()))
+    }
+
+    /// A child that has not been waited for keeps its id: no other process can be hit.
+    fn pid(&self) -> Result<Pid, ServerError> {
+        let child = self.process.as_ref();
+        child
+            .and_then(|child| Pid::from_raw(child.id() as i32))
+            .ok_or_else(|| ServerError::System("it is not running".to_owned()))
     }
 
     async fn await_end(&mut self) -> Result<(), ServerError> {
@@ -194,15 +210,13 @@ impl NatsServer {
         Ok(())
     }
 
-    /// Starts the process. A port that it had before may be taken for a moment, by a client's outgoing connection.
     async fn launch(&mut self) -> Result<(), ServerError> {
-        let mut tries = 0;
+        let deadline = Instant::now() + PORT_MAX;
         loop {
             match self.launch_once().await {
-                Err(ServerError::PortInUse(_)) if tries < PORT_TRIES => tries += 1,
+                Err(ServerError::PortInUse(_)) if Instant::now() < deadline => sleep(PAUSE).await,
                 result => return result,
             }
-            sleep(10 * PAUSE).await;
         }
     }
 

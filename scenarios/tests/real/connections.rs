@@ -85,7 +85,7 @@ async fn a_flush_waits_for_the_server() {
     let world = World::new().await;
     let near = world.direct().await;
     near.flush().await.expect("it comes back");
-    world.server.pause().expect("it freezes");
+    world.server.pause().await.expect("it freezes");
     assert_eq!(near.flush().await, Err(FlushError::TimedOut));
     world.server.resume().expect("it thaws");
     near.flush().await.expect("it comes back");
@@ -184,7 +184,7 @@ async fn after_the_end_everything_says_closed() {
     assert_eq!(far.events().next().await, Some(ConnectionEvent::Closed));
 
     // Closed while a write waits: nobody knows.
-    world.server.pause().expect("it freezes");
+    world.server.pause().await.expect("it freezes");
     let (written, ()) = tokio::join!(bucket.put("k", "v".into()), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         near.close().await;

@@ -35,7 +35,7 @@ async fn a_server_keeps_port_and_store_across_restarts() {
     world.server.restart().await.expect("it starts");
     world.server.kill().await.expect("it dies");
     world.server.restart().await.expect("it starts");
-    world.server.pause().expect("it freezes");
+    world.server.pause().await.expect("it freezes");
     world
         .server
         .restart()

@@ -222,7 +222,7 @@ async fn a_silent_server_interrupts_and_nothing_is_lost() {
     bucket.put("k", "1".into()).await.expect("it is written");
     told_until(&mut watch, "k=1@1").await;
     let mut events = near.events();
-    world.server.pause().expect("it freezes");
+    world.server.pause().await.expect("it freezes");
     let silent = is_interrupted_by(InterruptCause::MissedHeartbeat);
     told(&mut watch, "the silence is noticed", silent).await;
     world.server.resume().expect("it thaws");
