@@ -12,7 +12,7 @@ use squall_core::{Bucket as _, Connection as _};
 use crate::world::{World, soon};
 
 /// Every write and deletion takes a revision; a condition that fails names the revision that is there.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conditions_are_judged_by_the_server() {
     let world = World::new().await;
     let (_near, bucket, ..) = world.bucket().await;
@@ -80,7 +80,7 @@ async fn conditions_are_judged_by_the_server() {
 }
 
 /// What would fail late, or cost the connection, fails at once and locally.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_sent_is_refused_here() {
     let world = World::new().await;
     let (near, bucket, ..) = world.bucket().await;
@@ -115,7 +115,7 @@ async fn what_cannot_be_sent_is_refused_here() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_bucket_is_named_as_such() {
     let world = World::new().await;
     let near = world.direct().await;
@@ -144,7 +144,7 @@ async fn a_missing_bucket_is_named_as_such() {
 }
 
 /// Creating twice is fine; with other settings it is refused, and an update changes them for everybody.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_are_created_once_and_updated_in_place() {
     let world = World::new().await;
     let near = world.direct().await;
@@ -206,7 +206,7 @@ async fn settings_are_created_once_and_updated_in_place() {
 }
 
 /// An expiry is told apart from a deletion, and a key is free again after it.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_key_shows_its_marker_and_can_be_created() {
     let world = World::new().await;
     let near = world.direct().await;
@@ -238,7 +238,7 @@ async fn an_expired_key_shows_its_marker_and_can_be_created() {
 }
 
 /// Listings are complete and end at once, though keys vanish while they run, and leave no consumers behind.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listings_are_complete_and_leave_nothing_behind() {
     let world = World::new().await;
     let (near, bucket, _far, churned) = world.bucket().await;
@@ -295,7 +295,7 @@ async fn listings_are_complete_and_leave_nothing_behind() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn history_is_told_oldest_first_with_its_tombstones() {
     let world = World::new().await;
     let near = world.direct().await;

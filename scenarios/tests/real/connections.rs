@@ -17,7 +17,7 @@ fn is_closed(event: &ConnectionEvent) -> bool {
     *event == ConnectionEvent::Closed
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_requests_and_queues() {
     let world = World::new().await;
     let near = world.direct().await;
@@ -39,13 +39,21 @@ async fn messages_requests_and_queues() {
             .expect("it is queued");
     }
     near.flush().await.expect("it comes back");
-    let mut counts = [0, 0];
-    for (member, count) in members.iter_mut().zip(&mut counts) {
-        while member.try_next().is_some() {
-            *count += 1;
-        }
+    let [mut one, mut other] = <[_; 2]>::try_from(members).expect("there are two");
+    let mut shared_out: Vec<_> = Vec::new();
+    while shared_out.len() < 20 {
+        let message = soon("each message to one member", async {
+            tokio::select! {
+                message = one.next() => message,
+                message = other.next() => message,
+            }
+        });
+        shared_out.push(message.await.expect("it arrives").payload);
     }
-    assert_eq!(counts.iter().sum::<i32>(), 20, "each message to one member");
+    shared_out.sort();
+    shared_out.dedup();
+    assert_eq!(shared_out.len(), 20);
+    assert_eq!((one.try_next(), other.try_next()), (None, None));
 
     let mut asked = near.subscribe("ask", None).await.expect("it is subscribed");
     let (answer, ()) = tokio::join!(near.request(Message::new("ask", "?")), async {
@@ -80,7 +88,7 @@ async fn messages_requests_and_queues() {
 }
 
 /// async-nats's own flush returns in 0.2 ms here.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flush_waits_for_the_server() {
     let world = World::new().await;
     let near = world.direct().await;
@@ -92,7 +100,7 @@ async fn a_flush_waits_for_the_server() {
 }
 
 /// async-nats would dial on and one day connect as a ghost.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_closed_while_it_fails_never_dials_again() {
     let mut world = World::new().await;
     for dropped in [false, true] {
@@ -127,7 +135,7 @@ async fn a_client_closed_while_it_fails_never_dials_again() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_gives_up_after_its_attempts_and_is_closed() {
     let mut world = World::new().await;
     let near = world
@@ -151,7 +159,7 @@ async fn a_client_gives_up_after_its_attempts_and_is_closed() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_end_everything_says_closed() {
     let world = World::new().await;
     let (near, bucket, far, _) = world.bucket().await;
@@ -195,7 +203,7 @@ async fn after_the_end_everything_says_closed() {
 }
 
 /// async-nats drops events when 128 wait: the transitions are told all the same.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_of_server_errors_hides_no_disconnect() {
     let config = r#"
         no_auth_user: guest
@@ -231,7 +239,7 @@ async fn a_burst_of_server_errors_hides_no_disconnect() {
     assert_eq!(near.state(), ConnectionState::Connected);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_connect_says_why_and_leaves_nothing() {
     let config = "authorization { user: a, password: b }";
     let world = World::with(ServerOptions {

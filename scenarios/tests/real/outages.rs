@@ -12,7 +12,7 @@ use squall_scenarios::real::Direction;
 use crate::world::{World, heard, soon};
 
 /// async-nats would say that the key exists: it reads its own value after the time-out.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_create_whose_acknowledgement_is_lost_is_unknown() {
     let world = World::new().await;
     let (_near, near_bucket, _far, bucket) = world.bucket().await;
@@ -38,7 +38,7 @@ async fn a_create_whose_acknowledgement_is_lost_is_unknown() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_update_whose_acknowledgement_is_lost_is_unknown() {
     let world = World::new().await;
     let (_near, _, _far, bucket) = world.bucket().await;
@@ -66,7 +66,7 @@ async fn an_update_whose_acknowledgement_is_lost_is_unknown() {
 }
 
 /// A ghost write: refused by the clock, and applied once the link is healed. It was said to be unknown.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_held_on_its_way_is_unknown_and_may_be_applied_later() {
     let world = World::new().await;
     let (_near, near_bucket, _far, bucket) = world.bucket().await;
@@ -87,7 +87,7 @@ async fn a_write_held_on_its_way_is_unknown_and_may_be_applied_later() {
 }
 
 /// A delayed link keeps order and takes its time, each way.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delayed_link_is_slow_and_in_order() {
     let world = World::new().await;
     let (_near, _, far, bucket) = world.bucket().await;
@@ -113,7 +113,7 @@ async fn a_delayed_link_is_slow_and_in_order() {
 }
 
 /// Pings find a link that is dead though its sockets are open; the reconnect waits until it is healed.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_link_is_noticed_by_pings() {
     let world = World::new().await;
     let far = world

@@ -8,7 +8,7 @@ use squall_scenarios::real::{NatsServer, ServerError, ServerOptions, VERSIONS};
 
 use crate::world::World;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_cannot_start_says_why() {
     let options = ServerOptions {
         config: "nonsense: [".into(),
@@ -25,7 +25,7 @@ async fn a_server_that_cannot_start_says_why() {
 }
 
 /// Stopped, killed or restarted, it comes back on its port with what it had acknowledged.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_keeps_port_and_store_across_restarts() {
     let mut world = World::new().await;
     let (_near, bucket, ..) = world.bucket().await;
@@ -51,7 +51,7 @@ async fn a_server_keeps_port_and_store_across_restarts() {
     assert_eq!(entry.expect("it is read").expect("it is kept").value, "v");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_in_use_is_said_to_be() {
     let mut world = World::new().await;
     world.server.kill().await.expect("it dies");
@@ -63,7 +63,7 @@ async fn a_port_in_use_is_said_to_be() {
 }
 
 /// The oldest version that is pinned serves buckets as well, except for what it does not know.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_server_refuses_markers_instead_of_ignoring_them() {
     let oldest = VERSIONS[VERSIONS.len() - 1];
     let world = World::with(ServerOptions {

@@ -18,7 +18,7 @@ fn is_interrupted_by(cause: InterruptCause) -> impl Fn(&WatchEvent) -> bool {
     move |event| *event == WatchEvent::Interrupted(cause)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_ends_once_and_is_followed_by_what_comes() {
     let world = World::new().await;
     let (_near, bucket, ..) = world.bucket().await;
@@ -64,7 +64,7 @@ async fn a_snapshot_ends_once_and_is_followed_by_what_comes() {
 }
 
 /// async-nats would tell the bucket's whole history as if it were new.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_that_has_told_nothing_does_not_replay_after_a_restart() {
     let mut world = World::new().await;
     let (near, bucket, ..) = world.bucket().await;
@@ -96,7 +96,7 @@ async fn a_watch_that_has_told_nothing_does_not_replay_after_a_restart() {
 }
 
 /// async-nats would notice ten seconds later.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_young_watch_resumes_with_the_reconnect() {
     let mut world = World::new().await;
     let (near, bucket, ..) = world.bucket().await;
@@ -120,7 +120,7 @@ async fn a_young_watch_resumes_with_the_reconnect() {
 }
 
 /// async-nats would panic when asked again.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_ends_with_its_connection_and_can_be_asked_again() {
     let world = World::new().await;
     for drained in [true, false] {
@@ -149,7 +149,7 @@ async fn a_watch_ends_with_its_connection_and_can_be_asked_again() {
 }
 
 /// async-nats would go on at the old bucket's revision, and never tell the new one's first records.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_created_anew_is_told_from_its_start() {
     let world = World::new().await;
     let (near, bucket, ..) = world.bucket().await;
@@ -191,7 +191,7 @@ async fn a_bucket_created_anew_is_told_from_its_start() {
 }
 
 /// A restart takes a memory bucket with it: that is no empty bucket.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_memory_bucket_is_missing_after_a_restart() {
     let mut world = World::new().await;
     let near = world.direct().await;
@@ -211,7 +211,7 @@ async fn a_memory_bucket_is_missing_after_a_restart() {
 }
 
 /// The server is frozen and the link stays up: only the missing heartbeats tell.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_server_interrupts_and_nothing_is_lost() {
     let world = World::new().await;
     let (near, bucket, ..) = world.bucket().await;
@@ -237,7 +237,7 @@ async fn a_silent_server_interrupts_and_nothing_is_lost() {
 }
 
 /// A consumer that somebody deletes is replaced, and what came meanwhile is told.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_consumer_is_replaced() {
     let world = World::new().await;
     let (near, bucket, ..) = world.bucket().await;
@@ -261,7 +261,7 @@ async fn a_deleted_consumer_is_replaced() {
 }
 
 /// Connections are reset again and again under a writer: every key's last value is told, and no revision twice.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cuts_neither_lose_nor_repeat() {
     let world = World::new().await;
     let (_near, writer, _far, bucket) = world.bucket().await;
@@ -294,7 +294,7 @@ async fn cuts_neither_lose_nor_repeat() {
 }
 
 /// What a reader leaves lying is dropped and said; once it reads again it is told all last values.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_is_told_of_the_gap_and_catches_up() {
     let world = World::new().await;
     let near = world.direct().await;
