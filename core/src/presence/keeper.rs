@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::entry::Entry;
 use super::{EvictReason, Notice};
 use crate::machine::Machine;
-use crate::time::{Instant, UnixTime};
+use crate::time::{Instant, UnixTime, nanos};
 use crate::transport::{KvEntry, ReadError, Revision, UpdateError, WriteError};
 
 /// What a [`Keeper`] hears.
@@ -131,6 +131,9 @@ impl Keeper {
         effects.push(if self.yielded {
             KeeperEffect::Look { number }
         } else {
+            // The attempt before this one may have been stored without our knowing, and died again since. So every
+            // attempt of an evicted agent is another incarnation.
+            self.incarnation += u64::from(self.evicted.is_some());
             let (incarnation, expected) = (self.incarnation, self.over);
             KeeperEffect::Write(Write {
                 number,
@@ -172,16 +175,27 @@ impl Keeper {
         revision: Revision,
         effects: &mut Vec<KeeperEffect>,
     ) {
-        // Late by either clock (the monotonic one stands while the machine sleeps): peers may have been told that this
-        // incarnation is down, and one that is down never comes back.
-        let late = now.since(self.renewed) > self.ttl || wall.since(self.renewed_wall) > self.ttl;
+        // Late: peers may have been told that this incarnation is down, and one that is down never comes back. Its life
+        // is counted from the last renewal, or, for the first record after an eviction, from this very write. The
+        // monotonic clock stands while the machine sleeps, and the wall clock may have been set meanwhile: where the
+        // two disagree neither can say that it was not too long. (Both are fooled by a clock set back by just the time
+        // slept. Then peers do not see the agent until it is evicted; a server that ends entries by their own life,
+        // rather than by the bucket's age, would tell.)
+        let alive_at = if self.evicted.is_some() {
+            invoked
+        } else {
+            (self.renewed, self.renewed_wall)
+        };
+        let passed = now.since(alive_at.0);
+        let apart = (wall.as_nanos() - alive_at.1.as_nanos()).abs_diff(nanos(passed) as i64);
+        let late = passed > self.ttl || apart > nanos(self.interval / 2);
         self.over = revision;
         (self.renewed, self.renewed_wall) = invoked;
         effects.push(KeeperEffect::Renewed {
             revision,
             invoked: invoked.0,
         });
-        if late && self.evicted.is_none() {
+        if late {
             self.incarnation += 1;
         }
         if write.incarnation < self.incarnation {
