@@ -65,10 +65,10 @@ impl HostClock {
         Some(Instant::from_nanos(self.truth.saturating_add(true_ahead)))
     }
 
-    /// From now on this crystal is fast by so many parts per billion (slow, if negative).
+    /// From now on this crystal is fast by so many more parts per billion (slow, if negative).
     pub(crate) fn drift(&mut self, truth: Instant, ppb: i64) {
         self.rebase(truth);
-        self.drift_ppb = ppb.clamp(-500_000_000, 500_000_000);
+        self.drift_ppb = (self.drift_ppb + ppb).clamp(-500_000_000, 500_000_000);
     }
 
     /// Moves the wall clock by so many nanoseconds, at once.

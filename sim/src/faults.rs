@@ -90,26 +90,40 @@ impl World {
 
     /// Stops a process (SIGSTOP): its clocks go on, its sockets fill. No effect on a dead one.
     pub fn pause(&self, process: ProcessKey) {
-        let alive = self.work(|state| {
+        self.work(|state| {
             let process = &mut state.processes[process.0 as usize];
-            process.paused = process.alive;
-            process.alive
+            process.paused += u32::from(process.alive);
         });
-        if alive {
-            Handle::current().pause(self.node(process).id());
-        }
+        self.hold_or_release(process);
     }
 
-    /// Lets a paused process go on (SIGCONT).
+    /// Ends one [`pause`](Self::pause) (SIGCONT).
     pub fn resume(&self, process: ProcessKey) {
-        let was_paused = self.work(|state| {
+        self.work(|state| {
             let paused = &mut state.processes[process.0 as usize].paused;
-            let was_paused = std::mem::replace(paused, false);
+            *paused = paused.saturating_sub(1);
             state.thaw_process(process);
-            was_paused
         });
-        if was_paused && !self.is_suspended(process) {
-            Handle::current().resume(self.node(process).id());
+        self.hold_or_release(process);
+    }
+
+    /// Lets the scheduler run the process's tasks, or not, as its state demands.
+    fn hold_or_release(&self, process: ProcessKey) {
+        let (alive, frozen) = {
+            let state = self.lock();
+            let found = &state.processes[process.0 as usize];
+            (
+                found.alive,
+                found.paused > 0 || state.net.host(found.host).suspended > 0,
+            )
+        };
+        if alive {
+            let node = self.node(process).id();
+            if frozen {
+                Handle::current().pause(node);
+            } else {
+                Handle::current().resume(node);
+            }
         }
     }
 
@@ -118,7 +132,7 @@ impl World {
         self.work(|state| {
             let dying = &mut state.processes[process.0 as usize];
             dying.alive = false;
-            dying.paused = false;
+            dying.paused = 0;
             for client in std::mem::take(&mut dying.clients) {
                 state.net.bites.add(Bite::Crash);
                 state.remove_client(client);
@@ -132,50 +146,35 @@ impl World {
         self.lock().processes[process.0 as usize].alive
     }
 
-    fn is_suspended(&self, process: ProcessKey) -> bool {
-        let state = self.lock();
-        let host = state.processes[process.0 as usize].host;
-        state.net.host(host).suspended
-    }
-
     // --- hosts and clocks ---
 
     /// The machine sleeps: nothing on it runs, its monotonic clock stands, its wall clock goes on.
     pub fn suspend(&self, host: HostKey) {
-        self.set_suspended(host, true);
+        self.sleep_host(host, |reasons| reasons + 1);
     }
 
-    /// The machine wakes up.
+    /// Ends one [`suspend`](Self::suspend); the machine wakes up with the last.
     pub fn wake(&self, host: HostKey) {
-        self.set_suspended(host, false);
+        self.sleep_host(host, |reasons| reasons.saturating_sub(1));
     }
 
-    fn set_suspended(&self, host: HostKey, suspended: bool) {
+    fn sleep_host(&self, host: HostKey, change: impl FnOnce(u32) -> u32) {
         let processes = self.work(|state| {
             let now = state.net.now;
             let sleeping = state.net.host_mut(host);
-            if sleeping.suspended != suspended {
-                sleeping.suspended = suspended;
-                sleeping.clock.suspend(now, suspended);
-                state.net.bites.add(Bite::Clock);
-            }
+            sleeping.suspended = change(sleeping.suspended);
+            let suspended = sleeping.suspended > 0;
+            sleeping.clock.suspend(now, suspended);
+            state.net.bites.add(Bite::Clock);
             state.clock_changed(host);
-            let on_host = |process: &ProcessKey| {
-                let process = &state.processes[process.0 as usize];
-                process.host == host && process.alive && !process.paused
-            };
+            let on_host = |process: &ProcessKey| state.processes[process.0 as usize].host == host;
             (0..state.processes.len() as u32)
                 .map(ProcessKey)
                 .filter(on_host)
                 .collect::<Vec<_>>()
         });
         for process in processes {
-            let node = self.node(process).id();
-            if suspended {
-                Handle::current().pause(node);
-            } else {
-                Handle::current().resume(node);
-            }
+            self.hold_or_release(process);
         }
     }
 
@@ -188,7 +187,7 @@ impl World {
         });
     }
 
-    /// Both clocks run fast by so many parts per billion from now on (slow, if negative; 0 ends it).
+    /// Both clocks run fast by so many more parts per billion from now on (slow, if negative). Ended by its opposite.
     pub fn drift(&self, host: HostKey, ppb: i64) {
         self.work(|state| {
             let now = state.net.now;
@@ -203,47 +202,69 @@ impl World {
     /// Kills the server (to clients SIGTERM and SIGKILL look alike). Its file storage keeps what it acknowledged.
     pub fn stop_server(&self, server: ServerKey) {
         self.work(|state| {
-            if state.servers[server.0 as usize].running {
+            let stopping = &mut state.servers[server.0 as usize];
+            stopping.stopped += 1;
+            if stopping.running {
                 state.serve(server, |broker, _, effects| broker.stop(effects));
                 state.server_gone(server);
             }
         });
     }
 
-    /// Starts it again, on its old storage.
+    /// Ends one [`stop_server`](Self::stop_server); with the last it starts again, on its old storage.
     pub fn start_server(&self, server: ServerKey) {
         self.work(|state| {
-            let stopped = &mut state.servers[server.0 as usize];
-            if !stopped.running {
-                stopped.running = true;
-                state.serve(server, Broker::start);
+            let starting = &mut state.servers[server.0 as usize];
+            starting.stopped = starting.stopped.saturating_sub(1);
+            if starting.stopped == 0 && !starting.running {
+                starting.running = true;
+                let muted = starting.muted > 0;
+                state.serve(server, |broker, now, effects| {
+                    broker.start(now, effects);
+                    broker.mute_jetstream(now, muted);
+                });
                 state.rearm_server(server);
             }
         });
     }
 
-    /// Stops the server's process (SIGSTOP): its kernel still accepts connections and bytes.
+    /// Stops the server's process (SIGSTOP): its kernel still accepts connections and bytes. No effect on a dead one.
     pub fn pause_server(&self, server: ServerKey) {
         self.work(|state| {
             let server = &mut state.servers[server.0 as usize];
-            server.paused = server.running;
+            server.paused += u32::from(server.running);
         });
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Ends one [`pause_server`](Self::pause_server) (SIGCONT).
     pub fn resume_server(&self, server: ServerKey) {
         self.work(|state| {
-            state.servers[server.0 as usize].paused = false;
+            let resuming = &mut state.servers[server.0 as usize];
+            resuming.paused = resuming.paused.saturating_sub(1);
             let links = state.net.links_of(None, Some(server));
             state.net.rearm(&links);
             state.rearm_server(server);
         });
     }
 
-    /// JetStream answers nobody while core messaging goes on, until called with `false`.
-    pub fn mute_jetstream(&self, server: ServerKey, mute: bool) {
+    /// JetStream answers nobody while core messaging goes on.
+    pub fn mute_jetstream(&self, server: ServerKey) {
+        self.set_muted(server, |reasons| reasons + 1);
+    }
+
+    /// Ends one [`mute_jetstream`](Self::mute_jetstream).
+    pub fn unmute_jetstream(&self, server: ServerKey) {
+        self.set_muted(server, |reasons| reasons.saturating_sub(1));
+    }
+
+    fn set_muted(&self, server: ServerKey, change: impl FnOnce(u32) -> u32) {
         self.work(|state| {
-            state.serve(server, |broker, now, _| broker.mute_jetstream(now, mute));
+            let muting = &mut state.servers[server.0 as usize];
+            muting.muted = change(muting.muted);
+            let muted = muting.muted > 0;
+            if muting.running {
+                state.serve(server, |broker, now, _| broker.mute_jetstream(now, muted));
+            }
         });
     }
 }

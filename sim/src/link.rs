@@ -13,7 +13,7 @@ use squall_core::{Instant, Rng};
 
 use crate::client::ClientKey;
 use crate::wire::{ClientOp, ServerOp};
-use crate::world::{HostKey, ServerKey};
+use crate::world::{HostKey, ProcessKey, ServerKey};
 
 new_key_type! {
     /// A link in the world's table.
@@ -69,6 +69,7 @@ impl<T> Pipe<T> {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) client: ClientKey,
+    pub(crate) process: ProcessKey,
     pub(crate) host: HostKey,
     pub(crate) server: ServerKey,
     pub(crate) up: Pipe<ClientOp>,
@@ -82,9 +83,15 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) const fn new(client: ClientKey, host: HostKey, server: ServerKey) -> Self {
+    pub(crate) const fn new(
+        client: ClientKey,
+        process: ProcessKey,
+        host: HostKey,
+        server: ServerKey,
+    ) -> Self {
         Self {
             client,
+            process,
             host,
             server,
             up: Pipe::new(),

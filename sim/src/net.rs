@@ -15,7 +15,7 @@ use crate::link::{Direction, Latency, Link, LinkKey, Parcel, Route};
 use crate::queue::Queue;
 use crate::trace::{Bite, Bites, Trace};
 use crate::wire::{ClientOp, ServerOp};
-use crate::world::{HostKey, ServerKey, SleepKey};
+use crate::world::{HostKey, ProcessKey, ServerKey, SleepKey};
 
 /// What can be due. Small: it is what the queue sorts.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,8 @@ pub(crate) struct Host {
     pub(crate) clock: HostClock,
     /// One for each server, by its number.
     pub(crate) routes: Vec<Route>,
-    pub(crate) suspended: bool,
+    /// Sleeps for so many reasons.
+    pub(crate) suspended: u32,
 }
 
 /// The parts of the world that links need.
@@ -90,7 +91,7 @@ impl Net {
             name: name.into(),
             clock: HostClock::new(up),
             routes: Vec::new(),
-            suspended: false,
+            suspended: 0,
         };
         for server in servers {
             host.routes.push(self.route(name, server));
@@ -111,8 +112,14 @@ impl Net {
     }
 
     /// Opens a link: its first packet is on the way.
-    pub(crate) fn dial(&mut self, client: ClientKey, host: HostKey, server: ServerKey) -> LinkKey {
-        let key = self.links.insert(Link::new(client, host, server));
+    pub(crate) fn dial(
+        &mut self,
+        client: ClientKey,
+        process: ProcessKey,
+        host: HostKey,
+        server: ServerKey,
+    ) -> LinkKey {
+        let key = self.links.insert(Link::new(client, process, host, server));
         self.push_up(key, Parcel::Open);
         key
     }
@@ -252,7 +259,8 @@ fn is_reply(op: &ServerOp) -> bool {
 pub(crate) struct Process {
     pub(crate) name: Arc<str>,
     pub(crate) host: HostKey,
-    pub(crate) paused: bool,
+    /// Stands still for so many reasons.
+    pub(crate) paused: u32,
     pub(crate) alive: bool,
     pub(crate) clients: Vec<ClientKey>,
     /// Connections made so far.
@@ -268,7 +276,7 @@ impl Process {
         Self {
             name,
             host,
-            paused: false,
+            paused: 0,
             alive: true,
             clients: Vec::new(),
             connections: 0,

@@ -6,6 +6,7 @@ use std::fmt;
 use squall_core::Instant;
 
 use crate::broker::{Commit, Removed};
+use crate::world::ProcessKey;
 
 /// A hash over every event of the run with its true time: equal hashes mean equal runs, to the nanosecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +85,10 @@ pub enum Truth {
     Committed {
         /// When, in true time.
         at: Instant,
-        /// What, where and by whom.
+        /// What and where.
         commit: Commit,
+        /// The process whose request it was; `None` for the server's own.
+        by: Option<ProcessKey>,
     },
     /// A record went away.
     Removed {

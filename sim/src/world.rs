@@ -57,7 +57,11 @@ pub(crate) struct Server {
     pub(crate) broker: Broker,
     pub(crate) clock: HostClock,
     pub(crate) running: bool,
-    pub(crate) paused: bool,
+    /// Down for so many reasons.
+    pub(crate) stopped: u32,
+    /// Stands still for so many reasons.
+    pub(crate) paused: u32,
+    pub(crate) muted: u32,
     armed: Option<Instant>,
     generation: u32,
 }
@@ -156,7 +160,9 @@ impl World {
             broker,
             clock: HostClock::new(up),
             running: true,
-            paused: false,
+            stopped: 0,
+            paused: 0,
+            muted: 0,
             armed: None,
             generation: 0,
         });
@@ -383,7 +389,7 @@ impl State {
                 self.net.bites.add(Bite::Partition);
                 return;
             }
-            if self.servers[server.0 as usize].paused {
+            if self.servers[server.0 as usize].paused > 0 {
                 self.net.bites.add(Bite::Server);
                 return;
             }
@@ -490,7 +496,8 @@ impl State {
 
     fn is_frozen(&self, client: ClientKey) -> bool {
         self.clients.get(client).is_some_and(|client| {
-            self.processes[client.process.0 as usize].paused || self.net.host(client.host).suspended
+            self.processes[client.process.0 as usize].paused > 0
+                || self.net.host(client.host).suspended > 0
         })
     }
 
@@ -557,7 +564,11 @@ impl State {
             Effect::Commit(commit) => {
                 let at = self.net.now;
                 self.net.trace.add(at, 4, commit.entry.revision.0);
-                self.truth.push(Truth::Committed { at, commit });
+                let by = commit.by.and_then(|(link, _)| {
+                    let link = self.net.links.get(link_key(link))?;
+                    Some(link.process)
+                });
+                self.truth.push(Truth::Committed { at, commit, by });
             }
             Effect::Removed(removed) => {
                 let at = self.net.now;
@@ -570,7 +581,7 @@ impl State {
     /// The server's process is gone: its kernel closes every connection.
     pub(crate) fn server_gone(&mut self, key: ServerKey) {
         self.servers[key.0 as usize].running = false;
-        self.servers[key.0 as usize].paused = false;
+        self.servers[key.0 as usize].paused = 0;
         for link in self.net.links_of(None, Some(key)) {
             if let Some(open) = self.net.links.get_mut(link)
                 && std::mem::replace(&mut open.server_open, false)
@@ -583,7 +594,7 @@ impl State {
 
     pub(crate) fn arm_server(&mut self, key: ServerKey) {
         let server = &mut self.servers[key.0 as usize];
-        if !server.running || server.paused {
+        if !server.running || server.paused > 0 {
             return;
         }
         let Some(deadline) = server.broker.deadline() else {
@@ -614,7 +625,7 @@ impl State {
             return;
         }
         server.armed = None;
-        if server.running && !server.paused {
+        if server.running && server.paused == 0 {
             self.serve(key, Broker::on_deadline);
         }
     }

@@ -194,7 +194,7 @@ impl Client {
         let server = self.servers[self.next_server % self.servers.len()];
         self.next_server += 1;
         self.attempts += 1;
-        let link = net.dial(self.key, self.host, server);
+        let link = net.dial(self.key, self.process, self.host, server);
         let until = net.local(self.host) + self.options.connect_timeout;
         self.phase = Phase::Dialling { link, until };
     }
