@@ -1,14 +1,15 @@
 //! The few events of a run that tell how it came to a violation.
 //!
 //! A run has thousands of events and a reader has a minute. An excerpt is a bounded number of rows that end with the
-//! violation: what proves it, the faults that were at work, what the code under test told its users, and the last of
-//! each hum (the last beat, the last renewal) before silence. All the rest is counted, not dropped: between two rows
+//! violation: what proves it, the faults that were at work, what the code under test told its users, and the last beat,
+//! the last renewal, the last of any hum before it fell silent. All the rest is counted, not dropped: between two rows
 //! that do not follow each other there is a [`Gap`] that says how much time and how many events it hides.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::hum;
 use crate::model::{FaultBand, Mark, MarkId, MarkKind, Run, TrueTime, Violation};
 
 /// The rows around one violation.
@@ -53,7 +54,7 @@ pub enum Weight {
 pub struct Gap {
     /// How long it takes, from row to row.
     pub lasts: Duration,
-    /// What is not told: how many of what, the most frequent first.
+    /// What is not told: how many, and the same in words (`12 beats of alice`); the most frequent first.
     pub hidden: Vec<(usize, String)>,
 }
 
@@ -64,8 +65,10 @@ impl Gap {
     }
 }
 
-/// How much is told of what came before the first evidence, if no fault explains it.
+/// How much is told at least, if no fault explains it.
 const LEAD: Duration = Duration::from_secs(10);
+/// How much is told of what came before the cause.
+const LEAD_MIN: Duration = Duration::from_secs(1);
 /// How far back a fault may draw the beginning of the story. One that began before only gets its row.
 const REACH: Duration = Duration::from_secs(30);
 
@@ -96,19 +99,20 @@ fn window(run: &Run, violation: &Violation) -> (TrueTime, TrueTime) {
     };
     let to = evidence().fold(violation.at, TrueTime::max);
     let proof = evidence().min().unwrap_or(to).min(violation.at);
+    let lead = LEAD.saturating_sub(to.since(proof)).max(LEAD_MIN);
+    let told = proof.before(lead);
     let cause = run
         .faults
         .iter()
-        .filter(|fault| fault.bit && fault.from <= to && fault.to >= proof)
+        .filter(|fault| fault.bit && fault.from <= to && fault.to >= told)
         .map(|fault| fault.from)
         .filter(|from| *from >= proof.before(REACH))
         .min();
-    let begin = cause.map_or(proof, |from| from.min(proof));
-    let lead = match (cause, to.since(begin)) {
-        (None, told) => LEAD.saturating_sub(told),
-        (Some(_), told) => told / 4,
+    let from = match cause {
+        Some(cause) if cause <= proof => cause.before(LEAD_MIN),
+        _ => told,
     };
-    (begin.before(lead.max(Duration::from_secs(1))), to)
+    (from, to)
 }
 
 /// A candidate for a row.
@@ -127,7 +131,7 @@ enum Rank {
     Fault,
     /// What those concerned were told, and who lives.
     Told,
-    /// Anything else of those concerned, and the last of each hum.
+    /// Anything else of those concerned, and the last of a hum before it fell silent.
     Concerned,
     Other,
     Hum,
@@ -140,13 +144,7 @@ fn events(run: &Run, violation: &Violation, from: TrueTime, to: TrueTime) -> Vec
         .iter()
         .rev()
         .find(|id| run.mark(**id).is_some_and(|mark| mark.at == violation.at));
-    let last_of_hum: BTreeMap<&str, usize> = run
-        .marks
-        .iter()
-        .enumerate()
-        .filter(|(_, mark)| mark.at <= to)
-        .filter_map(|(index, mark)| Some((mark.routine.as_deref()?, index)))
-        .collect();
+    let silent = hum::before_silence(run, from, to);
 
     let mut events = Vec::new();
     for (index, fault) in run.faults.iter().enumerate() {
@@ -168,15 +166,11 @@ fn events(run: &Run, violation: &Violation, from: TrueTime, to: TrueTime) -> Vec
             (false, false) => Weight::Context,
         };
         let concerned = violation.lanes.contains(&mark.lane);
-        let last = || {
-            let hum = mark.routine.as_deref();
-            hum.is_some_and(|hum| last_of_hum.get(hum) == Some(&index))
-        };
         let rank = match weight {
             Weight::Violation => Rank::Violation,
             Weight::Evidence => Rank::Evidence,
-            Weight::Context if mark.at < from => Rank::Hum,
-            Weight::Context if mark.routine.is_some() && !last() => Rank::Hum,
+            Weight::Context if silent.contains(&id) => Rank::Concerned,
+            Weight::Context if mark.routine.is_some() || mark.at < from => Rank::Hum,
             Weight::Context => worth(mark, concerned),
         };
         events.push(Event {
@@ -206,7 +200,7 @@ fn worth(mark: &Mark, concerned: bool) -> Rank {
     match mark.kind {
         MarkKind::Life => Rank::Told,
         MarkKind::Told | MarkKind::Removed if concerned => Rank::Told,
-        _ if concerned || mark.routine.is_some() => Rank::Concerned,
+        _ if concerned => Rank::Concerned,
         _ => Rank::Other,
     }
 }
@@ -218,14 +212,19 @@ fn select(run: &Run, events: &[Event], rows_max: usize) -> Vec<Row> {
         .collect();
     best.sort_by_key(|index| (events[*index].rank, Reverse(*index)));
     best.truncate(rows_max);
-    loop {
-        let told: BTreeSet<usize> = best.iter().copied().collect();
-        let rows = with_gaps(run, events, &told);
-        if rows.len() <= rows_max || best.len() <= 1 {
-            return rows;
-        }
+    while best.len() > 1 && rows_taken(&best) > rows_max {
         best.pop();
     }
+    with_gaps(run, events, &best.into_iter().collect())
+}
+
+/// How many rows these events take, with the gaps between them.
+fn rows_taken(best: &[usize]) -> usize {
+    let mut told = best.to_vec();
+    told.sort_unstable();
+    let before = usize::from(told.first().is_some_and(|first| *first > 0));
+    let between = told.windows(2).filter(|pair| pair[1] > pair[0] + 1).count();
+    told.len() + before + between
 }
 
 fn with_gaps(run: &Run, events: &[Event], told: &BTreeSet<usize>) -> Vec<Row> {
@@ -252,32 +251,64 @@ fn tally(run: &Run, hidden: &[Event]) -> Vec<(usize, String)> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for event in hidden {
         let name = match &event.row {
-            Row::Mark(id, _) => run.mark(*id).map_or("marks", plural),
-            Row::Begins(_) => "beginnings of faults",
-            Row::Ends(_) => "ends of faults",
+            Row::Mark(id, _) => run.mark(*id).map_or("mark", name),
+            Row::Begins(_) | Row::Ends(_) => "edge of a fault",
             Row::Violated(_) | Row::Gap(_) => continue,
         };
         *counts.entry(name).or_default() += 1;
     }
     let mut counts: Vec<_> = counts
         .into_iter()
-        .map(|(name, count)| (count, name.to_owned()))
+        .map(|(name, count)| (count, numbered(count, name)))
         .collect();
     counts.sort_by_key(|(count, _)| Reverse(*count));
     counts
 }
 
-fn plural(mark: &Mark) -> &str {
+/// What a mark is one of many of; its first word takes the plural.
+fn name(mark: &Mark) -> &str {
     match (&mark.routine, mark.kind) {
         (Some(hum), _) => hum,
-        (None, MarkKind::Call) => "calls",
-        (None, MarkKind::Ok) => "oks",
-        (None, MarkKind::Refused) => "refusals",
-        (None, MarkKind::Unknown) => "unknown outcomes",
-        (None, MarkKind::Told) => "notices",
-        (None, MarkKind::Commit) => "commits",
-        (None, MarkKind::Removed) => "removals",
-        (None, MarkKind::Life) => "starts and stops",
-        (None, MarkKind::Connection) => "changes of connections",
+        (None, MarkKind::Call) => "call",
+        (None, MarkKind::Ok) => "ok",
+        (None, MarkKind::Refused) => "refusal",
+        (None, MarkKind::Unknown) => "outcome unknown",
+        (None, MarkKind::Told) => "notice",
+        (None, MarkKind::Commit) => "commit",
+        (None, MarkKind::Removed) => "removal",
+        (None, MarkKind::Life) => "event of a process",
+        (None, MarkKind::Connection) => "change of connection",
+    }
+}
+
+/// `1 beat of alice`, `12 beats of alice`, `2 refreshes`.
+fn numbered(count: usize, name: &str) -> String {
+    let (first, rest) = match name.find(' ') {
+        Some(blank) if count != 1 => name.split_at(blank),
+        _ => (name, ""),
+    };
+    let plural = match count {
+        1 => "",
+        _ if ["s", "x", "sh", "ch"]
+            .iter()
+            .any(|end| first.ends_with(end)) =>
+        {
+            "es"
+        }
+        _ => "s",
+    };
+    format!("{count} {first}{plural}{rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_takes_the_plural() {
+        assert_eq!(numbered(1, "beat of alice"), "1 beat of alice");
+        assert_eq!(numbered(12, "beat of alice"), "12 beats of alice");
+        assert_eq!(numbered(2, "refresh"), "2 refreshes");
+        assert_eq!(numbered(0, ""), "0 s");
     }
 }

@@ -8,6 +8,7 @@
 //! Control flows `model` -> [`excerpt`] (which of a thousand events tell the story) -> `terminal` (how they look).
 
 pub mod excerpt;
+mod hum;
 pub mod model;
 pub mod sweep;
 pub mod terminal;

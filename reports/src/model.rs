@@ -187,9 +187,18 @@ impl TrueTime {
     /// The point this much earlier, or the beginning.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_sub(nanos))
+        Self(self.0.saturating_sub(nanos(duration)))
     }
+
+    /// The point this much later.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(duration)))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// An index into [`Run::lanes`].
@@ -237,8 +246,8 @@ pub struct Mark {
     /// The call that this answers, if it is an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<MarkId>,
-    /// The plural under which marks like this may be summed up, such as `beats of alice`, if it belongs to the hum that
-    /// goes on all the time. A report shows such a mark only where it matters.
+    /// What this is one of many of, such as `beat of alice`, if it belongs to a hum that goes on all the time. Reports
+    /// show such a mark only where it matters, and sum up the others: the first word takes the plural.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routine: Option<String>,
 }

@@ -11,9 +11,11 @@ use crate::excerpt::{Excerpt, lasts};
 use crate::model::{Belief, LaneId, Run, Tone, TrueTime, Violation};
 
 /// A chart with fewer columns than this says nothing.
-const SCALE_COLUMNS: usize = 24;
+const SCALE_COLUMNS: usize = 20;
 /// Names of rows longer than this are cut.
 const NAME_COLUMNS: usize = 32;
+/// What part of the excerpt's time is added after its end.
+const AFTER: u32 = 7;
 /// The rows of beliefs, at most.
 const BELIEF_ROWS: usize = 12;
 
@@ -43,23 +45,25 @@ pub(super) fn render(page: &mut Page, run: &Run, violation: &Violation, excerpt:
     if width < SCALE_COLUMNS {
         return;
     }
+    // A little of what came after, so that what was believed wrongly can be seen.
+    let after = excerpt.to.since(excerpt.from) / AFTER;
     let scale = Scale {
         from: excerpt.from,
-        to: excerpt.to,
+        to: excerpt.to.after(after),
         width,
     };
+    let now = scale.column(violation.at);
 
     page.heading("Who believed what");
-    let (left, right) = (clock(scale.from), format!("{} s", clock(scale.to)));
-    let between = width.saturating_sub(left.len() + right.len());
-    let blank = " ".repeat(between);
-    page.line(vec![
-        piece(
-            Ink::Faint,
-            format!("  {}  {left}{blank}{right} ", fit("", names)),
-        ),
-        piece(Ink::Bad, "✗"),
-    ]);
+    let mut axis = Cells::new(width);
+    axis.write(0, Ink::Faint, &format!("{} s", clock(scale.from)));
+    let at = format!("{} s", clock(violation.at));
+    axis.write(
+        now.saturating_sub(at.len() + 1),
+        Ink::Bad,
+        &format!("{at} ✗"),
+    );
+    draw(page, &fit("", names), Ink::Plain, axis, None);
     for (name, row) in &beliefs {
         let mut cells = Cells::new(width);
         for belief in row {
@@ -69,7 +73,7 @@ pub(super) fn render(page: &mut Page, run: &Run, violation: &Violation, excerpt:
                 cells.draw(start, end, ink, fill, changes, &clean(&belief.state));
             }
         }
-        draw(page, &fit(name, names), Ink::Plain, cells);
+        draw(page, &fit(name, names), Ink::Plain, cells, Some(now));
     }
     for (index, fault) in faults.iter().enumerate() {
         let mut cells = Cells::new(width);
@@ -82,11 +86,17 @@ pub(super) fn render(page: &mut Page, run: &Run, violation: &Violation, excerpt:
             let fill = if lasts(fault) { fill } else { '╳' };
             cells.draw(start, end, ink, fill, false, "");
         }
-        draw(page, &fit(&fault_name(index), names), ink, cells);
+        draw(page, &fit(&fault_name(index), names), ink, cells, Some(now));
     }
 }
 
-fn draw(page: &mut Page, name: &str, ink: Ink, cells: Cells) {
+fn draw(page: &mut Page, name: &str, ink: Ink, mut cells: Cells, now: Option<usize>) {
+    if let Some(cell) = now
+        .and_then(|now| cells.0.get_mut(now))
+        .filter(|cell| cell.1 == " ")
+    {
+        *cell = piece(Ink::Bad, "┊");
+    }
     let mut line = vec![piece(ink, format!("  {name}  "))];
     line.extend(cells.0.into_iter().map(|(ink, cell)| piece(ink, cell)));
     // Neighbours in one ink are one piece: a log with colours stays small.
@@ -146,15 +156,16 @@ impl Scale {
         if from > self.to || to < self.from {
             return None;
         }
-        let column = |at: TrueTime| {
-            let (part, all) = (at.since(self.from), self.to.since(self.from));
-            let column = part.as_nanos() * self.width as u128 / all.as_nanos().max(1);
-            usize::try_from(column)
-                .unwrap_or(self.width)
-                .min(self.width)
-        };
-        let start = column(from).min(self.width.saturating_sub(1));
-        Some((start, column(to).max(start + 1)))
+        let start = self.column(from);
+        let end = self.column(to);
+        Some((start, end.max(start + 1)))
+    }
+
+    fn column(&self, at: TrueTime) -> usize {
+        let (part, all) = (at.since(self.from), self.to.since(self.from));
+        let column = part.as_nanos() * self.width as u128 / all.as_nanos().max(1);
+        let last = self.width.saturating_sub(1);
+        usize::try_from(column).map_or(last, |column| column.min(last))
     }
 }
 
@@ -180,14 +191,19 @@ impl Cells {
         } else {
             String::new()
         };
-        // A wide letter would need two cells: better the bar alone than a row that is out of line.
-        let one_each = columns(&text) == text.chars().count();
-        for c in text.chars().filter(|_| one_each) {
-            self.set(at, ink, c);
-            at += 1;
-        }
         for cell in at..end {
             self.set(cell, ink, fill);
+        }
+        self.write(at, ink, &text);
+    }
+
+    /// Writes a text over what is there.
+    fn write(&mut self, start: usize, ink: Ink, text: &str) {
+        // A wide letter would need two cells: better the bar alone than a row that is out of line.
+        if columns(text) == text.chars().count() {
+            for (index, c) in text.chars().enumerate() {
+                self.set(start + index, ink, c);
+            }
         }
     }
 

@@ -71,22 +71,24 @@ pub fn render(run: &Run, style: Style) -> String {
 
 /// The verdict and what it is about.
 fn head(page: &mut Page, run: &Run) {
-    let (ink, verdict) = match &run.verdict {
-        Verdict::Pass => (Ink::Good, "✓ PASS".to_owned()),
-        Verdict::Inconclusive { .. } => (Ink::Warn, "? INCONCLUSIVE".to_owned()),
-        Verdict::Fail(_) => {
-            let codes: Vec<_> = run
-                .violations()
-                .iter()
-                .map(|v| clean(&v.invariant.code))
-                .collect();
-            let mut codes: Vec<&str> = codes.iter().map(String::as_str).collect();
-            codes.dedup();
-            (Ink::Bad, format!("✗ FAIL {}", codes.join(", ")))
+    let mut codes: Vec<String> = Vec::new();
+    for violation in run.violations() {
+        let code = clean(&violation.invariant.code);
+        if !codes.contains(&code) {
+            codes.push(code);
         }
+    }
+    let (ink, verdict) = match &run.verdict {
+        Verdict::Pass => (Ink::Good, "✓ PASS"),
+        Verdict::Inconclusive { .. } => (Ink::Warn, "? INCONCLUSIVE"),
+        Verdict::Fail(_) => (Ink::Bad, "✗ FAIL"),
     };
-    let verdict = [piece(ink, verdict.trim_end()), piece(ink, "  ")];
-    page.paragraph(&verdict, &indent(2), Ink::Strong, &clean(&run.scenario));
+    let mut what = clean(&run.scenario);
+    if !codes.is_empty() {
+        what.push_str(&format!(" ({})", codes.join(", ")));
+    }
+    let verdict = [piece(ink, verdict), piece(ink, "  ")];
+    page.paragraph(&verdict, &indent(2), Ink::Strong, &what);
     page.paragraph(&indent(2), &indent(2), Ink::Plain, &clean(&run.title));
     let seed = run
         .seed

@@ -113,11 +113,11 @@ impl Page {
         lines_max: usize,
     ) {
         let taken = |before: &[Piece]| before.iter().map(|(_, text)| columns(text)).sum::<usize>();
-        let before = taken(first).max(taken(rest));
-        let width = self.width().saturating_sub(before);
-        let mut lines = wrap(text, width);
+        let room = |before| self.width().saturating_sub(taken(before));
+        let mut lines = wrap(text, room(first), room(rest));
         if lines.len() > lines_max {
-            lines = wrap(text, width.saturating_sub(2));
+            let room = |before| room(before).saturating_sub(columns(" …"));
+            lines = wrap(text, room(first), room(rest));
             lines.truncate(lines_max);
             if let Some(last) = lines.last_mut() {
                 last.push_str(" …");

@@ -27,30 +27,27 @@ fn head(page: &mut Page, sweep: &Sweep) {
     let (runs, failures) = (sweep.runs(), sweep.failures());
     let never: usize = sweep.scenarios.values().map(Tally::never).sum();
     let ran = count(runs, "seed", "seeds");
-    let (ink, verdict) = match (runs, failures, sweep.inconclusive()) {
-        (0, ..) => (Ink::Warn, "? NOTHING RAN".to_owned()),
-        (_, 0, 0) => (Ink::Good, format!("✓ PASS  {ran}, every invariant held")),
-        (_, 0, open) => (
+    let open = thousands(sweep.inconclusive());
+    let (ink, verdict, text) = match (runs, failures, sweep.inconclusive()) {
+        (0, ..) => (Ink::Warn, "? NOTHING RAN", String::new()),
+        (_, 0, 0) => (Ink::Good, "✓ PASS", format!("{ran}, every invariant held")),
+        (_, 0, _) => (
             Ink::Warn,
-            format!(
-                "? INCONCLUSIVE  {} of {ran} undecided, none failed",
-                thousands(open)
-            ),
+            "? INCONCLUSIVE",
+            format!("{open} of {ran} undecided, no failure"),
         ),
         (_, failed, 0) => (
             Ink::Bad,
-            format!("✗ FAIL  {} of {ran} failed", thousands(failed)),
+            "✗ FAIL",
+            format!("{} of {ran} failed", thousands(failed)),
         ),
-        (_, failed, open) => (
-            Ink::Bad,
-            format!(
-                "✗ FAIL  {} of {ran} failed, {} undecided",
-                thousands(failed),
-                thousands(open)
-            ),
-        ),
+        (_, failed, _) => {
+            let text = format!("{} of {ran} failed, {open} undecided", thousands(failed));
+            (Ink::Bad, "✗ FAIL", text)
+        }
     };
-    page.paragraph(&[], &indent(2), ink, &verdict);
+    let verdict = [piece(ink, verdict), piece(ink, "  ")];
+    page.paragraph(&verdict, &indent(2), Ink::Strong, &text);
     let mut speed = format!(
         "{} of true time in {}",
         duration(sweep.simulated()),
@@ -62,12 +59,12 @@ fn head(page: &mut Page, sweep: &Sweep) {
     }
     page.paragraph(&indent(2), &indent(2), Ink::Faint, &speed);
     if never > 0 {
-        let what = if never == 1 {
-            "One thing"
-        } else {
-            "Some things"
-        };
-        let text = format!("{what} that a storm must do was never done: see ! below");
+        let what = count(
+            never as u64,
+            "thing that a storm must do was",
+            "things that a storm must do were",
+        );
+        let text = format!("{what} never done: see ! below");
         page.paragraph(&indent(2), &indent(2), Ink::Warn, &text);
     }
 }
@@ -82,45 +79,59 @@ fn table(page: &mut Page, sweep: &Sweep) {
         };
         page.paragraph(&[], &indent(2), Ink::Strong, &clean(name));
         let counts = format!(
-            "{}, {}, {} undecided, {}",
+            "{} · {} · {} undecided · {}",
             count(tally.runs, "seed", "seeds"),
             count(tally.failures, "failure", "failures"),
             thousands(tally.inconclusive),
             duration(tally.simulated)
         );
         page.paragraph(&indent(2), &indent(2), ink, &counts);
-        counted(page, "faults that bit", &tally.bit, tally.runs);
-        counted(page, "sometimes", &tally.sometimes, tally.runs);
+        counted(page, tally);
     }
 }
 
-/// Names with how many of the runs they happened in.
-fn counted(page: &mut Page, title: &str, counts: &BTreeMap<String, u64>, runs: u64) {
-    if counts.is_empty() {
-        return;
-    }
-    page.paragraph(&indent(2), &indent(2), Ink::Faint, title);
-    let names = counts
-        .keys()
-        .map(|name| columns(&clean(name)))
+/// What the storms did, and in how many of the runs.
+fn counted(page: &mut Page, tally: &Tally) {
+    let names = |never: bool| {
+        let kinds = tally
+            .bit
+            .iter()
+            .filter(move |(_, runs)| (**runs == 0) == never);
+        let kinds = kinds.map(move |(name, runs)| match runs {
+            0 => clean(name),
+            runs => format!("{} {}", clean(name), thousands(*runs)),
+        });
+        kinds.collect::<Vec<_>>().join(", ")
+    };
+    let labels = if page.width() < 50 { 0 } else { 19 };
+    let mut row = |label: &str, ink, text: &str| {
+        if !text.is_empty() {
+            let label = fit(label, labels.max(columns(label) + 1));
+            let faint = if ink == Ink::Plain { Ink::Faint } else { ink };
+            page.paragraph(&[piece(faint, label)], &indent(6), ink, text);
+        }
+    };
+    row("  faults that bit", Ink::Plain, &names(false));
+    row("! never bit", Ink::Warn, &names(true));
+    let reached = |runs: &u64| thousands(*runs);
+    let widest = tally
+        .sometimes
+        .values()
+        .map(|runs| reached(runs).len())
         .max()
         .unwrap_or(0);
-    let numbers = thousands(runs).len();
-    let taken = 4 + 2 + 2 + 2 * numbers + " of ".len();
-    let names = names.min(page.width().saturating_sub(taken).max(8));
-    for (name, reached) in counts {
-        let never = *reached == 0;
-        let ink = if never { Ink::Warn } else { Ink::Plain };
-        let share = if never {
-            "never".to_owned()
-        } else {
-            format!("{:>numbers$} of {}", thousands(*reached), thousands(runs))
-        };
-        let sign = if never { "  ! " } else { "    " };
-        page.line(vec![piece(
-            ink,
-            format!("{sign}{}  {share}", fit(&clean(name), names)),
-        )]);
+    let mut label = "  sometimes";
+    for (name, runs) in tally.sometimes.iter().filter(|(_, runs)| **runs > 0) {
+        let (runs, all) = (reached(runs), thousands(tally.runs));
+        row(
+            label,
+            Ink::Plain,
+            &format!("{runs:>widest$} of {all}: {}", clean(name)),
+        );
+        label = "";
+    }
+    for (name, _) in tally.sometimes.iter().filter(|(_, runs)| **runs == 0) {
+        row("! never reached", Ink::Warn, &clean(name));
     }
 }
 
@@ -140,18 +151,10 @@ fn findings(page: &mut Page, sweep: &Sweep) {
         let name = format!("✗ {} {}", clean(&invariant.code), clean(&invariant.name));
         let all: Vec<_> = findings.iter().map(|finding| finding.seed).collect();
         let text = format!("in {}: {}", clean(scenario), seeds(&all));
-        let first = [
-            piece(Ink::Plain, "  "),
-            piece(Ink::Bad, name.trim_end()),
-            piece(Ink::Plain, "  "),
-        ];
-        page.paragraph(&first, &indent(4), Ink::Plain, &text);
-        page.paragraph(
-            &indent(4),
-            &indent(4),
-            Ink::Faint,
-            &clean(&invariant.property),
-        );
+        page.paragraph(&indent(2), &indent(4), Ink::Bad, &name);
+        let property = clean(&invariant.property);
+        page.paragraph(&indent(4), &indent(4), Ink::Faint, &property);
+        page.paragraph(&indent(4), &indent(6), Ink::Plain, &text);
         for finding in findings.iter().take(EXAMPLES) {
             let text = format!("{}: {}", seed(finding.seed), clean(&finding.what_happened));
             page.paragraph(&indent(4), &indent(6), Ink::Plain, &text);

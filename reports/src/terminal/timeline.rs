@@ -1,10 +1,10 @@
 //! The timeline: an excerpt as rows of time, faults at work, who, and what.
 //!
 //! Each fault that has a row in the excerpt owns a narrow column from its beginning (`┬`) to its end (`┴`), so that the
-//! eye falls from any event upwards to the faults it happened under.
+//! eye falls from any event upwards to the faults it happened under. On a narrow page, who and what is one text.
 
 use super::page::{Ink, Page, Piece, piece};
-use super::words::{clean, clock, columns, count, duration, fit};
+use super::words::{clean, clock, columns, count, cut, duration, fit};
 use crate::excerpt::{Excerpt, Gap, Row, Weight, lasts};
 use crate::model::{Mark, MarkKind, Run, TrueTime, Violation};
 
@@ -12,11 +12,17 @@ use crate::model::{Mark, MarkKind, Run, TrueTime, Violation};
 const LANE_COLUMNS: usize = 16;
 /// Lines that a single context row may take.
 const CONTEXT_LINES: usize = 2;
-/// Narrower texts than this stand below their row, not in it.
+/// Where less than this would be left for the text, it is not a column of its own.
 const TEXT_COLUMNS: usize = 26;
 
 pub(super) fn render(page: &mut Page, run: &Run, violation: &Violation, excerpt: &Excerpt) {
     page.heading("What happened");
+    page.paragraph(
+        &[],
+        &[],
+        Ink::Faint,
+        "▸ evidence  ✗ violation  ╎ a fault that did not bite",
+    );
     let mut table = Table::new(page, run, excerpt);
     table.head(page);
     for row in &excerpt.rows {
@@ -125,7 +131,7 @@ impl<'a> Table<'a> {
         } else {
             format!("{seconds}{bands} {who}  what")
         };
-        page.line(vec![piece(Ink::Faint, head)]);
+        page.line(vec![piece(Ink::Faint, cut(&head, page.width()))]);
     }
 
     fn mark(&mut self, page: &mut Page, mark: &Mark, weight: Weight) {
@@ -190,9 +196,7 @@ impl<'a> Table<'a> {
 
     fn gap(&mut self, page: &mut Page, gap: &Gap) {
         let some = gap.hidden.iter().take(3);
-        let mut text: Vec<_> = some
-            .map(|(count, name)| format!("{count} {}", clean(name)))
-            .collect();
+        let mut text: Vec<_> = some.map(|(_, name)| clean(name)).collect();
         let more: usize = gap.hidden.iter().skip(3).map(|(count, _)| count).sum();
         if more > 0 {
             text.push(format!("{} more", count(more as u64, "event", "events")));
@@ -216,11 +220,11 @@ impl<'a> Table<'a> {
         let mut rest = vec![piece(Ink::Plain, blank)];
         rest.extend(self.bars());
         if self.stacked {
-            first.push(piece(line.ink, format!(" {} {}", line.who, line.kind)));
-            page.line(first);
-            let rest = [piece(Ink::Plain, "    ")];
-            page.block(&rest, &rest, line.ink, text, line.lines_max);
-            return;
+            let text = format!("{} {} {text}", line.who, line.kind);
+            first.push(piece(Ink::Plain, " "));
+            rest.push(piece(Ink::Plain, " "));
+            let lines_max = line.lines_max.saturating_add(1);
+            return page.block(&first, &rest, line.ink, &text, lines_max);
         }
         let who = fit(&line.who, self.lanes);
         first.push(piece(line.ink, format!(" {who}  {:<9}", line.kind)));

@@ -98,22 +98,22 @@ pub(super) fn fit(text: &str, width: usize) -> String {
     text
 }
 
-/// Lines of at most `width` columns, broken at blanks, or inside a word that is longer than a line. At least one line.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let width = width.max(2);
+/// Lines of at most `rest` columns, the first of at most `first`, broken at blanks, or inside a word that is longer than
+/// a line. At least one line.
+pub(super) fn wrap(text: &str, first: usize, rest: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for mut word in text.split_whitespace() {
         let used = lines.last().map_or(0, |line| columns(line));
-        if used > 0 && used + 1 + columns(word) <= width {
-            push(&mut lines, " ");
-            push(&mut lines, word);
-            continue;
-        }
         if used > 0 {
+            if used + 1 + columns(word) <= room(&lines, first, rest) {
+                push(&mut lines, " ");
+                push(&mut lines, word);
+                continue;
+            }
             lines.push(String::new());
         }
-        while columns(word) > width {
-            let head = take(word, width);
+        while columns(word) > room(&lines, first, rest) {
+            let head = take(word, room(&lines, first, rest));
             push(&mut lines, head);
             lines.push(String::new());
             word = &word[head.len()..];
@@ -121,6 +121,11 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
         push(&mut lines, word);
     }
     lines
+}
+
+/// The columns of the last line; enough for any one letter, so that there is always progress.
+fn room(lines: &[String], first: usize, rest: usize) -> usize {
+    if lines.len() == 1 { first } else { rest }.max(2)
 }
 
 fn push(lines: &mut [String], text: &str) {
@@ -157,10 +162,10 @@ mod tests {
 
     #[test]
     fn no_line_is_wider_than_it_may_be() {
-        assert_eq!(wrap("one two  three", 8), ["one two", "three"]);
-        assert_eq!(wrap("presence.alice", 8), ["presence", ".alice"]);
-        assert_eq!(wrap("船船船 a", 4), ["船船", "船 a"]);
-        assert_eq!(wrap("", 8), [""]);
+        assert_eq!(wrap("one two  three", 8, 5), ["one two", "three"]);
+        assert_eq!(wrap("presence.alice", 8, 8), ["presence", ".alice"]);
+        assert_eq!(wrap("船船船 a", 4, 4), ["船船", "船 a"]);
+        assert_eq!(wrap("", 8, 8), [""]);
         assert_eq!(cut("partition", 5), "part…");
         assert_eq!(fit("船", 4), "船  ");
         assert_eq!(fit("any", 0), "");
