@@ -32,7 +32,7 @@ pub enum Row {
     Begins(usize),
     /// The fault of this index in [`Run::faults`] was mended.
     Ends(usize),
-    /// The violation, where no mark stands for it: something that should have happened by then did not.
+    /// The violation, where no mark stands for it: often it is what should have happened by then and did not.
     Violated(TrueTime),
     /// Something is not told.
     Gap(Gap),

@@ -99,14 +99,6 @@ fn draw(page: &mut Page, name: &str, ink: Ink, mut cells: Cells, now: Option<usi
     }
     let mut line = vec![piece(ink, format!("  {name}  "))];
     line.extend(cells.0.into_iter().map(|(ink, cell)| piece(ink, cell)));
-    // Neighbours in one ink are one piece: a log with colours stays small.
-    line.dedup_by(|next, piece| {
-        let same = next.0 == piece.0;
-        if same {
-            piece.1.push_str(&next.1);
-        }
-        same
-    });
     page.line(line);
 }
 

@@ -76,6 +76,14 @@ impl Page {
             }
             pieces.pop();
         }
+        // Neighbours in one ink are one piece: a log with colours stays small.
+        pieces.dedup_by(|next, piece| {
+            let same = next.0 == piece.0;
+            if same {
+                piece.1.push_str(&next.1);
+            }
+            same
+        });
         for (ink, text) in pieces {
             let ansi = ink.ansi();
             // A style around nothing but blanks would be noise in a log.

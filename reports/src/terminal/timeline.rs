@@ -3,7 +3,7 @@
 //! Each fault that has a row in the excerpt owns a narrow column from its beginning (`┬`) to its end (`┴`), so that the
 //! eye falls from any event upwards to the faults it happened under. On a narrow page, who and what is one text.
 
-use super::page::{Ink, Page, Piece, piece};
+use super::page::{Ink, Page, Piece, indent, piece};
 use super::words::{clean, clock, columns, count, cut, duration, fit};
 use crate::excerpt::{Excerpt, Gap, Row, Weight, lasts};
 use crate::model::{Mark, MarkKind, Run, TrueTime, Violation};
@@ -53,7 +53,7 @@ pub(super) fn render(page: &mut Page, run: &Run, violation: &Violation, excerpt:
                 table.line(
                     page,
                     line,
-                    &format!("{code}: what was promised by now has not happened"),
+                    &format!("{code}: from here on it does not hold"),
                 );
             }
             Row::Gap(gap) => table.gap(page, gap),
@@ -141,6 +141,7 @@ impl<'a> Table<'a> {
             text.push_str(&format!(" (after {})", duration(after)));
         }
         let (sign, ink) = match weight {
+            Weight::Context if mark.routine.is_some() => (("  ", Ink::Plain), Ink::Faint),
             Weight::Context => (("  ", Ink::Plain), kind_ink),
             Weight::Evidence => (("▸ ", Ink::Strong), Ink::Strong),
             Weight::Violation => (("✗ ", Ink::Bad), Ink::Bad),
@@ -202,10 +203,7 @@ impl<'a> Table<'a> {
             text.push(format!("{} more", count(more as u64, "event", "events")));
         }
         let text = format!("… {}: {} …", duration(gap.lasts), text.join(", "));
-        let mut first = vec![piece(
-            Ink::Faint,
-            format!("  {:>times$} ", "⋮", times = self.times),
-        )];
+        let mut first = indent(2 + self.times + 1).to_vec();
         first.extend(self.bars());
         first.push(piece(Ink::Plain, " "));
         page.block(&first, &first.clone(), Ink::Faint, &text, CONTEXT_LINES);
@@ -216,8 +214,7 @@ impl<'a> Table<'a> {
         let mut first = vec![piece(line.sign.1, line.sign.0), piece(line.sign.1, time)];
         first.extend(self.bars());
         self.advance();
-        let blank = " ".repeat(2 + self.times + 1);
-        let mut rest = vec![piece(Ink::Plain, blank)];
+        let mut rest = indent(2 + self.times + 1).to_vec();
         rest.extend(self.bars());
         if self.stacked {
             let text = format!("{} {} {text}", line.who, line.kind);

@@ -68,7 +68,6 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
 
 /// The text on one line, without what would move the cursor or turn the direction: chat bodies come from anywhere.
 pub(super) fn clean(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars()
         .map(|c| match c {
             '\n' | '\r' | '\t' => ' ',
@@ -76,6 +75,11 @@ pub(super) fn clean(text: &str) -> String {
             c => c,
         })
         .collect()
+}
+
+/// Marks that turn the direction in which what follows is read.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The text in at most `width` columns, with a mark where it was cut.
