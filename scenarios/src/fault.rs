@@ -16,7 +16,7 @@ pub enum FaultKind {
     Cut,
     /// Everything takes this much longer each way.
     Delay(Duration),
-    /// The next write is applied and its acknowledgement lost.
+    /// The next write while it lasts is applied, and its acknowledgement lost.
     LoseReply,
     /// The process stands still (SIGSTOP); its clocks go on.
     Pause,
@@ -125,7 +125,7 @@ impl FaultKind {
 
     /// True where it is over as soon as it has happened.
     pub const fn is_instant(self) -> bool {
-        matches!(self, Self::Cut | Self::LoseReply)
+        matches!(self, Self::Cut)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod bucket;
+pub mod cli;
 pub mod fault;
 pub mod history;
 pub mod invariants;
@@ -10,10 +11,12 @@ pub mod parse;
 pub mod plan;
 pub mod real;
 mod recorded;
+pub mod report;
 pub mod run;
 mod sim_testbed;
 pub mod specimens;
 pub mod stories;
+pub mod sweep;
 mod testbed;
 mod variant;
 

@@ -206,9 +206,8 @@ impl Testbed for SimTestbed {
             FaultKind::Pause | FaultKind::Suspend => Bite::Frozen,
             FaultKind::Crash | FaultKind::Overlap => Bite::Crash,
             FaultKind::Jump(_) | FaultKind::Drift(_) => Bite::Clock,
-            FaultKind::ServerStop | FaultKind::ServerPause | FaultKind::JetstreamMute => {
-                Bite::Server
-            }
+            FaultKind::ServerStop | FaultKind::ServerPause => Bite::Server,
+            FaultKind::JetstreamMute => Bite::Mute,
         };
         self.world.bites().count(bite)
     }

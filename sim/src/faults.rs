@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use madsim::runtime::Handle;
 
-use crate::broker::Broker;
 use crate::link::{Direction, LinkKey};
 use crate::net::Due;
 use crate::trace::Bite;

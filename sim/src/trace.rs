@@ -59,6 +59,8 @@ pub enum Bite {
     Crash,
     /// A connection was lost, refused or left waiting because its server was not running, or paused.
     Server,
+    /// JetStream did not answer a request.
+    Mute,
     /// A clock told another time than it would have.
     Clock,
 }

@@ -421,6 +421,10 @@ impl State {
                 });
             }
             Parcel::Op(op) if link.server_open => {
+                let muted = self.servers[server.0 as usize].muted > 0;
+                if muted && matches!(op, ClientOp::Request { .. }) {
+                    self.net.bites.add(Bite::Mute);
+                }
                 self.serve(server, |broker, now, effects| {
                     broker.receive(now, link_id(key), op, effects);
                 });

@@ -145,6 +145,11 @@ impl<E: Env> Inner<E> {
         // From before the claim on, so that nothing that happens to the connection is missed.
         let connection_events = connection.events();
         let (revision, renewed) = pen.claim().await?;
+        // Once more, now that the others can see how long this entry lives: see there.
+        if let Err(error) = attach(connection, &settings.bucket, settings.ttl()).await {
+            pen.undo().await;
+            return Err(error.into());
+        }
         let keeper = Keeper::new(
             settings.interval,
             settings.ttl(),

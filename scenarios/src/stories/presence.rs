@@ -330,7 +330,7 @@ fn restart_overlap(story: &mut Story) {
         let trouble = from + story.fault_time(Duration::ZERO, both_for);
         let lasts = story.fault_time(millis(100), interval * 3);
         match story.faults.below(5) {
-            0 => story.befalls("bob", FaultKind::LoseReply, trouble, Duration::ZERO),
+            0 => story.befalls("bob", FaultKind::LoseReply, trouble, interval * 2),
             1 => story.befalls("bob", FaultKind::Pause, trouble, lasts),
             2 => story.befalls("bob", FaultKind::Delay(interval / 2), trouble, lasts),
             3 => story.befalls(

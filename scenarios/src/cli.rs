@@ -1,0 +1,389 @@
+//! What a user types.
+//!
+//! Exit status: 0 all held, 1 a violation, 2 unusable input (one sentence, with file and line where there is one), 3
+//! inconclusive. Long work shows a progress bar on a terminal and plain lines elsewhere.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "the command line prints, reads the clock and the environment; nothing of it reaches a run"
+)]
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use squall_reports::terminal::{self, Style};
+
+use crate::history::History;
+use crate::invariants::{self, Verdict};
+use crate::nearest::nearest;
+use crate::parse::parse;
+use crate::plan::Plan;
+use crate::run::{Run, simulate};
+use crate::stories::{self, Scenario};
+use crate::sweep::{self, reproduce};
+use crate::report;
+
+/// Raises deterministic storms over coordination code on NATS JetStream.
+#[derive(Debug, Parser)]
+#[command(name = "squall", version, arg_required_else_help = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum On {
+    /// The simulated world.
+    Sim,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists the scenarios: promise, roles, faults, invariants, what must sometimes happen.
+    List,
+    /// Runs one seed of one scenario.
+    Run {
+        /// Which, such as presence/storm.
+        scenario: String,
+        /// Decides everything.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t = On::Sim)]
+        on: On,
+        /// Writes plan, history and report into this directory.
+        #[arg(long)]
+        report: Option<PathBuf>,
+    },
+    /// Runs many seeds of many scenarios.
+    Chaos {
+        /// Only scenarios that match: `*` stands for any text.
+        #[arg(long, default_value = "*")]
+        scenario: String,
+        /// Seeds of each scenario.
+        #[arg(long, conflicts_with = "for")]
+        seeds: Option<u64>,
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        first_seed: u64,
+        /// Goes on for so long instead, such as 10m.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        r#for: Option<Duration>,
+        /// Threads; all cores, if not given.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Writes plan, history and report of each violation into this directory.
+        #[arg(long)]
+        report: Option<PathBuf>,
+    },
+    /// Runs a plan again: the same violation, every time.
+    Replay {
+        /// A TOML file.
+        plan: PathBuf,
+        /// Writes history and report into this directory.
+        #[arg(long)]
+        report: Option<PathBuf>,
+    },
+    /// Judges a recorded history by all invariants.
+    Check {
+        /// A file of JSON lines.
+        history: PathBuf,
+        /// The plan it is the history of.
+        #[arg(long)]
+        plan: PathBuf,
+    },
+}
+
+/// What went wrong before anything could be run, in one sentence.
+struct Unusable(String);
+
+/// Exit statuses.
+const VIOLATION: u8 = 1;
+const UNUSABLE: u8 = 2;
+const INCONCLUSIVE: u8 = 3;
+
+/// Seeds of each scenario, if nothing else is said.
+const SEEDS_DEFAULT: u64 = 100;
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::List => list(),
+        Command::Run { scenario, seed, on: On::Sim, report } => run(&scenario, seed, report),
+        Command::Chaos { scenario, seeds, first_seed, r#for, jobs, report } => {
+            chaos(&scenario, seeds, first_seed, r#for, jobs, report)
+        }
+        Command::Replay { plan, report } => replay(&plan, report),
+        Command::Check { history, plan } => check(&history, &plan),
+    };
+    done.unwrap_or_else(|Unusable(sentence)| {
+        eprintln!("squall: {sentence}");
+        ExitCode::from(UNUSABLE)
+    })
+}
+
+fn style() -> Style {
+    let terminal = std::io::stdout().is_terminal();
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let (_, found) = console::Term::stdout().size();
+    let width = columns.unwrap_or(if terminal { usize::from(found) } else { 120 });
+    Style { color: terminal && wanted, width }
+}
+
+/// Prints, and does not mind a reader that has gone away.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _reader_gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn find(name: &str) -> Result<&'static Scenario, Unusable> {
+    stories::find(name).ok_or_else(|| {
+        let hint = nearest(name, stories::all().iter().map(|scenario| scenario.name));
+        Unusable(format!("there is no scenario {name:?}{hint}"))
+    })
+}
+
+fn list() -> Result<ExitCode, Unusable> {
+    let mut text = String::new();
+    for scenario in stories::all() {
+        let faults = if scenario.faults.is_empty() { "none".to_owned() } else { scenario.faults.join(", ") };
+        text += &format!(
+            "{}\n  {}\n  roles       {}\n  faults      {faults}\n",
+            scenario.name, scenario.promise, scenario.roles
+        );
+        for (index, sometimes) in scenario.sometimes.iter().enumerate() {
+            let head = if index == 0 { "sometimes" } else { "" };
+            text += &format!("  {head:<11} {}\n", sometimes.fact);
+        }
+        text.push('\n');
+    }
+    text += "Invariants, of every run\n";
+    for invariant in &invariants::ALL {
+        text += &format!("  {:<3} {:<16} {}\n", invariant.code, invariant.name, invariant.property);
+    }
+    print(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(name: &str, seed: u64, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
+    let plan = find(name)?.draw(seed);
+    finish(&plan, reproduce(name, seed), report)
+}
+
+fn replay(path: &Path, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
+    let plan = read_plan(path)?;
+    finish(&plan, format!("cargo squall replay {}", path.display()), report)
+}
+
+/// Runs a plan, prints its report and writes it where wanted.
+fn finish(plan: &Plan, reproduce: String, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
+    let began = Instant::now();
+    let run = simulate(plan);
+    let mut model = report::model(&run, reproduce);
+    model.elapsed = Some(began.elapsed());
+    model.trace = run.trace.map(|trace| trace.to_string());
+    if let Some(directory) = report {
+        write_run(&directory, &run, &model)?;
+    }
+    print(&terminal::render(&model, style()));
+    Ok(status(&run.verdict))
+}
+
+fn status(verdict: &Verdict) -> ExitCode {
+    match verdict {
+        Verdict::Pass => ExitCode::SUCCESS,
+        Verdict::Fail(_) => ExitCode::from(VIOLATION),
+        Verdict::Inconclusive(_) => ExitCode::from(INCONCLUSIVE),
+    }
+}
+
+fn chaos(
+    pattern: &str,
+    seeds: Option<u64>,
+    first_seed: u64,
+    for_how_long: Option<Duration>,
+    jobs: Option<usize>,
+    report: Option<PathBuf>,
+) -> Result<ExitCode, Unusable> {
+    let scenarios: Vec<&'static Scenario> =
+        stories::all().iter().filter(|scenario| matches(pattern, scenario.name)).collect();
+    if scenarios.is_empty() {
+        let hint = nearest(pattern, stories::all().iter().map(|scenario| scenario.name));
+        return Err(Unusable(format!("no scenario matches {pattern:?}{hint}")));
+    }
+    if seeds == Some(0) {
+        return Err(Unusable("--seeds must be at least 1".to_owned()));
+    }
+    if jobs == Some(0) {
+        return Err(Unusable("--jobs must be at least 1".to_owned()));
+    }
+    if for_how_long == Some(Duration::ZERO) {
+        return Err(Unusable("--for must be longer than nothing".to_owned()));
+    }
+    let seeds = match for_how_long {
+        Some(_) => u64::MAX,
+        None => seeds.unwrap_or(SEEDS_DEFAULT),
+    };
+    let count = scenarios.len() as u64;
+    let total = seeds.checked_mul(count);
+    let threads = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
+    let stop = AtomicBool::new(false);
+    let began = Instant::now();
+    let progress = Progress::new(total.filter(|_| for_how_long.is_none()), began);
+    let unwritten = std::sync::Mutex::new(None);
+    let mut sweep = sweep::sweep(
+        threads.unwrap_or(1),
+        |number| {
+            // Seed by seed over all scenarios, so that a sweep that is stopped has seen something of each.
+            let scenario = scenarios.get(usize::try_from(number % count).ok()?)?;
+            let seed = number / count;
+            (seed < seeds).then(|| Some((*scenario, first_seed.checked_add(seed)?)))?
+        },
+        &stop,
+        |run| {
+            progress.step(run);
+            if let (Some(directory), false) = (&report, run.verdict == Verdict::Pass) {
+                let command = reproduce(&run.plan.scenario, run.plan.seed);
+                let written = write_run(directory, run, &report::model(run, command));
+                if let (Err(error), Ok(mut unwritten)) = (written, unwritten.lock()) {
+                    *unwritten = Some(error);
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            if for_how_long.is_some_and(|limit| began.elapsed() >= limit) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        },
+    );
+    progress.end();
+    sweep.elapsed = began.elapsed();
+    if let Ok(Some(error)) = unwritten.into_inner() {
+        return Err(error);
+    }
+    print(&terminal::render_sweep(&sweep, style()));
+    Ok(if sweep.failures() > 0 {
+        ExitCode::from(VIOLATION)
+    } else if sweep.inconclusive() > 0 {
+        ExitCode::from(INCONCLUSIVE)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// `*` stands for any text, everything else for itself.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| matches(after, &rest[at..]))
+        }),
+    }
+}
+
+/// How far a sweep has come: a bar on a terminal, a line now and then elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    total: Option<u64>,
+    began: Instant,
+    state: std::sync::Mutex<(u64, u64, Instant)>,
+}
+
+impl Progress {
+    const LINE_EVERY: Duration = Duration::from_secs(10);
+
+    fn new(total: Option<u64>, began: Instant) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            let template = "{wide_bar} {pos}/{len} runs, {per_sec}, {msg}";
+            let template = if total.is_some() { template } else { "{spinner} {pos} runs, {per_sec}, {msg}" };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.set_message("no violation");
+            bar
+        });
+        Self { bar, total, began, state: std::sync::Mutex::new((0, 0, began)) }
+    }
+
+    fn step(&self, run: &Run) {
+        let Ok(mut state) = self.state.lock() else { return };
+        let (done, failed, told) = &mut *state;
+        *done += 1;
+        *failed += u64::from(run.verdict != Verdict::Pass);
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+            if *failed > 0 {
+                bar.set_message(format!("{failed} not passed"));
+            }
+        } else if told.elapsed() >= Self::LINE_EVERY {
+            *told = Instant::now();
+            let of = self.total.map_or_else(String::new, |total| format!(" of {total}"));
+            let seconds = self.began.elapsed().as_secs();
+            eprintln!("{done}{of} runs in {seconds} s, {failed} not passed");
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn check(history: &Path, plan: &Path) -> Result<ExitCode, Unusable> {
+    let plan = read_plan(plan)?;
+    let file = std::fs::File::open(history)
+        .map_err(|error| Unusable(format!("{}: {error}", history.display())))?;
+    let history_read = History::read(std::io::BufReader::new(file));
+    let history = history_read.map_err(|error| Unusable(format!("{}: {error}", history.display())))?;
+    let verdict = invariants::judge(&plan, &history);
+    match &verdict {
+        Verdict::Pass => print("every invariant held\n"),
+        Verdict::Fail(violations) => {
+            print(&violations.iter().map(|violation| format!("{violation}\n")).collect::<String>());
+        }
+        Verdict::Inconclusive(why) => print(&format!("inconclusive: {why}\n")),
+    }
+    Ok(status(&verdict))
+}
+
+fn read_plan(path: &Path) -> Result<Plan, Unusable> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Unusable(format!("{}: {error}", path.display())))?;
+    parse(&text).map_err(|error| Unusable(format!("{}:{}: {error}", path.display(), error.line)))
+}
+
+/// Writes plan, history, model and report of a run, each whole or not at all.
+fn write_run(
+    directory: &Path,
+    run: &Run,
+    model: &squall_reports::model::Run,
+) -> Result<(), Unusable> {
+    let name = format!("{}.{}", run.plan.scenario.replace('/', "-"), run.plan.seed);
+    let mut history = Vec::new();
+    let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", directory.display()));
+    run.history.write(&mut history).map_err(unwritable)?;
+    let json = serde_json::to_vec(model).map_err(|error| unwritable(error.into()))?;
+    let plain = terminal::render(model, Style { color: false, width: 120 });
+    std::fs::create_dir_all(directory).map_err(unwritable)?;
+    let plan = run.plan.to_string();
+    let files: [(&str, &[u8]); 4] = [
+        ("plan.toml", plan.as_bytes()),
+        ("history.jsonl", &history),
+        ("run.json", &json),
+        ("txt", plain.as_bytes()),
+    ];
+    for (ending, bytes) in files {
+        let path = directory.join(format!("{name}.{ending}"));
+        let mut file = tempfile::NamedTempFile::new_in(directory).map_err(unwritable)?;
+        file.write_all(bytes).map_err(unwritable)?;
+        file.persist(&path).map_err(|error| unwritable(error.error))?;
+    }
+    Ok(())
+}

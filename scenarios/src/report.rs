@@ -1,0 +1,390 @@
+//! From a finished run to the model that reports are drawn from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use squall_core::Instant;
+use squall_core::transport::Operation;
+use squall_reports::model::{
+    self, Belief, Fact, FaultBand, Invariant, Lane, LaneId, LaneKind, Mark, MarkId, MarkKind, Tone,
+    TrueTime,
+};
+
+use crate::history::{Call, Life, Record, Reply, Tell, What};
+use crate::invariants::{self, Verdict};
+use crate::parse::SERVER;
+use crate::run::Run;
+use crate::stories;
+
+/// Marks this close before a violation that concern its lanes are its evidence.
+const EVIDENCE: Duration = Duration::from_millis(1);
+
+/// The model of a run, without its marks and beliefs: enough to count it.
+pub fn outline(run: &Run, reproduce: String) -> model::Run {
+    let scenario = stories::find(&run.plan.scenario);
+    let fact = |sometimes: &stories::Sometimes| Fact {
+        name: sometimes.fact.to_owned(),
+        reached: (sometimes.reached)(&run.plan, &run.history),
+    };
+    let mut lanes: Vec<Lane> = run
+        .plan
+        .agents
+        .iter()
+        .map(|agent| Lane {
+            name: agent.name.clone(),
+            role: if agent.watch { "watcher" } else { "agent" }.to_owned(),
+            kind: LaneKind::Agent,
+        })
+        .collect();
+    lanes.push(Lane {
+        name: SERVER.to_owned(),
+        role: format!("nats-server {}", run.plan.world.server),
+        kind: LaneKind::Server,
+    });
+    model::Run {
+        schema: model::Schema,
+        scenario: run.plan.scenario.clone(),
+        title: scenario.map_or(String::new(), |scenario| scenario.promise.to_owned()),
+        world: model::World::Sim,
+        seed: Some(run.plan.seed),
+        reproduce,
+        verdict: verdict(run),
+        simulated: run.simulated,
+        elapsed: None,
+        lanes,
+        marks: Vec::new(),
+        faults: faults(run),
+        beliefs: Vec::new(),
+        sometimes: scenario
+            .map(|scenario| scenario.sometimes.iter().map(fact).collect())
+            .unwrap_or_default(),
+        trace: None,
+    }
+}
+
+/// The whole model of a run.
+pub fn model(run: &Run, reproduce: String) -> model::Run {
+    let mut model = outline(run, reproduce);
+    let mut writer = Writer::new(run);
+    for record in &run.history.0 {
+        writer.write(record);
+    }
+    writer.end(time(run.history.0.last().map_or(Instant::ZERO, |record| record.at)));
+    model.marks = writer.marks;
+    model.beliefs = writer.beliefs;
+    if let model::Verdict::Fail(violations) = &mut model.verdict {
+        for violation in violations {
+            let since = violation.at.before(EVIDENCE);
+            violation.evidence = model
+                .marks
+                .iter()
+                .enumerate()
+                .filter(|(_, mark)| mark.at >= since && mark.at <= violation.at)
+                .filter(|(_, mark)| violation.lanes.contains(&mark.lane) && mark.routine.is_none())
+                .map(|(index, _)| MarkId(index))
+                .collect();
+        }
+    }
+    model
+}
+
+const fn time(at: Instant) -> TrueTime {
+    TrueTime::from_nanos(at.as_nanos())
+}
+
+fn lane_of(run: &Run, process: &str) -> LaneId {
+    let agent = process.split('/').next().unwrap_or(process);
+    let found = run.plan.agents.iter().position(|known| known.name == agent);
+    LaneId(found.unwrap_or(run.plan.agents.len()))
+}
+
+fn verdict(run: &Run) -> model::Verdict {
+    match &run.verdict {
+        Verdict::Pass => model::Verdict::Pass,
+        Verdict::Inconclusive(why) => model::Verdict::Inconclusive { why: why.clone() },
+        Verdict::Fail(violations) => {
+            let violations = violations.iter().map(|violation| {
+                let known = invariants::find(&violation.code);
+                model::Violation {
+                    invariant: Invariant {
+                        code: violation.code.clone(),
+                        name: known.map_or("", |known| known.name).to_owned(),
+                        property: known.map_or("", |known| known.property).to_owned(),
+                    },
+                    at: time(violation.at),
+                    lanes: violation.processes.iter().map(|p| lane_of(run, p)).collect(),
+                    what_happened: violation.text.clone(),
+                    evidence: Vec::new(),
+                }
+            });
+            model::Verdict::Fail(violations.collect())
+        }
+    }
+}
+
+/// Faults as they happened; those that never began are where the plan has them.
+fn faults(run: &Run) -> Vec<FaultBand> {
+    let mut times: BTreeMap<(usize, bool), Instant> = BTreeMap::new();
+    for record in &run.history.0 {
+        if let What::Fault { number, begins, .. } = &record.what {
+            times.insert((*number, *begins), record.at);
+        }
+    }
+    let planned = |after: Duration| Instant::ZERO + after;
+    run.plan
+        .faults
+        .iter()
+        .enumerate()
+        .map(|(number, fault)| {
+            let from = times.get(&(number, true)).copied().unwrap_or(planned(fault.at));
+            let to = times.get(&(number, false)).copied().unwrap_or(from + fault.lasts);
+            FaultBand {
+                name: fault.kind.name().to_owned(),
+                target: fault.target.clone(),
+                from: time(from),
+                to: time(to),
+                bit: run.bitten.get(number).copied().unwrap_or(false),
+            }
+        })
+        .collect()
+}
+
+/// Turns records into marks, and keeps the beliefs that they begin and end.
+struct Writer<'a> {
+    run: &'a Run,
+    marks: Vec<Mark>,
+    calls: BTreeMap<u64, (MarkId, LaneId, Option<String>, &'a Call)>,
+    beliefs: Vec<Belief>,
+    open: BTreeMap<(LaneId, String), Belief>,
+}
+
+impl<'a> Writer<'a> {
+    const fn new(run: &'a Run) -> Self {
+        Self {
+            run,
+            marks: Vec::new(),
+            calls: BTreeMap::new(),
+            beliefs: Vec::new(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    fn mark(&mut self, at: Instant, lane: LaneId, kind: MarkKind, text: String) -> &mut Mark {
+        let index = self.marks.len();
+        let at = time(at);
+        self.marks.push(Mark { at, lane, kind, text, answers: None, routine: None });
+        &mut self.marks[index]
+    }
+
+    fn write(&mut self, record: &'a Record) {
+        let at = record.at;
+        let server = LaneId(self.run.plan.agents.len());
+        match &record.what {
+            What::Invoke { id, process, call } => {
+                let lane = lane_of(self.run, process);
+                let routine = routine(call, process);
+                let mark = self.mark(at, lane, MarkKind::Call, call_text(call));
+                mark.routine.clone_from(&routine);
+                let mark = MarkId(self.marks.len() - 1);
+                self.calls.insert(*id, (mark, lane, routine, call));
+            }
+            What::Ok { id, reply } => {
+                if let Some(call) = self.calls.remove(id) {
+                    let process_lane = call.1;
+                    self.answer(at, MarkKind::Ok, call, reply_text(reply));
+                    if let Reply::Watching { present } = reply {
+                        for agent in present {
+                            self.believe(at, process_lane, &agent.agent, "present", Tone::Well);
+                        }
+                    }
+                }
+            }
+            What::Refused { id, error } => {
+                if let Some(call) = self.calls.remove(id) {
+                    self.answer(at, MarkKind::Refused, call, error.clone());
+                }
+            }
+            What::Unknown { id, error } => {
+                if let Some(call) = self.calls.remove(id) {
+                    self.answer(at, MarkKind::Unknown, call, error.clone());
+                }
+            }
+            What::Told { process, tell } => self.told(at, lane_of(self.run, process), tell),
+            What::Committed(commit) => {
+                let what = match commit.operation {
+                    Operation::Put => "stored",
+                    Operation::Delete => "deleted",
+                    Operation::Purge => "purged",
+                    Operation::Expire => "marked as expired",
+                };
+                let text = format!("{} {what} as revision {}", commit.key, commit.revision);
+                let routine = match (&commit.by, commit.operation) {
+                    (Some(by), Operation::Put) => Some(format!("beat of {}", agent(by))),
+                    _ => None,
+                };
+                self.mark(at, server, MarkKind::Commit, text).routine = routine;
+            }
+            What::Removed { key, revision, cause, .. } => {
+                let text = format!("revision {revision} of {key} {cause}");
+                let replaced = cause.starts_with("evicted");
+                self.mark(at, server, MarkKind::Removed, text).routine =
+                    replaced.then(|| format!("removal of {key}"));
+            }
+            What::Life { process, event } => {
+                let lane = lane_of(self.run, process);
+                let text = match event {
+                    Life::Started => "starts",
+                    Life::Crashed => "crashes",
+                    Life::Paused => "stands still",
+                    Life::Resumed => "goes on",
+                    Life::Suspended => "falls asleep with its machine",
+                    Life::Woken => "wakes up with its machine",
+                };
+                self.mark(at, lane, MarkKind::Life, format!("{process} {text}"));
+                if *event == Life::Crashed {
+                    self.forget(at, lane);
+                }
+            }
+            What::Mended => {
+                self.mark(at, server, MarkKind::Life, "everything is mended".to_owned());
+            }
+            What::Settled => {
+                self.mark(at, server, MarkKind::Life, "all is well".to_owned());
+            }
+            What::Unsettled { pending } => {
+                let lane = lane_of(self.run, pending.split(' ').next().unwrap_or_default());
+                self.mark(at, lane, MarkKind::Life, pending.clone());
+            }
+            What::Panicked { message } => {
+                self.mark(at, server, MarkKind::Life, format!("a task panicked: {message}"));
+            }
+            What::Fault { .. } | What::End { .. } => {}
+        }
+    }
+
+    fn answer(
+        &mut self,
+        at: Instant,
+        kind: MarkKind,
+        (call, lane, routine, asked): (MarkId, LaneId, Option<String>, &'a Call),
+        text: String,
+    ) {
+        let text = format!("{}: {text}", call_text(asked));
+        let mark = self.mark(at, lane, kind, text);
+        mark.answers = Some(call);
+        // An answer that is not a plain ok is no hum.
+        mark.routine = routine.filter(|_| kind == MarkKind::Ok);
+    }
+
+    fn told(&mut self, at: Instant, lane: LaneId, tell: &Tell) {
+        let (kind, text) = match tell {
+            Tell::Up(agent) => {
+                self.believe(at, lane, &agent.agent, "present", Tone::Well);
+                (MarkKind::Told, format!("{} is up", agent.agent))
+            }
+            Tell::Down { agent, reason } => {
+                self.believe(at, lane, &agent.agent, "absent", Tone::Over);
+                (MarkKind::Told, format!("{} is down ({})", agent.agent, reason.to_lowercase()))
+            }
+            Tell::Blind { reason } => {
+                self.believe(at, lane, "sight", "blind", Tone::Unsure);
+                (MarkKind::Told, format!("blind: {reason}"))
+            }
+            Tell::Seeing => {
+                self.disbelieve(at, lane, "sight");
+                (MarkKind::Told, "seeing again".to_owned())
+            }
+            Tell::Lagged { missed, .. } => (MarkKind::Told, format!("lagged: {missed} events missed")),
+            Tell::WatchEnded => (MarkKind::Told, "the watch ended".to_owned()),
+            Tell::Evicted { reason } => {
+                self.believe(at, lane, "itself", "evicted", Tone::Over);
+                (MarkKind::Told, format!("evicted: {reason}"))
+            }
+            Tell::Restored => {
+                self.disbelieve(at, lane, "itself");
+                (MarkKind::Told, "restored".to_owned())
+            }
+            Tell::Connection { event } => (MarkKind::Connection, event.clone()),
+        };
+        self.mark(at, lane, kind, text);
+    }
+
+    fn believe(&mut self, at: Instant, lane: LaneId, about: &str, state: &str, tone: Tone) {
+        self.disbelieve(at, lane, about);
+        let (from, to) = (time(at), time(at));
+        let (about, state) = (about.to_owned(), state.to_owned());
+        self.open.insert((lane, about.clone()), Belief { lane, about, state, tone, from, to });
+    }
+
+    fn disbelieve(&mut self, at: Instant, lane: LaneId, about: &str) {
+        if let Some(mut belief) = self.open.remove(&(lane, about.to_owned())) {
+            belief.to = time(at);
+            self.beliefs.push(belief);
+        }
+    }
+
+    /// A process that dies believes nothing.
+    fn forget(&mut self, at: Instant, lane: LaneId) {
+        let about: Vec<String> =
+            self.open.keys().filter(|(who, _)| *who == lane).map(|(_, about)| about.clone()).collect();
+        for about in about {
+            self.disbelieve(at, lane, &about);
+        }
+    }
+
+    fn end(&mut self, at: TrueTime) {
+        for mut belief in std::mem::take(&mut self.open).into_values() {
+            belief.to = at;
+            self.beliefs.push(belief);
+        }
+        self.beliefs.sort_by_key(|belief| (belief.lane, belief.about.clone(), belief.from));
+    }
+}
+
+fn agent(process: &str) -> &str {
+    process.split('/').next().unwrap_or(process)
+}
+
+fn routine(call: &Call, process: &Arc<str>) -> Option<String> {
+    let of = agent(process);
+    match call {
+        Call::Write { operation: Operation::Put, .. } => Some(format!("beat of {of}")),
+        Call::Read { .. } | Call::Who | Call::Present { .. } => Some(format!("read of {of}")),
+        _ => None,
+    }
+}
+
+fn call_text(call: &Call) -> String {
+    match call {
+        Call::Connect => "connect".to_owned(),
+        Call::Open { agent, interval, .. } => format!("open the presence of {agent}, beating every {interval:?}"),
+        Call::Close { agent } => format!("close the presence of {agent}"),
+        Call::Watch => "watch".to_owned(),
+        Call::Who => "who is there?".to_owned(),
+        Call::Present { agent } => format!("is {agent} there?"),
+        Call::Write { key, operation, expected, .. } => {
+            let verb = if operation.is_put() { "write" } else { "delete" };
+            match expected {
+                Some(revision) => format!("{verb} {key} over revision {revision}"),
+                None => format!("{verb} {key}"),
+            }
+        }
+        Call::Read { key, .. } => format!("read {key}"),
+    }
+}
+
+fn reply_text(reply: &Reply) -> String {
+    let names = |agents: &[crate::history::Agent]| {
+        let names: Vec<&str> = agents.iter().map(|agent| &*agent.agent).collect();
+        if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+    };
+    match reply {
+        Reply::Done => "done".to_owned(),
+        Reply::Stored { revision } => format!("stored as revision {revision}"),
+        Reply::Read { revision: Some(revision) } => format!("revision {revision}"),
+        Reply::Read { revision: None } => "nothing".to_owned(),
+        Reply::Who { present } | Reply::Watching { present } => names(present),
+        Reply::Present { present } => if *present { "yes" } else { "no" }.to_owned(),
+    }
+}
