@@ -307,7 +307,10 @@ impl<'a> Writer<'a> {
             }
             Tell::Connection { event } => (MarkKind::Connection, event.clone()),
         };
-        self.mark(at, lane, kind, text);
+        let failed = text.starts_with("reconnect failed");
+        let who = self.run.plan.agents.get(lane.0).map_or("", |agent| agent.name.as_str());
+        let routine = failed.then(|| format!("attempt of {who}"));
+        self.mark(at, lane, kind, text).routine = routine;
     }
 
     fn believe(&mut self, at: Instant, lane: LaneId, about: &str, state: &str, tone: Tone) {
