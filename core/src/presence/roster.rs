@@ -92,7 +92,7 @@ pub(super) struct Roster {
     blind: Option<BlindReason>,
     /// The watch is being made anew: proofs do not count.
     interrupted: bool,
-    /// Proofs must be younger than this.
+    /// Beats handed over before this prove nothing.
     resumed: Instant,
     /// No peer is overdue before this. In the past while some peer's silence waits to be proven.
     check_at: Instant,
@@ -231,7 +231,7 @@ impl Roster {
         }
         if let Some(invoked) = proof {
             self.proven = self.proven.max(invoked);
-            if invoked >= self.resumed && self.blind.take().is_some() {
+            if self.blind.take().is_some() {
                 self.tell(Event::Seeing, effects);
             }
             self.judge(now, effects);
@@ -325,6 +325,9 @@ impl Machine for Roster {
                 }
                 effects.push(RosterEffect::Probe);
             }
+            // Handed over before the watch was made anew, it proves nothing: what was committed before it may have been
+            // overwritten, and stand behind it now; or its revision is of another incarnation of the bucket.
+            RosterEvent::Renewed { invoked, .. } if invoked < self.resumed => {}
             RosterEvent::Renewed { revision, invoked } => {
                 if self.acknowledged.len() == ACKNOWLEDGED_MAX {
                     self.acknowledged.pop_back();
