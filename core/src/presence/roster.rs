@@ -83,8 +83,8 @@ pub(super) struct Roster {
     ttl_default: Duration,
     peers: BTreeMap<Arc<str>, Peer>,
     snapshot_told: bool,
-    /// The last revision the watch delivered.
-    delivered: Revision,
+    /// The last revision the watch delivered, and when.
+    delivered: (Revision, Instant),
     /// Own beats that were acknowledged but not yet delivered by the watch, and when they were handed over.
     acknowledged: VecDeque<(Revision, Instant)>,
     /// Everything committed before this has been heard.
@@ -107,7 +107,7 @@ impl Roster {
             ttl_default,
             peers: BTreeMap::new(),
             snapshot_told: false,
-            delivered: Revision::NONE,
+            delivered: (Revision::NONE, now),
             acknowledged: VecDeque::new(),
             proven: now,
             blind: None,
@@ -223,8 +223,12 @@ impl Roster {
             return;
         }
         let mut proof = None;
+        let (delivered, heard) = self.delivered;
+        // What proves a beat was heard after it: nothing is, where a bucket was made anew behind an old watch, and its
+        // revisions begin again below those delivered.
         while let Some(&(revision, invoked)) = self.acknowledged.front()
-            && revision <= self.delivered
+            && revision <= delivered
+            && invoked <= heard
         {
             self.acknowledged.pop_front();
             proof = Some(invoked);
@@ -300,7 +304,7 @@ impl Machine for Roster {
     fn handle(&mut self, now: Instant, event: RosterEvent, effects: &mut Vec<RosterEffect>) {
         match event {
             RosterEvent::Watch(WatchEvent::Entry(record)) => {
-                self.delivered = record.revision;
+                self.delivered = (record.revision, now);
                 self.record(now, &record, effects);
                 self.prove(now, effects);
             }
@@ -318,7 +322,7 @@ impl Machine for Roster {
                 self.resumed = now;
                 self.acknowledged.clear();
                 if !same_bucket {
-                    self.delivered = Revision::NONE;
+                    self.delivered = (Revision::NONE, now);
                     for peer in self.peers.values_mut() {
                         peer.revision = Revision::NONE;
                     }
