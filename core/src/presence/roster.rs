@@ -311,7 +311,10 @@ impl Machine for Roster {
             RosterEvent::Watch(WatchEvent::SnapshotEnd) => {
                 effects.push(RosterEffect::Snapshot(self.present()));
                 self.snapshot_told = true;
-                self.proven = now;
+                // Interrupted before there was anybody to tell.
+                if let Some(reason) = self.blind {
+                    effects.push(RosterEffect::Tell(Event::Blind(reason)));
+                }
             }
             RosterEvent::Watch(WatchEvent::Interrupted(cause)) => {
                 self.interrupted = true;
