@@ -345,6 +345,10 @@ impl Machine for Roster {
             RosterEvent::Room { missed } => {
                 let present = self.present();
                 effects.push(RosterEffect::Tell(Event::Lagged { missed, present }));
+                // It may be among what was missed.
+                if let Some(reason) = self.blind {
+                    effects.push(RosterEffect::Tell(Event::Blind(reason)));
+                }
             }
         }
     }
