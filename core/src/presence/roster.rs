@@ -65,6 +65,8 @@ struct Peer {
     revision: Revision,
     /// When it was heard last.
     heard: Instant,
+    /// When its silence was first proven to be too long.
+    accused: Option<Instant>,
     state: Presence,
 }
 
@@ -177,6 +179,7 @@ impl Roster {
                 }
                 peer.revision = revision;
                 peer.heard = now;
+                peer.accused = None;
                 match &mut peer.state {
                     // Another incarnation over a present one is no edge: the agent was never away.
                     Presence::Up(known) => *known = entry,
@@ -195,6 +198,7 @@ impl Roster {
                     Peer {
                         revision,
                         heard: now,
+                        accused: None,
                         state,
                     },
                 );
@@ -243,21 +247,30 @@ impl Roster {
     }
 
     /// Tells those down whose silence is proven to have lasted too long, and probes for those whose is not yet.
+    ///
+    /// One proof accuses, a second one convicts. A watch is no change log: where the server was slow to read for it, the
+    /// beats of a peer are passed over for their last, which may stand behind the beat of ours that proves the silence
+    /// of those before. It was there when ours was delivered, so a beat handed over since then comes after it.
     fn judge(&mut self, now: Instant, effects: &mut Vec<RosterEffect>) {
         if self.check_at > now || !self.snapshot_told {
             return;
         }
         let mut next = Instant::FAR_FUTURE;
+        let mut accused = Vec::new();
         let mut down = Vec::new();
         let mut forgotten = Vec::new();
         for (key, peer) in &self.peers {
             match &peer.state {
                 Presence::Up(entry) => {
                     let silent_until = peer.heard + self.patience(entry);
-                    if silent_until <= self.proven {
+                    let silent = silent_until <= self.proven;
+                    if silent && peer.accused.is_some_and(|at| at <= self.proven) {
                         down.push((key.clone(), entry.clone()));
-                    } else {
-                        next = next.min(silent_until);
+                        continue;
+                    }
+                    next = next.min(silent_until);
+                    if silent && peer.accused.is_none() {
+                        accused.push(key.clone());
                     }
                 }
                 Presence::Down(_) => {
@@ -279,13 +292,18 @@ impl Roster {
                 effects,
             );
         }
+        for key in &accused {
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.accused = Some(now);
+            }
+        }
         for key in forgotten {
             self.peers.remove(&key);
         }
         self.check_at = next;
         if next > now {
             self.probe_again = None;
-        } else if self.probe_again.is_none_or(|at| at <= now) {
+        } else if !accused.is_empty() || self.probe_again.is_none_or(|at| at <= now) {
             self.probe_again = Some(now + self.interval);
             effects.push(RosterEffect::Probe);
         }
