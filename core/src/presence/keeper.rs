@@ -48,6 +48,8 @@ pub(super) struct Write {
     pub(super) number: u64,
     /// Counts the incarnations of this handle.
     pub(super) incarnation: u64,
+    /// When that began, if not with this write.
+    pub(super) began: Option<UnixTime>,
     pub(super) expected: Revision,
 }
 
@@ -79,7 +81,10 @@ pub(super) struct Keeper {
     ttl: Duration,
     /// How the names of this handle's incarnations begin.
     session: String,
+    /// The incarnation acknowledged last, when it began, and the last one given out.
     incarnation: u64,
+    began: UnixTime,
+    issued: u64,
     /// The record that the next write goes over.
     over: Revision,
     /// When the last acknowledged write was handed over, by both clocks.
@@ -109,6 +114,8 @@ impl Keeper {
             ttl,
             session,
             incarnation: 0,
+            began: renewed.1,
+            issued: 0,
             over,
             renewed: renewed.0,
             renewed_wall: renewed.1,
@@ -128,16 +135,28 @@ impl Keeper {
 
     fn act(&mut self, now: Instant, effects: &mut Vec<KeeperEffect>) {
         let number = self.begin(now);
-        effects.push(if self.yielded {
-            KeeperEffect::Look { number }
+        if self.yielded {
+            effects.push(KeeperEffect::Look { number });
+            return;
+        }
+        let began = if self.evicted.is_none() {
+            Some(self.began)
         } else {
-            let (incarnation, expected) = (self.incarnation, self.over);
-            KeeperEffect::Write(Write {
-                number,
-                incarnation,
-                expected,
-            })
-        });
+            // Each try to come back is an incarnation of its own: one that was stored without our hearing of it may be
+            // seen, and told down again, before another is acknowledged.
+            self.issued += 1;
+            None
+        };
+        effects.push(KeeperEffect::Write(Write {
+            number,
+            incarnation: if began.is_some() {
+                self.incarnation
+            } else {
+                self.issued
+            },
+            began,
+            expected: self.over,
+        }));
     }
 
     fn begin(&mut self, now: Instant) -> u64 {
@@ -147,14 +166,13 @@ impl Keeper {
         self.number
     }
 
-    /// Once told is enough, unless it turns out that somebody else has taken the place.
+    /// No incarnation so far may beat again. Once told is enough, unless it turns out that somebody else has taken the
+    /// place.
     fn evict(&mut self, reason: EvictReason, effects: &mut Vec<KeeperEffect>) {
+        self.incarnation = self.issued;
         let superseded = |reason: &EvictReason| matches!(reason, EvictReason::Superseded { .. });
         let news = match &self.evicted {
-            None => {
-                self.incarnation += 1;
-                true
-            }
+            None => true,
             Some(known) => superseded(&reason) && !superseded(known),
         };
         if news {
@@ -174,20 +192,29 @@ impl Keeper {
     ) {
         // Late by either clock (the monotonic one stands while the machine sleeps): peers may have been told that this
         // incarnation is down, and one that is down never comes back.
-        let late = now.since(self.renewed) > self.ttl || wall.since(self.renewed_wall) > self.ttl;
+        let since = if self.evicted.is_some() {
+            invoked
+        } else {
+            (self.renewed, self.renewed_wall)
+        };
+        let late = now.since(since.0) > self.ttl || wall.since(since.1) > self.ttl;
         self.over = revision;
         (self.renewed, self.renewed_wall) = invoked;
         effects.push(KeeperEffect::Renewed {
             revision,
             invoked: invoked.0,
         });
-        if late && self.evicted.is_none() {
-            self.incarnation += 1;
+        if late {
+            self.evict(EvictReason::Unrenewed, effects);
         }
-        if write.incarnation < self.incarnation {
-            self.act(now, effects);
-        } else if self.evicted.take().is_some() {
-            effects.push(KeeperEffect::Tell(Notice::Restored));
+        if self.evicted.is_some() {
+            if late || write.incarnation <= self.incarnation {
+                self.act(now, effects);
+            } else {
+                (self.incarnation, self.began) = (write.incarnation, invoked.1);
+                self.evicted = None;
+                effects.push(KeeperEffect::Tell(Notice::Restored));
+            }
         }
     }
 
