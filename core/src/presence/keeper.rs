@@ -14,6 +14,10 @@ use crate::machine::Machine;
 use crate::time::{Instant, UnixTime};
 use crate::transport::{KvEntry, ReadError, Revision, UpdateError, WriteError};
 
+/// Steps that may follow a beat at once, each upon the answer to the one before. The longest way back is look, attach,
+/// write, and once more look and write where an old write arrived meanwhile.
+const FOLLOW_UPS_MAX: u32 = 6;
+
 /// What a [`Keeper`] hears.
 #[derive(Clone, Debug)]
 pub(super) enum KeeperEvent {
@@ -74,6 +78,13 @@ pub(super) enum KeeperEffect {
     },
 }
 
+#[derive(Clone, Copy)]
+enum Step {
+    Act,
+    Look,
+    Attach,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -98,6 +109,8 @@ pub(super) struct Keeper {
     /// The operation under way; answers to older ones count only for what they prove.
     number: u64,
     waiting: bool,
+    /// Steps taken since the last beat that was due.
+    follow_ups: u32,
 }
 
 impl Keeper {
@@ -125,6 +138,7 @@ impl Keeper {
             next: renewed.0 + interval,
             number: 0,
             waiting: false,
+            follow_ups: 0,
         }
     }
 
@@ -157,6 +171,26 @@ impl Keeper {
             began,
             expected: self.over,
         }));
+    }
+
+    /// Takes the next step at once; only so often, then it waits for the next beat: where answers contradict each other
+    /// (a replica that stands still, a server without JetStream), they would be asked for without end.
+    fn follow_up(&mut self, now: Instant, step: Step, effects: &mut Vec<KeeperEffect>) {
+        if self.follow_ups == FOLLOW_UPS_MAX {
+            return;
+        }
+        self.follow_ups += 1;
+        match step {
+            Step::Act => self.act(now, effects),
+            Step::Look => {
+                let number = self.begin(now);
+                effects.push(KeeperEffect::Look { number });
+            }
+            Step::Attach => {
+                let number = self.begin(now);
+                effects.push(KeeperEffect::Attach { number });
+            }
+        }
     }
 
     fn begin(&mut self, now: Instant) -> u64 {
@@ -209,7 +243,7 @@ impl Keeper {
         }
         if self.evicted.is_some() {
             if late || write.incarnation <= self.incarnation {
-                self.act(now, effects);
+                self.follow_up(now, Step::Act, effects);
             } else {
                 (self.incarnation, self.began) = (write.incarnation, invoked.1);
                 self.evicted = None;
@@ -227,14 +261,14 @@ impl Keeper {
                 self.over = over;
                 let was_yielded = std::mem::replace(&mut self.yielded, false);
                 self.evict(EvictReason::Missing, effects);
-                if was_yielded {
-                    self.act(now, effects);
+                let step = if was_yielded {
+                    Step::Act
                 } else {
                     // It aged out although it was renewed in time, or somebody deleted it: is the bucket still as it
                     // should be?
-                    let number = self.begin(now);
-                    effects.push(KeeperEffect::Attach { number });
-                }
+                    Step::Attach
+                };
+                self.follow_up(now, step, effects);
             }
             Some(record) => {
                 let by = Entry::decode(&record).map(|entry| entry.incarnation());
@@ -245,7 +279,7 @@ impl Keeper {
                 {
                     self.over = over;
                     self.yielded = false;
-                    self.act(now, effects);
+                    self.follow_up(now, Step::Act, effects);
                 } else {
                     self.yielded = true;
                     self.evict(EvictReason::Superseded { by }, effects);
@@ -276,12 +310,10 @@ impl Machine for Keeper {
                         self.stored(now, wall, invoked, write, revision, effects);
                     }
                     Err(UpdateError::WrongRevision { .. }) if current => {
-                        let number = self.begin(now);
-                        effects.push(KeeperEffect::Look { number });
+                        self.follow_up(now, Step::Look, effects);
                     }
                     Err(UpdateError::Write(WriteError::NoBucket)) if current => {
-                        let number = self.begin(now);
-                        effects.push(KeeperEffect::Attach { number });
+                        self.follow_up(now, Step::Attach, effects);
                     }
                     // Unknown, or refused for now: the next beat finds out.
                     Ok(_) | Err(_) => {}
@@ -297,7 +329,8 @@ impl Machine for Keeper {
             }
             KeeperEvent::Attached { number } => {
                 if number == self.number {
-                    self.act(now, effects);
+                    self.waiting = false;
+                    self.follow_up(now, Step::Act, effects);
                 }
             }
             KeeperEvent::Disconnected => self.connected = false,
@@ -327,6 +360,7 @@ impl Machine for Keeper {
             self.evict(EvictReason::Unrenewed, effects);
         }
         if self.next <= now {
+            self.follow_ups = 0;
             if self.connected {
                 self.act(now, effects);
             } else {
