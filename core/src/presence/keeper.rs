@@ -322,8 +322,11 @@ impl Machine for Keeper {
             KeeperEvent::Looked { number, result } => {
                 if number == self.number {
                     self.waiting = false;
-                    if let Ok(record) = result {
-                        self.looked(now, record, effects);
+                    match result {
+                        Ok(record) => self.looked(now, record, effects),
+                        // With it goes whoever held the entry.
+                        Err(ReadError::NoBucket) => self.follow_up(now, Step::Attach, effects),
+                        Err(_) => {}
                     }
                 }
             }
