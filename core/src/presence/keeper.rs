@@ -305,7 +305,8 @@ impl Machine for Keeper {
                 let current = write.number == self.number;
                 self.waiting &= !current;
                 match result {
-                    Ok(revision) if revision > self.over => {
+                    // What was handed over before the last one acknowledged is of a bucket that is gone since.
+                    Ok(revision) if revision > self.over && invoked >= self.renewed => {
                         let invoked = (invoked, invoked_wall);
                         self.stored(now, wall, invoked, write, revision, effects);
                     }
