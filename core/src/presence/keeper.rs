@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::entry::Entry;
+use super::entry::{Entry, Incarnation};
 use super::{EvictReason, Notice};
 use crate::machine::Machine;
 use crate::time::{Instant, UnixTime};
@@ -273,12 +273,17 @@ impl Keeper {
             Some(record) => {
                 let by = Entry::decode(&record).map(|entry| entry.incarnation());
                 // A write of our own whose answer was lost did happen; anything else is not ours to overwrite.
-                if by
-                    .as_ref()
-                    .is_some_and(|by| by.0.starts_with(&self.session))
+                if let Some(by) = &by
+                    && by.0.starts_with(&self.session)
                 {
                     self.over = over;
                     self.yielded = false;
+                    // An older try to come back, stored late: so ours was gone in between.
+                    if self.evicted.is_none()
+                        && *by != Incarnation::of(&self.session, self.incarnation)
+                    {
+                        self.evict(EvictReason::Missing, effects);
+                    }
                     self.follow_up(now, Step::Act, effects);
                 } else {
                     self.yielded = true;

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::attach::attach;
 use super::config::{Config, Settings};
-use super::entry::{self, Entry};
+use super::entry::{self, Entry, Incarnation};
 use super::keeper::{Keeper, KeeperEffect, KeeperEvent, Write};
 use super::roster::{Roster, RosterEffect, RosterEvent};
 use super::{Answer, Api, Event, Events, Notice, Notices, OpenError, PresenceError};
@@ -70,7 +70,7 @@ impl<E: Env> Pen<E> {
             project: self.settings.project.clone(),
             started_at: began,
             last_seen: wall,
-            incarnation: Some(format!("{}-{incarnation}", self.session)),
+            incarnation: Some(Incarnation::of(&self.session, incarnation).0),
             ttl_ms: u64::try_from(self.settings.ttl().as_millis()).ok(),
         }
     }
