@@ -992,8 +992,8 @@ mod tests {
         }
 
         fn store(&mut self, holder: Holder) -> Revision {
-            if !matches!((self.record, holder), (Some(record), Holder::Own(_)) if matches!(record.holder, Holder::Own(_)))
-            {
+            let own = |holder: Holder| matches!(holder, Holder::Own(_));
+            if !own(holder) || self.record.is_none_or(|record| !own(record.holder)) {
                 self.vanish();
             }
             self.last = self.last.next();

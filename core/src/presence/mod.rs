@@ -54,7 +54,8 @@ pub enum Event {
     Blind(BlindReason),
     /// Silence can be judged again, and everything missed has been told.
     Seeing,
-    /// The reader was slow and this many events were dropped. What was told before is void: these agents are present.
+    /// The reader was slow and this many events were dropped. What was told before is void: these agents are present,
+    /// and silence can be judged unless [`Event::Blind`] follows.
     Lagged {
         /// How many.
         missed: u64,
