@@ -1,6 +1,23 @@
-//! Placeholder.
+//! A simulated NATS world in which a seed decides every delay and fault.
 #[cfg(not(madsim))]
-compile_error!("squall-sim needs `--cfg madsim`.");
+compile_error!(
+    "squall-sim runs on madsim's simulator and needs `--cfg madsim`. It is set in .cargo/config.toml, but an \
+     environment variable RUSTFLAGS replaces what stands there: unset it, or add `--cfg madsim` to it."
+);
 
 pub mod broker;
+mod client;
+pub mod clock;
+mod env;
+mod faults;
+mod link;
+mod net;
+mod queue;
+pub mod trace;
 pub mod wire;
+mod world;
+
+pub use client::{SimBucket, SimConnection, SimTransport};
+pub use env::{SimClock, SimEnv};
+pub use link::{Direction, Latency};
+pub use world::{HostKey, ProcessKey, ServerKey, World};

@@ -57,6 +57,14 @@ impl Config {
             watch_buffer: WATCH_BUFFER_DEFAULT,
         }
     }
+
+    /// Says whether it can be, without opening anything.
+    ///
+    /// # Errors
+    /// The first field that cannot be.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        Settings::try_from(self.clone()).map(|_| ())
+    }
 }
 
 /// What is wrong with a [`Config`]: the first field that cannot be, and why.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::entry::{Entry, Incarnation};
 use super::{EvictReason, Notice};
 use crate::machine::Machine;
-use crate::time::{Instant, UnixTime};
+use crate::time::{Instant, UnixTime, nanos};
 use crate::transport::{KvEntry, ReadError, Revision, UpdateError, WriteError};
 
 /// Steps that may follow a beat at once, each upon the answer to the one before. The longest way back is look, attach,
@@ -224,14 +224,20 @@ impl Keeper {
         revision: Revision,
         effects: &mut Vec<KeeperEffect>,
     ) {
-        // Late by either clock (the monotonic one stands while the machine sleeps): peers may have been told that this
-        // incarnation is down, and one that is down never comes back.
-        let since = if self.evicted.is_some() {
+        // Late: peers may have been told that this incarnation is down, and one that is down never comes back. Its life
+        // is counted from the last renewal, or, for the first record after an eviction, from this very write. The
+        // monotonic clock stands while the machine sleeps, and the wall clock may have been set meanwhile: where the
+        // two disagree neither can say that it was not too long. (Both are fooled by a clock set back by just the time
+        // slept. Then peers do not see the agent until it is evicted; a server that ends entries by their own life,
+        // rather than by the bucket's age, would tell.)
+        let alive_at = if self.evicted.is_some() {
             invoked
         } else {
             (self.renewed, self.renewed_wall)
         };
-        let late = now.since(since.0) > self.ttl || wall.since(since.1) > self.ttl;
+        let passed = now.since(alive_at.0);
+        let apart = (wall.as_nanos() - alive_at.1.as_nanos()).abs_diff(nanos(passed) as i64);
+        let late = passed > self.ttl || apart > nanos(self.interval / 2);
         self.over = revision;
         (self.renewed, self.renewed_wall) = invoked;
         effects.push(KeeperEffect::Renewed {
@@ -633,6 +639,29 @@ mod tests {
         };
         let told = story.hears(1010, event);
         assert_eq!(told[1..], ["evicted: Unrenewed", "write 2: 1 over 1005"]);
+    }
+
+    /// By the monotonic one it was in time; nobody knows for how long the machine slept.
+    #[test]
+    fn clocks_that_disagree_cannot_say_that_it_was_in_time() {
+        let mut story = Story::new();
+        story.wakes(1000);
+        story.written(1010, (1, 0, 1000), 1000, Ok(1005));
+        story.wakes(2000);
+        let event = KeeperEvent::Written {
+            write: Write {
+                number: 2,
+                incarnation: 0,
+                began: Some(wall(0)),
+                expected: Revision(1005),
+            },
+            invoked: at(2000),
+            invoked_wall: wall(400),
+            wall: wall(410),
+            result: Ok(Revision(1006)),
+        };
+        let told = story.hears(2010, event);
+        assert_eq!(told[1..], ["evicted: Unrenewed", "write 3: 1 over 1006"]);
     }
 
     /// Its first try was stored, seen by all, and told down again, while it heard nothing.

@@ -96,7 +96,8 @@ pub enum Notice {
 /// How an agent knows that its entry is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EvictReason {
-    /// No beat was acknowledged for the life of the entry: it must be presumed to have aged out.
+    /// No beat was acknowledged for the life of the entry, or the clocks disagree on how long it was: it must be presumed
+    /// to have aged out.
     Unrenewed,
     /// A read found no entry.
     Missing,

@@ -61,6 +61,12 @@ macro_rules! receiver {
                 self.0.capacity()
             }
 
+            /// Ready once there is room for this many items (at most for all it holds), or the reader is gone.
+            pub async fn room(&self, items: usize) {
+                // Gives the places back at once: a sender with an order to keep is the only one of its queue.
+                let _ = self.0.reserve_many(items.min(self.0.max_capacity())).await;
+            }
+
             /// True once the reader is gone.
             pub fn is_closed(&self) -> bool {
                 self.0.is_closed()

@@ -68,6 +68,9 @@ pub enum PublishError {
     /// Empty, or with white space in it.
     #[error("not a subject to publish to: {0:?}")]
     InvalidSubject(Arc<str>),
+    /// The header of this name holds a line break, or its name what a name cannot hold.
+    #[error("not a header that can be sent: {0:?}")]
+    InvalidHeader(Arc<str>),
     /// Larger than the server takes. The connection is kept.
     #[error("{size} bytes with headers, and the server takes {limit}")]
     TooLarge {

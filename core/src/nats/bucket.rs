@@ -1,0 +1,294 @@
+//! Reads and writes of a bucket, spoken directly: one message out, one answer in.
+//!
+//! Not through async-nats's `kv::Store`: its `create` says "exists" when the acknowledgement of its own write is lost,
+//! its `entry` cannot tell an expiry from a purge, and its listings stall and come back partial. Here a write is one
+//! publish with a condition in its headers, and only the server's word decides its outcome.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{HeaderMap, StatusCode};
+use bytes::Bytes;
+
+use super::admin::{self, read_error};
+use super::api::{Failure, actual_revision, header, read_ack, record};
+use super::connection::NatsConnection;
+use super::consumer::{Consumer, Deliver, Next};
+use super::link::Shared;
+use super::names::{is_filter, is_key};
+use super::watch;
+use crate::time::UnixTime;
+use crate::transport::{
+    Bucket, BucketInfo, CreateError, KvEntry, PublishError, ReadError, RequestError, Revision,
+    UpdateError, Watch, WatchError, WatchStart, WriteError,
+};
+
+/// Silence after which a listing knows that all has come, where records vanished under it.
+const LISTING_HEARTBEAT: Duration = Duration::from_millis(500);
+/// Pause before a listing that was interrupted begins again.
+const LISTING_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bucket on real servers.
+#[derive(Clone, Debug)]
+pub struct NatsBucket {
+    connection: NatsConnection,
+    name: Arc<str>,
+    stream: Arc<str>,
+}
+
+impl NatsBucket {
+    pub(super) fn new(connection: NatsConnection, name: &str) -> Self {
+        Self {
+            connection,
+            name: name.into(),
+            stream: admin::stream_of(name).into(),
+        }
+    }
+
+    /// The stream behind it.
+    pub(super) fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.connection.shared()
+    }
+
+    async fn write(
+        &self,
+        key: &str,
+        value: Bytes,
+        headers: &[(&'static str, &str)],
+        expected: Option<Revision>,
+    ) -> Result<Revision, UpdateError> {
+        if !is_key(key) {
+            return Err(WriteError::InvalidKey(key.into()).into());
+        }
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, *value);
+        }
+        if let Some(Revision(expected)) = expected {
+            map.append("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+        }
+        let headers = (!map.is_empty()).then_some(map);
+        let subject = format!("$KV.{}.{key}", self.name);
+        let timeout = self.shared().options.ack_timeout;
+        let answer = self.shared().request(&subject, headers, value, timeout);
+        let ack = match answer.await {
+            Ok(answer) => read_ack(&answer.payload),
+            Err(error) => Err(Failure::Request(error)),
+        };
+        ack.map_err(|failure| match failure {
+            Failure::Api(error) => match actual_revision(&error) {
+                Some(actual) => UpdateError::WrongRevision { actual },
+                None => WriteError::Rejected(error).into(),
+            },
+            Failure::Request(error) => write_error(error).into(),
+        })
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<KvEntry>, ReadError> {
+        if !is_key(key) {
+            return Err(ReadError::InvalidKey(key.into()));
+        }
+        let subject = format!("$JS.API.DIRECT.GET.{}.$KV.{}.{key}", self.stream, self.name);
+        let timeout = self.shared().options.request_timeout;
+        let answer = self
+            .shared()
+            .request(&subject, None, Bytes::new(), timeout)
+            .await
+            .map_err(|error| read_error(Failure::Request(error)))?;
+        if answer.status == Some(StatusCode::NOT_FOUND) {
+            return Ok(None);
+        }
+        let revision = header(&answer, "Nats-Sequence").and_then(|text| text.parse().ok());
+        let created =
+            header(&answer, "Nats-Time-Stamp").and_then(|text| UnixTime::parse_rfc3339(text).ok());
+        match (revision, created) {
+            (Some(revision), Some(created)) => Ok(Some(record(
+                &answer,
+                key.into(),
+                Revision(revision),
+                created,
+            ))),
+            // No record, so no answer to this question.
+            _ => Err(ReadError::TimedOut),
+        }
+    }
+
+    /// All that a consumer delivers until it has nothing more; begun again where it was interrupted.
+    async fn list(&self, filter: &str, deliver: Deliver) -> Result<Vec<KvEntry>, ReadError> {
+        let complete = async {
+            loop {
+                if let Some(entries) = self.list_once(filter, deliver).await? {
+                    return Ok(entries);
+                }
+                tokio::time::sleep(LISTING_PAUSE).await;
+            }
+        };
+        let timeout = self.shared().options.request_timeout;
+        let bounded = tokio::time::timeout(timeout, complete);
+        match self.shared().until_closed(bounded).await {
+            Some(Ok(listed)) => listed,
+            Some(Err(_)) => Err(ReadError::TimedOut),
+            None => Err(ReadError::Closed),
+        }
+    }
+
+    /// `None` where deliveries were interrupted.
+    async fn list_once(
+        &self,
+        filter: &str,
+        deliver: Deliver,
+    ) -> Result<Option<Vec<KvEntry>>, ReadError> {
+        let shared = self.shared();
+        let opened = Consumer::open(shared, &self.name, filter, deliver, LISTING_HEARTBEAT);
+        let mut consumer = opened.await.map_err(read_error)?;
+        let mut entries = Vec::new();
+        let mut complete = consumer.pending == 0;
+        while !complete {
+            match consumer.next().await {
+                Next::Entry { entry, pending } => {
+                    entries.push(entry);
+                    complete = pending == 0;
+                }
+                Next::Idle => complete = true,
+                Next::Gap | Next::Silent | Next::Ended => break,
+            }
+        }
+        consumer.delete();
+        Ok(complete.then_some(entries))
+    }
+}
+
+fn write_error(error: RequestError) -> WriteError {
+    match error {
+        RequestError::Publish(PublishError::TooLarge { size, limit }) => {
+            WriteError::TooLarge { size, limit }
+        }
+        RequestError::Publish(
+            PublishError::InvalidSubject(key) | PublishError::InvalidHeader(key),
+        ) => WriteError::InvalidKey(key),
+        RequestError::Publish(PublishError::Closed) => WriteError::Closed,
+        RequestError::NoResponders => WriteError::NoBucket,
+        RequestError::TimedOut => WriteError::TimedOut,
+        RequestError::ClosedWhileWaiting => WriteError::ClosedWhileWaiting,
+    }
+}
+
+/// A read on the way to a write failed: the write was not sent.
+fn read_before_write_error(error: ReadError) -> WriteError {
+    match error {
+        ReadError::InvalidKey(key) => WriteError::InvalidKey(key),
+        ReadError::NoBucket => WriteError::NoBucket,
+        ReadError::Rejected(error) => WriteError::Rejected(error),
+        ReadError::TimedOut => WriteError::TimedOut,
+        ReadError::Closed => WriteError::Closed,
+    }
+}
+
+impl Bucket for NatsBucket {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn entry(&self, key: &str) -> Result<Option<KvEntry>, ReadError> {
+        self.read(key).await
+    }
+
+    async fn history(&self, key: &str) -> Result<Vec<KvEntry>, ReadError> {
+        if !is_key(key) {
+            return Err(ReadError::InvalidKey(key.into()));
+        }
+        self.list(key, Deliver::All).await
+    }
+
+    async fn entries(&self, filter: &str) -> Result<Vec<KvEntry>, ReadError> {
+        if !is_filter(filter) {
+            return Err(ReadError::InvalidKey(filter.into()));
+        }
+        // A key written while it was listed comes twice: the later record counts.
+        let latest: BTreeMap<Arc<str>, KvEntry> = self
+            .list(filter, Deliver::LastPerKey)
+            .await?
+            .into_iter()
+            .map(|entry| (Arc::clone(&entry.key), entry))
+            .collect();
+        let mut entries: Vec<KvEntry> = latest
+            .into_values()
+            .filter(|entry| entry.operation.is_put())
+            .collect();
+        entries.sort_by_key(|entry| entry.revision);
+        Ok(entries)
+    }
+
+    async fn put(&self, key: &str, value: Bytes) -> Result<Revision, WriteError> {
+        match self.write(key, value, &[], None).await {
+            Ok(revision) => Ok(revision),
+            Err(UpdateError::Write(error)) => Err(error),
+            Err(UpdateError::WrongRevision { .. }) => {
+                unreachable!("nothing was expected of the revision")
+            }
+        }
+    }
+
+    async fn create(&self, key: &str, value: Bytes) -> Result<Revision, CreateError> {
+        let attempts = async {
+            let mut expected = Revision::NONE;
+            loop {
+                match self.write(key, value.clone(), &[], Some(expected)).await {
+                    Ok(revision) => return Ok(revision),
+                    Err(UpdateError::Write(error)) => return Err(error.into()),
+                    // Refused: what is there decides, and what is read here is no write of ours.
+                    Err(UpdateError::WrongRevision { .. }) => {}
+                }
+                expected = match self.read(key).await.map_err(read_before_write_error)? {
+                    Some(entry) if entry.operation.is_put() => {
+                        return Err(CreateError::AlreadyExists);
+                    }
+                    Some(tombstone) => tombstone.revision,
+                    None => Revision::NONE,
+                };
+            }
+        };
+        let timeout = self.shared().options.ack_timeout;
+        tokio::time::timeout(timeout, attempts)
+            .await
+            .unwrap_or_else(|_| Err(WriteError::TimedOut.into()))
+    }
+
+    async fn update(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: Revision,
+    ) -> Result<Revision, UpdateError> {
+        self.write(key, value, &[], Some(expected)).await
+    }
+
+    async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
+        let headers = [("KV-Operation", "DEL")];
+        self.write(key, Bytes::new(), &headers, expected).await
+    }
+
+    async fn purge(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
+        let headers = [("KV-Operation", "PURGE"), ("Nats-Rollup", "sub")];
+        self.write(key, Bytes::new(), &headers, expected).await
+    }
+
+    async fn watch(&self, filter: &str, start: WatchStart) -> Result<Watch, WatchError> {
+        if !is_filter(filter) {
+            return Err(WatchError::InvalidFilter(filter.into()));
+        }
+        watch::start(self.shared(), &self.name, filter, start).await
+    }
+
+    async fn info(&self) -> Result<BucketInfo, ReadError> {
+        let info = admin::info(self.shared(), &self.stream)
+            .await
+            .map_err(read_error)?;
+        admin::read_info(&self.name, &info).ok_or(ReadError::TimedOut)
+    }
+}

@@ -1,0 +1,89 @@
+//! What may be called what: names that would be refused late, answered by nobody, or cost the connection, are refused
+//! here and at once.
+//!
+//! async-nats lets `a..b` pass as a key (the server then answers with "no stream"), and lets a subject pass that is
+//! too long for the server's control line, which closes the connection.
+
+/// Longest subject sent: with a reply subject and lengths it stays within the server's 4096 bytes of control line.
+pub(super) const SUBJECT_MAX: usize = 3900;
+
+/// `A-Z a-z 0-9 - _`, not empty.
+pub(super) fn is_bucket(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// Tokens of `[-/_=a-zA-Z0-9]+`, joined by single dots.
+pub(super) fn is_key(key: &str) -> bool {
+    key.len() <= SUBJECT_MAX / 2 && key.split('.').all(is_key_token)
+}
+
+/// A key, in which `*` may stand for a token and `>` for the rest.
+pub(super) fn is_filter(filter: &str) -> bool {
+    let body = match filter {
+        ">" => return true,
+        _ => filter.strip_suffix(".>").unwrap_or(filter),
+    };
+    filter.len() <= SUBJECT_MAX / 2
+        && body
+            .split('.')
+            .all(|token| token == "*" || is_key_token(token))
+}
+
+fn is_key_token(token: &str) -> bool {
+    !token.is_empty()
+        && token
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/' | b'_' | b'='))
+}
+
+/// Not empty, no white space, not too long.
+pub(super) fn is_publish_subject(subject: &str) -> bool {
+    !subject.is_empty()
+        && subject.len() <= SUBJECT_MAX
+        && !subject
+            .bytes()
+            .any(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n'))
+}
+
+/// The same, and no empty token.
+pub(super) fn is_subscribe_subject(subject: &str) -> bool {
+    is_publish_subject(subject) && subject.split('.').all(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_tokens_joined_by_single_dots() {
+        for key in ["a", "a.b", "-/_=.Z9", &"k".repeat(1000)] {
+            assert!(is_key(key), "{key:?}");
+        }
+        let long = "k".repeat(4000);
+        for key in [
+            "", ".", ".a", "a.", "a..b", "a b", "a*", "*", ">", "a.>", "ü", "$a", &long,
+        ] {
+            assert!(!is_key(key), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn filters_hold_wildcards_as_whole_tokens() {
+        for filter in [">", "*", "a.*", "*.b", "a.>", "a.*.c", "a"] {
+            assert!(is_filter(filter), "{filter:?}");
+        }
+        for filter in ["", "a.", "a..b", "a*", "a>", ">.a", "a.>.b", "a b", ".>"] {
+            assert!(!is_filter(filter), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn subjects_and_bucket_names() {
+        assert!(is_publish_subject("a..b") && !is_subscribe_subject("a..b"));
+        assert!(!is_publish_subject("") && !is_publish_subject("a b"));
+        assert!(is_bucket("A-z_9") && !is_bucket("") && !is_bucket("a.b"));
+    }
+}

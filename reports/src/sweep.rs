@@ -1,0 +1,169 @@
+//! The sweep model: what a report may know about many runs.
+//!
+//! A sweep is counted run by run ([`Sweep::record`]), so that what is counted is decided in one place. It answers two
+//! questions: what was violated, and whether the storms were storms. A kind of fault that never bit, or a `sometimes`
+//! fact that no seed reached, is a failure of the harness, not of what it tests.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Invariant, Run, Schema, Verdict};
+
+/// Many runs, counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// The version of this model.
+    pub schema: Schema,
+    /// How long it took for the one who waited; runs may have shared that time.
+    pub elapsed: Duration,
+    /// The counts of each scenario, by its name.
+    pub scenarios: BTreeMap<String, Tally>,
+    /// What was violated.
+    pub findings: Vec<Finding>,
+    /// What could not be decided.
+    pub undecided: Vec<Undecided>,
+}
+
+/// The runs of one scenario, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// How many there were.
+    pub runs: u64,
+    /// In how many an invariant was violated.
+    pub failures: u64,
+    /// How many could not be decided.
+    pub inconclusive: u64,
+    /// Their true time, summed up.
+    pub simulated: Duration,
+    /// For each kind of fault in the plans, in how many runs it bit at least once.
+    pub bit: BTreeMap<String, u64>,
+    /// For each `sometimes` fact, how many runs reached it.
+    pub sometimes: BTreeMap<String, u64>,
+}
+
+/// One invariant violated in one run, the first time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Where.
+    pub scenario: String,
+    /// With which seed.
+    pub seed: Option<u64>,
+    /// What should have held.
+    pub invariant: Invariant,
+    /// What happened.
+    pub what_happened: String,
+    /// The command to paste that shows it again.
+    pub reproduce: String,
+}
+
+/// One run that could not be decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undecided {
+    /// Where.
+    pub scenario: String,
+    /// With which seed.
+    pub seed: Option<u64>,
+    /// What could not be decided, and what was missing.
+    pub why: String,
+    /// The command to paste that shows it again.
+    pub reproduce: String,
+}
+
+impl Sweep {
+    /// Counts a run. Only its verdict, its time, its faults and its facts are looked at: it needs no marks or beliefs.
+    pub fn record(&mut self, run: &Run) {
+        let tally = self.scenarios.entry(run.scenario.clone()).or_default();
+        tally.runs += 1;
+        tally.simulated = tally.simulated.saturating_add(run.simulated);
+        let mut bit: BTreeMap<&str, bool> = BTreeMap::new();
+        for fault in &run.faults {
+            *bit.entry(&fault.name).or_default() |= fault.bit;
+        }
+        for (name, bit) in bit {
+            *tally.bit.entry(name.to_owned()).or_default() += u64::from(bit);
+        }
+        for fact in &run.sometimes {
+            *tally.sometimes.entry(fact.name.clone()).or_default() += u64::from(fact.reached);
+        }
+        match &run.verdict {
+            Verdict::Pass => {}
+            Verdict::Fail(_) => {
+                tally.failures += 1;
+                self.find(run);
+            }
+            Verdict::Inconclusive { why } => {
+                tally.inconclusive += 1;
+                self.undecided.push(Undecided {
+                    scenario: run.scenario.clone(),
+                    seed: run.seed,
+                    why: why.clone(),
+                    reproduce: run.reproduce.clone(),
+                });
+            }
+        }
+    }
+
+    fn find(&mut self, run: &Run) {
+        let mut first = BTreeMap::new();
+        for violation in run.violations() {
+            first.entry(&violation.invariant).or_insert(violation);
+        }
+        for (invariant, violation) in first {
+            self.findings.push(Finding {
+                scenario: run.scenario.clone(),
+                seed: run.seed,
+                invariant: invariant.clone(),
+                what_happened: violation.what_happened.clone(),
+                reproduce: run.reproduce.clone(),
+            });
+        }
+    }
+
+    /// All scenarios as one.
+    pub fn runs(&self) -> u64 {
+        self.scenarios.values().map(|tally| tally.runs).sum()
+    }
+
+    /// Runs in which an invariant was violated.
+    pub fn failures(&self) -> u64 {
+        self.scenarios.values().map(|tally| tally.failures).sum()
+    }
+
+    /// Runs that could not be decided.
+    pub fn inconclusive(&self) -> u64 {
+        let each = self.scenarios.values().map(|tally| tally.inconclusive);
+        each.sum()
+    }
+
+    /// The true time of all runs.
+    pub fn simulated(&self) -> Duration {
+        let each = self.scenarios.values().map(|tally| tally.simulated);
+        each.fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// How many seconds of true time one second of waiting bought; none if nobody waited.
+    pub fn speed_up(&self) -> Option<f64> {
+        self.per_second(self.simulated().as_secs_f64())
+    }
+
+    /// How many runs one second of waiting bought; none if nobody waited.
+    pub fn runs_per_second(&self) -> Option<f64> {
+        self.per_second(self.runs() as f64)
+    }
+
+    fn per_second(&self, amount: f64) -> Option<f64> {
+        let seconds = self.elapsed.as_secs_f64();
+        (seconds > 0.0).then(|| amount / seconds)
+    }
+}
+
+impl Tally {
+    /// The kinds of faults that never bit, and the facts that were never reached.
+    pub fn never(&self) -> usize {
+        let zero = |counts: &BTreeMap<String, u64>| counts.values().filter(|n| **n == 0).count();
+        zero(&self.bit) + zero(&self.sometimes)
+    }
+}

@@ -1,0 +1,49 @@
+//! What a person sees in a terminal, as snapshots; and what must hold for any run, however odd.
+
+mod any_run;
+mod samples;
+
+use insta::assert_snapshot;
+use squall_reports::terminal::{Style, render, render_sweep};
+
+use samples::{completeness_violation, inconclusive, pass, presence_violation, sweep};
+
+fn plain(width: usize) -> Style {
+    let color = false;
+    Style { color, width }
+}
+
+#[test]
+fn a_pass() {
+    assert_snapshot!(render(&pass(), plain(100)));
+}
+
+#[test]
+fn a_presence_violation_under_overlapping_faults() {
+    assert_snapshot!(render(&presence_violation(), plain(100)));
+}
+
+#[test]
+fn a_presence_violation_in_a_narrow_terminal() {
+    assert_snapshot!(render(&presence_violation(), plain(48)));
+}
+
+#[test]
+fn a_violation_that_is_an_absence() {
+    assert_snapshot!(render(&completeness_violation(), plain(100)));
+}
+
+#[test]
+fn an_inconclusive_run_on_a_real_server() {
+    assert_snapshot!(render(&inconclusive(), plain(80)));
+}
+
+#[test]
+fn a_sweep_without_findings() {
+    assert_snapshot!(render_sweep(&sweep(&[]), plain(100)));
+}
+
+#[test]
+fn a_sweep_with_findings() {
+    assert_snapshot!(render_sweep(&sweep(&[3, 17, 21]), plain(100)));
+}

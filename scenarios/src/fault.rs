@@ -1,0 +1,173 @@
+//! Faults as data: what a plan may do to its world, to whom, and how it is written down.
+
+use std::fmt;
+use std::time::Duration;
+
+use squall_sim::Direction;
+
+/// What is done. Verbs; what each means is said in `squall_sim`'s faults and, for a real server, in the testbed's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Nothing gets through; it waits.
+    Partition(Directions),
+    /// Bytes are swallowed while sockets stay open.
+    Blackhole(Directions),
+    /// Connections are reset.
+    Cut,
+    /// Everything takes this much longer each way.
+    Delay(Duration),
+    /// The next write is applied and its acknowledgement lost.
+    LoseReply,
+    /// The process stands still (SIGSTOP); its clocks go on.
+    Pause,
+    /// The machine sleeps: its monotonic clock stands, its wall clock goes on.
+    Suspend,
+    /// The process dies, and another takes its place at the end of the fault.
+    Crash,
+    /// A second incarnation starts beside the first, which is closed at the end of the fault.
+    Overlap,
+    /// The wall clock jumps by so many nanoseconds, and back at the end of the fault.
+    Jump(i64),
+    /// Both clocks run fast by so many parts per million.
+    Drift(i64),
+    /// The server is killed, and started again at the end of the fault.
+    ServerStop,
+    /// The server stands still (SIGSTOP).
+    ServerPause,
+    /// JetStream answers nobody; core messaging goes on.
+    JetstreamMute,
+}
+
+/// Which ways a partition or a blackhole cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Directions {
+    /// Both.
+    Both,
+    /// What the agent sends.
+    ToServer,
+    /// What the agent would hear.
+    ToAgent,
+}
+
+impl Directions {
+    /// The single directions it consists of.
+    pub const fn each(self) -> &'static [Direction] {
+        match self {
+            Self::Both => &[Direction::ToServer, Direction::ToHost],
+            Self::ToServer => &[Direction::ToServer],
+            Self::ToAgent => &[Direction::ToHost],
+        }
+    }
+
+    /// As plans write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::ToServer => "to-server",
+            Self::ToAgent => "to-agent",
+        }
+    }
+
+    /// Reads what [`name`](Self::name) gives.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Both, Self::ToServer, Self::ToAgent]
+            .into_iter()
+            .find(|way| way.name() == name)
+    }
+}
+
+/// The names of all kinds, as plans write them.
+pub const KINDS: [&str; 14] = [
+    "partition",
+    "blackhole",
+    "cut",
+    "delay",
+    "lose-reply",
+    "pause",
+    "suspend",
+    "crash",
+    "overlap",
+    "jump",
+    "drift",
+    "server-stop",
+    "server-pause",
+    "jetstream-mute",
+];
+
+impl FaultKind {
+    /// As plans write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Partition(_) => "partition",
+            Self::Blackhole(_) => "blackhole",
+            Self::Cut => "cut",
+            Self::Delay(_) => "delay",
+            Self::LoseReply => "lose-reply",
+            Self::Pause => "pause",
+            Self::Suspend => "suspend",
+            Self::Crash => "crash",
+            Self::Overlap => "overlap",
+            Self::Jump(_) => "jump",
+            Self::Drift(_) => "drift",
+            Self::ServerStop => "server-stop",
+            Self::ServerPause => "server-pause",
+            Self::JetstreamMute => "jetstream-mute",
+        }
+    }
+
+    /// True where it acts on the server and not on an agent.
+    pub const fn is_of_server(self) -> bool {
+        matches!(
+            self,
+            Self::ServerStop | Self::ServerPause | Self::JetstreamMute
+        )
+    }
+
+    /// True where it is over as soon as it has happened.
+    pub const fn is_instant(self) -> bool {
+        matches!(self, Self::Cut | Self::LoseReply)
+    }
+}
+
+/// One fault of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// When it begins, from the start of the run.
+    pub at: Duration,
+    /// How long it lasts before it mends itself; zero for instant ones.
+    pub lasts: Duration,
+    /// To whom: an agent, or `server`.
+    pub target: String,
+    /// What.
+    pub kind: FaultKind,
+}
+
+impl Fault {
+    /// When it is mended.
+    pub fn ends(&self) -> Duration {
+        self.at + self.lasts
+    }
+}
+
+/// `partition of alice (to-server)`, for people.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.kind.name(), self.target)?;
+        match self.kind {
+            FaultKind::Partition(ways) | FaultKind::Blackhole(ways) if ways != Directions::Both => {
+                write!(f, " ({})", ways.name())
+            }
+            FaultKind::Delay(by) => write!(f, " by {by:?}"),
+            FaultKind::Jump(nanos) => write!(f, " by {}", signed(nanos)),
+            FaultKind::Drift(ppm) => write!(f, " by {ppm} ppm"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A signed duration as plans write it: `-1h`, `90s`.
+pub(crate) fn signed(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let by = humantime::format_duration(Duration::from_nanos(nanos.unsigned_abs()));
+    format!("{sign}{by}")
+}

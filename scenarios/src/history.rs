@@ -1,0 +1,427 @@
+//! What a run leaves behind: every call and its outcome, everything that was told, the server's own order of commits, and
+//! what was done to the world, each with its true time. One record a line of JSON.
+//!
+//! Calls are closed intervals: an `invoke` and then `ok`, `refused` or `unknown` with the same `id`. A call without an end
+//! was still under way when its process died or the run ended.
+
+use std::io::{self, BufRead, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use squall_core::Instant;
+use squall_core::transport::{Operation, Outcome, Revision};
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// True time in nanoseconds.
+    pub at: Instant,
+    /// What happened then.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum What {
+    /// A process calls something.
+    Invoke {
+        /// Names the call, for its end.
+        id: u64,
+        /// Who.
+        process: Arc<str>,
+        /// What.
+        call: Call,
+    },
+    /// The call succeeded.
+    Ok {
+        /// Which.
+        id: u64,
+        /// With what.
+        reply: Reply,
+    },
+    /// The call failed and had no effect.
+    Refused {
+        /// Which.
+        id: u64,
+        /// Why.
+        error: String,
+    },
+    /// The call failed and may have had its effect, or may yet.
+    Unknown {
+        /// Which.
+        id: u64,
+        /// Why.
+        error: String,
+    },
+    /// A process is told something that it did not ask for just then.
+    Told {
+        /// Who.
+        process: Arc<str>,
+        /// What.
+        tell: Tell,
+    },
+    /// The server stored a record.
+    Committed(Commit),
+    /// A record went away without another in its place.
+    Removed {
+        /// In which bucket.
+        bucket: Arc<str>,
+        /// Of which key.
+        key: Arc<str>,
+        /// Which.
+        revision: Revision,
+        /// Why, in words.
+        cause: String,
+    },
+    /// Something happened to a process.
+    Life {
+        /// Which.
+        process: Arc<str>,
+        /// What.
+        event: Life,
+    },
+    /// A fault begins or ends.
+    Fault {
+        /// Its place in the plan.
+        number: usize,
+        /// Its name and target, in words.
+        fault: String,
+        /// True when it begins.
+        begins: bool,
+    },
+    /// Every fault is mended; what was promised must now become so.
+    Mended,
+    /// The world was well again.
+    Settled,
+    /// The world was not well again within the bound: what was missing.
+    Unsettled {
+        /// In words.
+        pending: String,
+    },
+    /// A task panicked.
+    Panicked {
+        /// With this message.
+        message: String,
+    },
+    /// The run is over.
+    End {
+        /// Tasks still alive, of each process that is.
+        tasks: Vec<(Arc<str>, u32)>,
+    },
+}
+
+/// A record that the server stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// In which bucket.
+    pub bucket: Arc<str>,
+    /// Under which key.
+    pub key: Arc<str>,
+    /// Its place in the order of the bucket.
+    pub revision: Revision,
+    /// What it says.
+    pub operation: Operation,
+    /// Whose request it was; `None` for the server's own.
+    pub by: Option<Arc<str>>,
+    /// The incarnation that its value names, where it is an entry of a presence.
+    pub incarnation: Option<Arc<str>>,
+    /// How long the entry says that it lives.
+    pub ttl: Option<Duration>,
+    /// A hash of the value, to find the call that wrote it.
+    pub value: u64,
+}
+
+/// A call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "call")]
+pub enum Call {
+    /// Connect to a server.
+    Connect,
+    /// Open a presence.
+    Open {
+        /// Of whom.
+        agent: Arc<str>,
+        /// The key of its entry.
+        key: Arc<str>,
+        /// Beating at this interval.
+        interval: Duration,
+    },
+    /// Close it.
+    Close {
+        /// Of whom.
+        agent: Arc<str>,
+    },
+    /// Begin to watch.
+    Watch,
+    /// Read who is there.
+    Who,
+    /// Read whether somebody is there.
+    Present {
+        /// Who.
+        agent: Arc<str>,
+    },
+    /// Write to a bucket.
+    Write {
+        /// Which bucket.
+        bucket: Arc<str>,
+        /// Which key.
+        key: Arc<str>,
+        /// What.
+        operation: Operation,
+        /// Over which revision, if one was named.
+        expected: Option<Revision>,
+        /// A hash of the value.
+        value: u64,
+    },
+    /// Read one record.
+    Read {
+        /// Which bucket.
+        bucket: Arc<str>,
+        /// Which key.
+        key: Arc<str>,
+    },
+}
+
+/// What a call gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reply")]
+pub enum Reply {
+    /// Nothing but that it is done.
+    Done,
+    /// The revision that a write was stored under.
+    Stored {
+        /// It.
+        revision: Revision,
+    },
+    /// The record that was read.
+    Read {
+        /// Its revision, if there is one.
+        revision: Option<Revision>,
+    },
+    /// Who is there.
+    Who {
+        /// Agents and their incarnations.
+        present: Vec<Agent>,
+    },
+    /// Whether somebody is there.
+    Present {
+        /// Whether.
+        present: bool,
+    },
+    /// The watch has begun, and these are there.
+    Watching {
+        /// Agents and their incarnations.
+        present: Vec<Agent>,
+    },
+}
+
+/// An agent as others see it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Agent {
+    /// Who.
+    pub agent: Arc<str>,
+    /// In which life.
+    pub incarnation: Arc<str>,
+}
+
+/// What a process is told without having asked just then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "tell")]
+pub enum Tell {
+    /// Somebody is there who was not.
+    Up(Agent),
+    /// Somebody is there no more.
+    Down {
+        /// Who.
+        #[serde(flatten)]
+        agent: Agent,
+        /// How it is known, in words.
+        reason: String,
+    },
+    /// Silence says nothing from here on.
+    Blind {
+        /// Why, in words.
+        reason: String,
+    },
+    /// It does again.
+    Seeing,
+    /// Events were dropped; these are there now.
+    Lagged {
+        /// How many.
+        missed: u64,
+        /// Who is there.
+        present: Vec<Agent>,
+    },
+    /// The watch ended.
+    WatchEnded,
+    /// One's own entry is gone.
+    Evicted {
+        /// Why, in words.
+        reason: String,
+    },
+    /// It is back.
+    Restored,
+    /// The connection is lost, up again, and so on.
+    Connection {
+        /// In words.
+        event: String,
+    },
+}
+
+/// What happens to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Life {
+    /// It starts.
+    Started,
+    /// It dies at once.
+    Crashed,
+    /// It stands still, its clocks go on.
+    Paused,
+    /// It goes on.
+    Resumed,
+    /// Its machine sleeps.
+    Suspended,
+    /// Its machine wakes.
+    Woken,
+}
+
+/// All records of a run, in the order of true time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History(pub Vec<Record>);
+
+/// A line of a history cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// It is not a record.
+    #[error("line {line}: not a record of a history: {reason}")]
+    Line {
+        /// Which, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is none.
+    #[error("line 1: the history is empty")]
+    Empty,
+    /// The file cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl History {
+    /// Writes one record a line.
+    ///
+    /// # Errors
+    /// If `out` cannot be written.
+    pub fn write(&self, mut out: impl Write) -> io::Result<()> {
+        for record in &self.0 {
+            serde_json::to_writer(&mut out, record)?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    ///
+    /// # Errors
+    /// Names the first line that is not a record.
+    pub fn read(input: impl BufRead) -> Result<Self, HistoryError> {
+        let mut records = Vec::new();
+        for (index, line) in input.lines().enumerate() {
+            let record = serde_json::from_str(&line?).map_err(|error| HistoryError::Line {
+                line: index + 1,
+                reason: error.to_string(),
+            })?;
+            records.push(record);
+        }
+        if records.is_empty() {
+            Err(HistoryError::Empty)
+        } else {
+            Ok(Self(records))
+        }
+    }
+}
+
+/// Takes records in while a run goes on. Cheap to clone.
+#[derive(Clone)]
+pub struct Recorder {
+    shared: Arc<Mutex<Recording>>,
+    now: Arc<dyn Fn() -> Instant + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Recording {
+    records: Vec<Record>,
+    calls: u64,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Recorder")
+    }
+}
+
+impl Recorder {
+    /// A recorder that dates records by this clock of true time.
+    pub fn new(now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        Self {
+            shared: Arc::default(),
+            now: Arc::new(now),
+        }
+    }
+
+    fn recording<R>(&self, work: impl FnOnce(&mut Recording) -> R) -> R {
+        work(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// True time.
+    pub fn now(&self) -> Instant {
+        (self.now)()
+    }
+
+    /// Records something that happens now.
+    pub fn record(&self, what: What) {
+        let at = self.now();
+        self.recording(|recording| recording.records.push(Record { at, what }));
+    }
+
+    /// Records that a process calls something; the number is for its end.
+    pub fn invoke(&self, process: &Arc<str>, call: Call) -> u64 {
+        let at = self.now();
+        let process = process.clone();
+        self.recording(|recording| {
+            recording.calls += 1;
+            let id = recording.calls;
+            recording.records.push(Record {
+                at,
+                what: What::Invoke { id, process, call },
+            });
+            id
+        })
+    }
+
+    /// Records how a call ended.
+    pub fn ended(&self, id: u64, result: Result<Reply, (Outcome, String)>) {
+        self.record(match result {
+            Ok(reply) => What::Ok { id, reply },
+            Err((Outcome::Refused, error)) => What::Refused { id, error },
+            Err((Outcome::Unknown, error)) => What::Unknown { id, error },
+        });
+    }
+
+    /// Takes everything recorded so far.
+    pub fn take(&self) -> Vec<Record> {
+        self.recording(|recording| std::mem::take(&mut recording.records))
+    }
+}
+
+/// FNV-1a, to tell values apart.
+pub fn value_hash(value: &[u8]) -> u64 {
+    value.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

@@ -1,0 +1,20 @@
+//! C3 self-heal: after mending, everybody is connected, present and seen within the plan's bound, without any command.
+
+use super::Findings;
+use super::facts::Facts;
+use crate::history::What;
+
+pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
+    for record in &facts.history.0 {
+        if let What::Unsettled { pending } = &record.what {
+            let bound = facts.plan.settle;
+            let process = pending.split(' ').next().unwrap_or_default();
+            let concerned = facts.lives.get(process).map(|life| life.process.clone());
+            findings.add(
+                record.at,
+                concerned,
+                format!("{bound:?} after everything was mended, {pending}"),
+            );
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! A history, sorted out once for all invariants: calls with their ends, processes with their lives, keys with their
+//! records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use squall_core::transport::Revision;
+use squall_core::{Instant, presence};
+
+use crate::history::{Agent, Call, Commit, History, Life, Reply, Tell, What};
+use crate::parse::PROJECT;
+use crate::plan::Plan;
+
+/// A span of true time, the end excluded.
+pub type Span = (Instant, Instant);
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ended<'a> {
+    /// With this reply.
+    Ok(&'a Reply),
+    /// Without effect.
+    Refused(&'a str),
+    /// Nobody knows.
+    Unknown(&'a str),
+}
+
+/// One call and its end, if it has one.
+#[derive(Clone, Debug)]
+pub struct Called<'a> {
+    /// Who.
+    pub process: &'a Arc<str>,
+    /// What.
+    pub call: &'a Call,
+    /// From when.
+    pub invoked: Instant,
+    /// Until when, and how it ended.
+    pub ended: Option<(Instant, Ended<'a>)>,
+}
+
+/// One watch of one process.
+#[derive(Clone, Debug)]
+pub struct Watched<'a> {
+    /// Whose.
+    pub process: &'a Arc<str>,
+    /// When it was called.
+    pub invoked: Instant,
+    /// When its snapshot was told.
+    pub from: Instant,
+    /// When it ended, or the run did.
+    pub until: Instant,
+    /// Who was there when it began.
+    pub snapshot: &'a [Agent],
+    /// What it told, in order.
+    pub tells: Vec<(Instant, &'a Tell)>,
+}
+
+/// One process of an agent.
+#[derive(Clone, Debug)]
+pub struct Lived<'a> {
+    /// The process.
+    pub process: &'a Arc<str>,
+    /// Its agent.
+    pub agent: &'a str,
+    /// When it started.
+    pub started: Instant,
+    /// When it crashed, or the run ended.
+    pub ended: Instant,
+    /// Whether it crashed.
+    pub crashed: bool,
+    /// When it stood still, by a pause or a sleeping machine.
+    pub frozen: Vec<Span>,
+    /// When its presence was open: from the reply of `open` to the call of `close`.
+    pub open: Option<Span>,
+    /// What it was told about its own entry.
+    pub notices: Vec<(Instant, &'a Tell)>,
+}
+
+/// One key of the bucket.
+#[derive(Clone, Debug, Default)]
+pub struct Key<'a> {
+    /// Its records, in the order of the server.
+    pub commits: Vec<(Instant, &'a Commit)>,
+    /// Records that went away without another in their place.
+    pub removals: Vec<(Instant, Revision)>,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// What was run.
+    pub plan: &'a Plan,
+    /// The history itself.
+    pub history: &'a History,
+    /// All calls, in the order of their numbers.
+    pub calls: Vec<Called<'a>>,
+    /// All processes of agents, by name.
+    pub lives: BTreeMap<&'a str, Lived<'a>>,
+    /// All watches, in the order they began.
+    pub watches: Vec<Watched<'a>>,
+    /// All keys.
+    pub keys: BTreeMap<&'a str, Key<'a>>,
+    /// When the run ended.
+    pub end: Instant,
+}
+
+impl<'a> Facts<'a> {
+    /// Sorts a history out.
+    pub fn new(plan: &'a Plan, history: &'a History) -> Self {
+        let end = history.0.last().map_or(Instant::ZERO, |record| record.at);
+        let mut facts = Self {
+            plan,
+            history,
+            calls: Vec::new(),
+            lives: BTreeMap::new(),
+            watches: Vec::new(),
+            keys: BTreeMap::new(),
+            end,
+        };
+        let mut by_id: BTreeMap<u64, usize> = BTreeMap::new();
+        // The watch that a process has now.
+        let mut watching: BTreeMap<&str, usize> = BTreeMap::new();
+        for record in &history.0 {
+            let at = record.at;
+            match &record.what {
+                What::Invoke { id, process, call } => {
+                    by_id.insert(*id, facts.calls.len());
+                    facts.calls.push(Called {
+                        process,
+                        call,
+                        invoked: at,
+                        ended: None,
+                    });
+                    if let (Call::Close { .. }, Some(life)) =
+                        (call, facts.lives.get_mut(&**process))
+                        && let Some(open) = &mut life.open
+                    {
+                        open.1 = at;
+                    }
+                }
+                What::Ok { id, reply } => {
+                    if let Some(called) = facts.end_call(&by_id, *id, at, Ended::Ok(reply)) {
+                        if matches!(called.call, Call::Open { .. })
+                            && let Some(life) = facts.lives.get_mut(&**called.process)
+                        {
+                            life.open = Some((at, end));
+                        }
+                        let Called {
+                            process, invoked, ..
+                        } = called;
+                        if let Reply::Watching { present } = reply {
+                            watching.insert(process, facts.watches.len());
+                            facts.watches.push(Watched {
+                                process,
+                                invoked,
+                                from: at,
+                                until: end,
+                                snapshot: present,
+                                tells: Vec::new(),
+                            });
+                        }
+                    }
+                }
+                What::Refused { id, error } => {
+                    facts.end_call(&by_id, *id, at, Ended::Refused(error));
+                }
+                What::Unknown { id, error } => {
+                    facts.end_call(&by_id, *id, at, Ended::Unknown(error));
+                }
+                What::Told { process, tell } => {
+                    if matches!(tell, Tell::Evicted { .. } | Tell::Restored) {
+                        if let Some(life) = facts.lives.get_mut(&**process) {
+                            life.notices.push((at, tell));
+                        }
+                    } else if let Some(watch) = watching.get(&**process)
+                        && let Some(watch) = facts.watches.get_mut(*watch)
+                    {
+                        if matches!(tell, Tell::WatchEnded) {
+                            watch.until = at;
+                        } else if !matches!(tell, Tell::Connection { .. }) {
+                            watch.tells.push((at, tell));
+                        }
+                    }
+                }
+                What::Committed(commit) => {
+                    facts
+                        .keys
+                        .entry(&commit.key)
+                        .or_default()
+                        .commits
+                        .push((at, commit));
+                }
+                What::Removed { key, revision, .. } => {
+                    facts
+                        .keys
+                        .entry(key)
+                        .or_default()
+                        .removals
+                        .push((at, *revision));
+                }
+                What::Life { process, event } => facts.life(process, *event, at, &mut watching),
+                _ => {}
+            }
+        }
+        for watch in &mut facts.watches {
+            let closed = facts.lives.get(&**watch.process).map(|life| {
+                life.open
+                    .map_or(life.ended, |(_, closed)| closed.min(life.ended))
+            });
+            watch.until = watch.until.min(closed.unwrap_or(end));
+        }
+        facts
+    }
+
+    /// Notes how a call ended, and gives it.
+    fn end_call(
+        &mut self,
+        by_id: &BTreeMap<u64, usize>,
+        id: u64,
+        at: Instant,
+        ended: Ended<'a>,
+    ) -> Option<Called<'a>> {
+        let called = by_id
+            .get(&id)
+            .and_then(|index| self.calls.get_mut(*index))?;
+        called.ended = Some((at, ended));
+        Some(called.clone())
+    }
+
+    fn life(
+        &mut self,
+        process: &'a Arc<str>,
+        event: Life,
+        at: Instant,
+        watching: &mut BTreeMap<&str, usize>,
+    ) {
+        let end = self.end;
+        match (event, self.lives.get_mut(&**process)) {
+            (Life::Started, _) => {
+                let agent = process.split('/').next().unwrap_or(process);
+                let life = Lived {
+                    process,
+                    agent,
+                    started: at,
+                    ended: end,
+                    crashed: false,
+                    frozen: Vec::new(),
+                    open: None,
+                    notices: Vec::new(),
+                };
+                self.lives.insert(process, life);
+            }
+            (Life::Crashed, Some(life)) => {
+                (life.ended, life.crashed) = (at, true);
+                if let Some(open) = &mut life.open {
+                    open.1 = open.1.min(at);
+                }
+                if let Some(watch) = watching.remove(&**process)
+                    && let Some(watch) = self.watches.get_mut(watch)
+                {
+                    watch.until = at;
+                }
+            }
+            (Life::Paused | Life::Suspended, Some(life)) => life.frozen.push((at, end)),
+            (Life::Resumed | Life::Woken, Some(life)) => {
+                if let Some(span) = life.frozen.iter_mut().rev().find(|span| span.1 == end) {
+                    span.1 = at;
+                }
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// The heartbeat interval of an agent.
+    pub fn interval(&self, agent: &str) -> Duration {
+        self.plan
+            .agent(agent)
+            .map_or(Duration::from_secs(1), |agent| agent.interval)
+    }
+
+    /// The agent whose entry a key holds.
+    pub fn agent_of(&self, key: &str) -> Option<&'a str> {
+        self.plan
+            .agents
+            .iter()
+            .map(|agent| agent.name.as_str())
+            .find(|name| presence::key(PROJECT, name) == key)
+    }
+
+    /// The key of an agent.
+    pub fn key_of(&self, agent: &str) -> Option<&Key<'a>> {
+        self.keys.get(&*presence::key(PROJECT, agent))
+    }
+
+    /// How long the entry of this commit lives: as it says, or as its agent's interval demands.
+    pub fn ttl(&self, agent: &str, commit: &Commit) -> Duration {
+        commit
+            .ttl
+            .unwrap_or_else(|| self.interval(agent) * presence::TTL_MULTIPLIER)
+    }
+
+    /// What links, schedulers and crystals may add to any wait.
+    pub fn slack(&self, wait: Duration) -> Duration {
+        Duration::from_secs(1) + self.plan.delay_max() * 6 + wait / 16
+    }
+
+    /// When a process stood still, or its watch was told that it was blind, between two times: the stretches in between.
+    pub fn seeing(&self, watch: &Watched<'_>) -> Vec<Span> {
+        let mut blind: Vec<Span> = Vec::new();
+        for (at, tell) in &watch.tells {
+            match tell {
+                Tell::Blind { .. } => blind.push((*at, watch.until)),
+                Tell::Seeing => {
+                    if let Some(last) = blind.last_mut() {
+                        last.1 = *at;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some(life) = self.lives.get(&**watch.process) {
+            blind.extend(life.frozen.iter().copied());
+        }
+        without((watch.from, watch.until), blind)
+    }
+}
+
+/// What is left of a span without some others.
+pub fn without(span: Span, mut holes: Vec<Span>) -> Vec<Span> {
+    holes.sort();
+    let mut left = Vec::new();
+    let mut from = span.0;
+    for (begin, end) in holes {
+        if begin > from {
+            left.push((from, begin.min(span.1)));
+        }
+        from = from.max(end);
+    }
+    if from < span.1 {
+        left.push((from, span.1));
+    }
+    left.retain(|(begin, end)| begin < end);
+    left
+}

@@ -1,0 +1,206 @@
+//! What must hold of every history, one property a file.
+//!
+//! | code | property | source | module |
+//! |---|---|---|---|
+//! | P1 | completeness: who falls silent is told down to every watcher in time | promises of `presence` | [`p1`] |
+//! | P2 | accuracy: nobody who renews in time is told down or absent | promises of `presence` | [`p2`] |
+//! | P3 | edges: up and down alternate, one up an incarnation | promises of `presence` | [`p3`] |
+//! | P4 | the end of one incarnation removes no other's record | promises of `presence` | [`p4`] |
+//! | P5 | who is gone while it runs is told so | promises of `presence` | [`p5`] |
+//! | C3 | once mended, everybody is back without a command | derived from two acts | [`c3`] |
+//! | E3 | ok stays, refused never appears, reads see what was | ADR-8, Jepsen's `:fail` and `:info` | [`e3`] |
+//! | E4 | revisions as told never decrease | ADR-8 | [`e4`] |
+//! | R1 | no panic, no leak, every call returns in time | derived | [`r1`] |
+//!
+//! Not checked here: linearizability of whole keys (K1), and what no history tells, such as memory.
+//!
+//! The semantic choice that is easily got wrong: a record is *fresh* for the life that its own entry declares, counted from
+//! its commit in true time, whatever the server does with it. A server that removes it earlier (because somebody
+//! shortened the bucket's age) makes those wrong who then tell it down; a server that keeps it longer excuses nobody who
+//! does not tell.
+
+mod c3;
+mod e3;
+mod e4;
+pub mod facts;
+mod p1;
+mod p2;
+mod p3;
+mod p4;
+mod p5;
+mod r1;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use squall_core::Instant;
+
+use self::facts::Facts;
+use crate::history::{History, What};
+use crate::plan::Plan;
+
+/// One property of histories.
+#[derive(Clone, Copy)]
+pub struct Invariant {
+    /// Its short name, such as `P1`.
+    pub code: &'static str,
+    /// Its name in a word or two.
+    pub name: &'static str,
+    /// What must hold, as a sentence.
+    pub property: &'static str,
+    check: fn(&Facts<'_>, &mut Findings),
+}
+
+impl fmt::Debug for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code)
+    }
+}
+
+/// All of them, in the order in which they are told.
+pub const ALL: [Invariant; 9] = [
+    Invariant {
+        code: "R1",
+        name: "robust",
+        property: "no panic, deadlock, busy loop or task growth; every call returns within its declared bound",
+        check: r1::check,
+    },
+    Invariant {
+        code: "P1",
+        name: "completeness",
+        property: "every agent that falls silent is told Down to every live watcher by T + TTL + d",
+        check: p1::check,
+    },
+    Invariant {
+        code: "P2",
+        name: "accuracy",
+        property: "no Down or absence is told of an incarnation whose renewals are being committed",
+        check: p2::check,
+    },
+    Invariant {
+        code: "P3",
+        name: "edges",
+        property: "per watcher and agent Up and Down alternate; one Up per incarnation",
+        check: p3::check,
+    },
+    Invariant {
+        code: "P4",
+        name: "own incarnation",
+        property: "the end of incarnation i never removes incarnation j > i",
+        check: p4::check,
+    },
+    Invariant {
+        code: "P5",
+        name: "self-knowledge",
+        property: "an agent whose record is gone for longer than d while it runs is told so",
+        check: p5::check,
+    },
+    Invariant {
+        code: "C3",
+        name: "self-heal",
+        property: "after mending, everybody is connected, present and seen within a bound without any command",
+        check: c3::check,
+    },
+    Invariant {
+        code: "E3",
+        name: "verdict",
+        property: "ok means the effect stays until overwritten by a later accepted one; refused means it never appears",
+        check: e3::check,
+    },
+    Invariant {
+        code: "E4",
+        name: "monotone",
+        property: "revisions as told never decrease",
+        check: e4::check,
+    },
+];
+
+/// The invariant of this code.
+pub fn find(code: &str) -> Option<&'static Invariant> {
+    ALL.iter().find(|invariant| invariant.code == code)
+}
+
+/// A property that did not hold, where and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// Which property.
+    pub code: String,
+    /// When it was broken.
+    pub at: Instant,
+    /// By or to whom.
+    pub processes: Vec<Arc<str>>,
+    /// What happened, in a sentence.
+    pub text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: {}", self.code, seconds(self.at), self.text)
+    }
+}
+
+/// A time as people read it: seconds with milliseconds.
+pub(crate) fn seconds(at: Instant) -> String {
+    format!("{:.3}s", at.elapsed().as_secs_f64())
+}
+
+/// What the invariants say of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All held.
+    Pass,
+    /// These did not, in the order of time.
+    Fail(Vec<Violation>),
+    /// It cannot be said, for this reason.
+    Inconclusive(String),
+}
+
+/// Violations found so far.
+pub(crate) struct Findings {
+    code: &'static str,
+    found: Vec<Violation>,
+}
+
+impl Findings {
+    pub(crate) fn add(
+        &mut self,
+        at: Instant,
+        processes: impl IntoIterator<Item = Arc<str>>,
+        text: impl Into<String>,
+    ) {
+        let processes = processes.into_iter().collect();
+        self.found.push(Violation {
+            code: self.code.to_owned(),
+            at,
+            processes,
+            text: text.into(),
+        });
+    }
+}
+
+/// Judges a history by all invariants.
+pub fn judge(plan: &Plan, history: &History) -> Verdict {
+    let facts = Facts::new(plan, history);
+    let mut findings = Findings {
+        code: "",
+        found: Vec::new(),
+    };
+    let over = history
+        .0
+        .iter()
+        .any(|record| matches!(record.what, What::End { .. } | What::Panicked { .. }));
+    for invariant in &ALL {
+        findings.code = invariant.code;
+        (invariant.check)(&facts, &mut findings);
+    }
+    let mut found = findings.found;
+    found.sort_by(|a, b| a.at.cmp(&b.at));
+    if !found.is_empty() {
+        Verdict::Fail(found)
+    } else if over {
+        Verdict::Pass
+    } else {
+        Verdict::Inconclusive("the history ends before the run does".to_owned())
+    }
+}

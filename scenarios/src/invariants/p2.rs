@@ -1,0 +1,90 @@
+//! P2 accuracy: nobody who renews in time is told down, or found absent.
+//!
+//! A record is fresh from its commit for as long as its own entry lives, whatever the server does with it; a tombstone
+//! ends that. A `Down`, an absence from an answer or a `false` is wrong where the agent's record was fresh at every
+//! moment of the time in which it could have been looked at.
+
+use squall_core::Instant;
+
+use super::facts::{Ended, Facts, Span};
+use super::{Findings, seconds};
+use crate::history::{Call, Reply, Tell};
+
+pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
+    for watch in &facts.watches {
+        for (at, tell) in &watch.tells {
+            let Tell::Down { agent, reason } = tell else {
+                continue;
+            };
+            // What the watch knew of the agent before: it cannot speak of what was before that.
+            let before = watch.tells.iter().filter(|(earlier, _)| earlier < at);
+            let up =
+                before.filter(|(_, tell)| matches!(tell, Tell::Up(up) if up.agent == agent.agent));
+            let since = up.last().map_or(watch.invoked, |(up, _)| *up);
+            if let Some(fresh) = fresh_throughout(facts, &agent.agent, (since, *at)) {
+                let text = format!(
+                    "{} was told at {} that {} is down ({reason}), whose renewals were being committed \
+                     without a gap since {}",
+                    watch.process,
+                    seconds(*at),
+                    agent.agent,
+                    seconds(fresh),
+                );
+                findings.add(*at, [watch.process.clone()], text);
+            }
+        }
+    }
+    for called in &facts.calls {
+        let Some((at, Ended::Ok(reply))) = called.ended else {
+            continue;
+        };
+        let absent: Vec<&str> = match (called.call, reply) {
+            (Call::Present { agent }, Reply::Present { present: false }) => vec![agent],
+            (Call::Who, Reply::Who { present }) | (Call::Watch, Reply::Watching { present }) => {
+                let all = facts.plan.agents.iter().map(|agent| agent.name.as_str());
+                all.filter(|agent| !present.iter().any(|seen| *seen.agent == **agent))
+                    .collect()
+            }
+            _ => continue,
+        };
+        for agent in absent {
+            if let Some(fresh) = fresh_throughout(facts, agent, (called.invoked, at)) {
+                let text = format!(
+                    "{} asked between {} and {} and was told that {agent} is absent, whose renewals were being \
+                     committed without a gap since {}",
+                    called.process,
+                    seconds(called.invoked),
+                    seconds(at),
+                    seconds(fresh),
+                );
+                findings.add(at, [called.process.clone()], text);
+            }
+        }
+    }
+}
+
+/// If the agent's record was fresh at every moment of the span: since when.
+fn fresh_throughout(facts: &Facts<'_>, agent: &str, span: Span) -> Option<Instant> {
+    let key = facts.key_of(agent)?;
+    let mut since: Option<(Instant, Instant)> = None;
+    for (at, commit) in &key.commits {
+        if *at > span.1 {
+            break;
+        }
+        if !commit.operation.is_put() {
+            // The server's own marker for a record that was still fresh does not make it stale.
+            let expired_early = commit.by.is_none() && since.is_some_and(|(_, until)| *at < until);
+            if !expired_early {
+                since = None;
+            }
+            continue;
+        }
+        let until = *at + facts.ttl(agent, commit);
+        since = match since {
+            Some((begin, fresh_until)) if *at <= fresh_until => Some((begin, until)),
+            _ => Some((*at, until)),
+        };
+    }
+    let (begin, until) = since?;
+    (begin <= span.0 && until > span.1).then_some(begin)
+}

@@ -1,0 +1,26 @@
+//! P4 own incarnation: a process deletes only records that it wrote itself.
+
+use super::facts::Facts;
+use super::{Findings, seconds};
+
+pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
+    for (key, records) in &facts.keys {
+        for pair in records.commits.windows(2) {
+            let [(_, before), (at, after)] = pair else {
+                continue;
+            };
+            let (Some(owner), Some(remover)) = (&before.by, &after.by) else {
+                continue;
+            };
+            if before.operation.is_put() && !after.operation.is_put() && owner != remover {
+                let text = format!(
+                    "{remover} removed the record of {owner} under {key} at {} (revision {} over {})",
+                    seconds(*at),
+                    after.revision,
+                    before.revision,
+                );
+                findings.add(*at, [remover.clone(), owner.clone()], text);
+            }
+        }
+    }
+}

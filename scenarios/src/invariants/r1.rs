@@ -1,0 +1,87 @@
+//! R1 robust: no panic, nothing left running, every call returns within its bound.
+//!
+//! Bounds are those the core declares, with room for what the plan does to links and crystals; time in which the process
+//! stands still does not count.
+
+use std::time::Duration;
+
+use squall_core::transport::ConnectOptions;
+
+use super::facts::{Facts, without};
+use super::{Findings, seconds};
+use crate::history::{Call, What};
+
+/// A process that has closed everything may still run its own main task.
+const TASKS_LEFT_MAX: u32 = 1;
+
+pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
+    for record in &facts.history.0 {
+        match &record.what {
+            What::Panicked { message } => {
+                findings.add(record.at, [], format!("a task panicked: {message}"));
+            }
+            What::End { tasks } => {
+                for (process, left) in tasks {
+                    if *left > TASKS_LEFT_MAX {
+                        let text =
+                            format!("{process} closed everything and {left} tasks go on running");
+                        findings.add(record.at, [process.clone()], text);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    for called in &facts.calls {
+        let Some(life) = facts.lives.get(&**called.process) else {
+            continue;
+        };
+        let bound = bound(facts, called.call);
+        let bound = bound + facts.slack(bound);
+        let until = called.ended.map_or(life.ended, |(at, _)| at);
+        let running = without((called.invoked, until), life.frozen.clone());
+        let taken: Duration = running.iter().map(|(from, to)| to.since(*from)).sum();
+        // A call that was cancelled has no end either: it counts only where its caller still waits at the end.
+        let is_waiting =
+            called.ended.is_some() || matches!(called.call, Call::Close { .. } | Call::Open { .. });
+        if taken > bound && is_waiting {
+            let text = format!(
+                "{} called {} at {}, and after {:.3}s it had not returned; its bound is {:.3}s",
+                called.process,
+                name(called.call),
+                seconds(called.invoked),
+                taken.as_secs_f64(),
+                bound.as_secs_f64(),
+            );
+            findings.add(until, [called.process.clone()], text);
+        }
+    }
+}
+
+/// How long a call may take by its own documentation.
+fn bound(facts: &Facts<'_>, call: &Call) -> Duration {
+    let defaults = ConnectOptions::default();
+    let request = defaults.request_timeout;
+    match call {
+        Call::Connect => defaults.connect_timeout,
+        // Attaching to the bucket reads, changes and reads; claiming reads and writes; both may be contended.
+        Call::Open { .. } => request * 8,
+        Call::Close { agent } => facts.interval(agent),
+        Call::Watch => request * 2,
+        Call::Who | Call::Present { .. } | Call::Read { .. } => request,
+        Call::Write { .. } => defaults.ack_timeout + request,
+    }
+}
+
+const fn name(call: &Call) -> &'static str {
+    match call {
+        Call::Connect => "connect",
+        Call::Open { .. } => "open",
+        Call::Close { .. } => "close",
+        Call::Watch => "watch",
+        Call::Who => "who",
+        Call::Present { .. } => "present",
+        Call::Write { .. } => "a write",
+        Call::Read { .. } => "a read",
+    }
+}

@@ -1,0 +1,414 @@
+//! Reads plans: TOML in, a checked [`Plan`] or one sentence with its line out.
+
+use std::num::NonZeroU32;
+use std::ops::Range;
+use std::time::Duration;
+
+use serde::Deserialize;
+use squall_core::presence;
+use squall_sim::Latency;
+use squall_sim::broker::Version;
+use toml::Spanned;
+
+use crate::fault::{Directions, Fault, FaultKind, KINDS};
+use crate::nearest::nearest;
+use crate::plan::{AgentPlan, Plan, WorldPlan};
+use crate::{specimens, stories};
+
+/// A text is not a plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct PlanError {
+    /// Where, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPlan {
+    scenario: Spanned<String>,
+    specimen: Option<Spanned<String>>,
+    seed: u64,
+    duration: Spanned<String>,
+    settle: Spanned<String>,
+    #[serde(default)]
+    world: RawWorld,
+    #[serde(default, rename = "agent")]
+    agents: Vec<Spanned<RawAgent>>,
+    #[serde(default, rename = "fault")]
+    faults: Vec<Spanned<RawFault>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawWorld {
+    server: Option<Spanned<String>>,
+    latency: Option<Spanned<String>>,
+    jitter: Option<Spanned<String>>,
+    delete_markers: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawAgent {
+    name: Spanned<String>,
+    interval: Spanned<String>,
+    start: Option<Spanned<String>>,
+    watch: Option<bool>,
+    who_every: Option<Spanned<String>>,
+    close: Option<Spanned<String>>,
+    reconnects_max: Option<NonZeroU32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawFault {
+    at: Spanned<String>,
+    #[serde(rename = "for")]
+    lasts: Option<Spanned<String>>,
+    target: Spanned<String>,
+    kind: Spanned<String>,
+    direction: Option<Spanned<String>>,
+    by: Option<Spanned<String>>,
+    ppm: Option<Spanned<i64>>,
+}
+
+/// Reads a plan.
+///
+/// # Errors
+/// The first thing that is wrong with it, and its line.
+pub fn parse(text: &str) -> Result<Plan, PlanError> {
+    if text.trim().is_empty() {
+        return Err(PlanError {
+            line: 1,
+            reason: "the plan is empty".to_owned(),
+        });
+    }
+    let raw: RawPlan = toml::from_str(text).map_err(|error| PlanError {
+        line: error.span().map_or(1, |span| line_of(text, &span)),
+        reason: error.message().trim().to_owned(),
+    })?;
+    Reader { text }.plan(raw)
+}
+
+fn line_of(text: &str, span: &Range<usize>) -> usize {
+    text.as_bytes()
+        .iter()
+        .take(span.start)
+        .filter(|byte| **byte == b'\n')
+        .count()
+        + 1
+}
+
+struct Reader<'a> {
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn wrong<T>(&self, span: Range<usize>, reason: impl Into<String>) -> Result<T, PlanError> {
+        Err(PlanError {
+            line: line_of(self.text, &span),
+            reason: reason.into(),
+        })
+    }
+
+    fn time(&self, field: &str, text: &Spanned<String>) -> Result<Duration, PlanError> {
+        humantime::parse_duration(text.get_ref()).or_else(|error| {
+            let value = text.get_ref();
+            self.wrong(
+                text.span(),
+                format!("{field} = {value:?} is not a time like 1s 500ms: {error}"),
+            )
+        })
+    }
+
+    fn within(
+        &self,
+        field: &str,
+        text: &Spanned<String>,
+        duration: Duration,
+    ) -> Result<Duration, PlanError> {
+        let time = self.time(field, text)?;
+        if time > duration {
+            let end = humantime::format_duration(duration);
+            let value = text.get_ref();
+            return self.wrong(
+                text.span(),
+                format!("{field} = {value:?} lies past the end of the run, which lasts {end}"),
+            );
+        }
+        Ok(time)
+    }
+
+    fn plan(&self, raw: RawPlan) -> Result<Plan, PlanError> {
+        let scenario = raw.scenario.get_ref();
+        if stories::find(scenario).is_none() {
+            let reason = format!(
+                "there is no scenario {scenario:?}{}",
+                nearest(
+                    scenario,
+                    stories::all().iter().map(|scenario| scenario.name)
+                )
+            );
+            return self.wrong(raw.scenario.span(), reason);
+        }
+        if let Some(specimen) = &raw.specimen
+            && specimens::find(specimen.get_ref()).is_none()
+        {
+            let name = specimen.get_ref();
+            let known = specimens::all().iter().map(|specimen| specimen.name);
+            let reason = format!("there is no specimen {name:?}{}", nearest(name, known));
+            return self.wrong(specimen.span(), reason);
+        }
+        let duration = self.time("duration", &raw.duration)?;
+        if duration.is_zero() {
+            return self.wrong(raw.duration.span(), "duration must be greater than zero");
+        }
+        let settle = self.time("settle", &raw.settle)?;
+        let world = self.world(&raw.world)?;
+        let mut agents: Vec<AgentPlan> = Vec::with_capacity(raw.agents.len());
+        for raw in &raw.agents {
+            let agent = self.agent(raw.get_ref(), duration)?;
+            if agents.iter().any(|other| other.name == agent.name) {
+                let name = &agent.name;
+                let reason = format!("there are two agents of the name {name:?}");
+                return self.wrong(raw.get_ref().name.span(), reason);
+            }
+            agents.push(agent);
+        }
+        if agents.is_empty() {
+            return self.wrong(0..0, "the plan has no [[agent]]");
+        }
+        let mut faults = Vec::with_capacity(raw.faults.len());
+        for raw in &raw.faults {
+            faults.push(self.fault(raw.get_ref(), raw.span(), duration, &agents)?);
+        }
+        Ok(Plan {
+            scenario: raw.scenario.into_inner(),
+            seed: raw.seed,
+            duration,
+            settle,
+            world,
+            agents,
+            faults,
+            specimen: raw.specimen.map(Spanned::into_inner),
+        })
+    }
+
+    fn world(&self, raw: &RawWorld) -> Result<WorldPlan, PlanError> {
+        let mut world = WorldPlan::default();
+        if let Some(server) = &raw.server {
+            world.server = server
+                .get_ref()
+                .parse::<Version>()
+                .or_else(|error| self.wrong(server.span(), format!("server: {error}")))?;
+        }
+        let mut latency = Latency::default();
+        if let Some(base) = &raw.latency {
+            latency.base = self.time("latency", base)?;
+        }
+        if let Some(jitter) = &raw.jitter {
+            latency.jitter = self.time("jitter", jitter)?;
+        }
+        world.latency = latency;
+        if let Some(markers) = &raw.delete_markers {
+            let lives = self.time("delete-markers", markers)?;
+            if lives < Duration::from_secs(1) {
+                return self.wrong(markers.span(), "delete-markers must live at least 1s");
+            }
+            world.delete_markers = Some(lives);
+        }
+        Ok(world)
+    }
+
+    fn agent(&self, raw: &RawAgent, duration: Duration) -> Result<AgentPlan, PlanError> {
+        let name = raw.name.get_ref().clone();
+        if name == SERVER || name == MONITOR {
+            return self.wrong(
+                raw.name.span(),
+                format!("an agent cannot be called {name:?}"),
+            );
+        }
+        let interval = self.time("interval", &raw.interval)?;
+        let config = presence::Config::new(name.as_str(), PROJECT, BUCKET, interval);
+        if let Err(error) = config.check() {
+            let span = if error.field == "agent_id" {
+                raw.name.span()
+            } else {
+                raw.interval.span()
+            };
+            return self.wrong(span, error.to_string());
+        }
+        let within = |field, time: &Option<Spanned<String>>| {
+            time.as_ref()
+                .map(|time| self.within(field, time, duration))
+                .transpose()
+        };
+        let who_every = within("who-every", &raw.who_every)?;
+        if let (Some(every), Some(Duration::ZERO)) = (&raw.who_every, who_every) {
+            return self.wrong(every.span(), "who-every must be greater than zero");
+        }
+        Ok(AgentPlan {
+            name,
+            interval,
+            start: within("start", &raw.start)?.unwrap_or_default(),
+            watch: raw.watch.unwrap_or(true),
+            who_every,
+            close: within("close", &raw.close)?,
+            reconnects_max: raw.reconnects_max.map(NonZeroU32::get),
+        })
+    }
+
+    fn fault(
+        &self,
+        raw: &RawFault,
+        span: Range<usize>,
+        duration: Duration,
+        agents: &[AgentPlan],
+    ) -> Result<Fault, PlanError> {
+        let at = self.within("at", &raw.at, duration)?;
+        let name = raw.kind.get_ref().as_str();
+        let kind = self.kind(raw, &span)?;
+        let target = raw.target.get_ref();
+        let found = if kind.is_of_server() {
+            target == SERVER
+        } else {
+            agents.iter().any(|agent| agent.name == *target)
+        };
+        if !found {
+            let reason = if kind.is_of_server() {
+                format!("{name} acts on {SERVER:?}, not on {target:?}")
+            } else {
+                let names = agents.iter().map(|agent| agent.name.as_str());
+                format!("there is no agent {target:?}{}", nearest(target, names))
+            };
+            return self.wrong(raw.target.span(), reason);
+        }
+        let lasts = match &raw.lasts {
+            Some(lasts) if kind.is_instant() => {
+                return self.wrong(
+                    lasts.span(),
+                    format!("{name} is over at once: it takes no `for`"),
+                );
+            }
+            Some(lasts) => {
+                let time = self.time("for", lasts)?;
+                if time.is_zero() {
+                    return self.wrong(lasts.span(), "for must be greater than zero");
+                }
+                if at + time > duration {
+                    let end = humantime::format_duration(duration);
+                    let reason =
+                        format!("the fault ends past the end of the run, which lasts {end}");
+                    return self.wrong(lasts.span(), reason);
+                }
+                time
+            }
+            None if kind.is_instant() => Duration::ZERO,
+            None => return self.wrong(span, format!("{name} needs `for`: how long it lasts")),
+        };
+        Ok(Fault {
+            at,
+            lasts,
+            target: target.clone(),
+            kind,
+        })
+    }
+
+    fn kind(&self, raw: &RawFault, span: &Range<usize>) -> Result<FaultKind, PlanError> {
+        let name = raw.kind.get_ref().as_str();
+        let directions = || match &raw.direction {
+            None => Ok(Directions::Both),
+            Some(text) => Directions::from_name(text.get_ref()).map_or_else(
+                || {
+                    let value = text.get_ref();
+                    let reason =
+                        format!("direction = {value:?} is not both, to-server or to-agent");
+                    self.wrong(text.span(), reason)
+                },
+                Ok,
+            ),
+        };
+        let needed = |field| self.wrong(span.clone(), format!("{name} needs `{field}`"));
+        let kind = match name {
+            "partition" => FaultKind::Partition(directions()?),
+            "blackhole" => FaultKind::Blackhole(directions()?),
+            "cut" => FaultKind::Cut,
+            "delay" => match &raw.by {
+                Some(by) => FaultKind::Delay(self.time("by", by)?),
+                None => return needed("by"),
+            },
+            "lose-reply" => FaultKind::LoseReply,
+            "pause" => FaultKind::Pause,
+            "suspend" => FaultKind::Suspend,
+            "crash" => FaultKind::Crash,
+            "overlap" => FaultKind::Overlap,
+            "jump" => match &raw.by {
+                Some(by) => FaultKind::Jump(self.signed(by)?),
+                None => return needed("by"),
+            },
+            "drift" => match &raw.ppm {
+                Some(ppm) if ppm.get_ref().unsigned_abs() > DRIFT_MAX_PPM => {
+                    let reason =
+                        format!("ppm must lie between -{DRIFT_MAX_PPM} and {DRIFT_MAX_PPM}");
+                    return self.wrong(ppm.span(), reason);
+                }
+                Some(ppm) => FaultKind::Drift(*ppm.get_ref()),
+                None => return needed("ppm"),
+            },
+            "server-stop" => FaultKind::ServerStop,
+            "server-pause" => FaultKind::ServerPause,
+            "jetstream-mute" => FaultKind::JetstreamMute,
+            _ => {
+                let reason = format!("there is no fault {name:?}{}", nearest(name, KINDS));
+                return self.wrong(raw.kind.span(), reason);
+            }
+        };
+        let takes_direction = matches!(kind, FaultKind::Partition(_) | FaultKind::Blackhole(_));
+        let takes_by = matches!(kind, FaultKind::Delay(_) | FaultKind::Jump(_));
+        let surplus = [
+            (
+                "direction",
+                raw.direction.as_ref().map(Spanned::span),
+                takes_direction,
+            ),
+            ("by", raw.by.as_ref().map(Spanned::span), takes_by),
+            (
+                "ppm",
+                raw.ppm.as_ref().map(Spanned::span),
+                matches!(kind, FaultKind::Drift(_)),
+            ),
+        ];
+        for (field, given, taken) in surplus {
+            if let (Some(span), false) = (given, taken) {
+                return self.wrong(span, format!("{name} takes no `{field}`"));
+            }
+        }
+        Ok(kind)
+    }
+
+    fn signed(&self, text: &Spanned<String>) -> Result<i64, PlanError> {
+        let value = text.get_ref();
+        let (sign, unsigned) = match value.strip_prefix('-') {
+            Some(rest) => (-1, rest),
+            None => (1, value.strip_prefix('+').unwrap_or(value)),
+        };
+        let by = self.time("by", &Spanned::new(text.span(), unsigned.to_owned()))?;
+        i64::try_from(by.as_nanos())
+            .map(|nanos| sign * nanos)
+            .or_else(|_| self.wrong(text.span(), format!("by = {value:?} is too long")))
+    }
+}
+
+/// What faults of the server name as their target.
+pub const SERVER: &str = "server";
+/// The name kept for the harness itself.
+pub const MONITOR: &str = "monitor";
+/// The project that the agents of presence scenarios belong to.
+pub const PROJECT: &str = "demo";
+/// Their bucket.
+pub const BUCKET: &str = "presence";
+/// Watchers allow for crystals that differ by a twelfth.
+const DRIFT_MAX_PPM: u64 = 30_000;

@@ -1,0 +1,170 @@
+//! Plans: everything that follows from a seed, in one TOML file that a person can write and read.
+//!
+//! A plan, not only a seed, is what is kept as a regression: what a seed means changes with the code that draws from it.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use squall_sim::Latency;
+use squall_sim::broker::Version;
+
+use crate::fault::{Directions, Fault, FaultKind, signed};
+
+/// One run, before it is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Which scenario it is a run of.
+    pub scenario: String,
+    /// Decides scheduling and latencies; in a drawn plan also all the rest.
+    pub seed: u64,
+    /// How long faults and workload go on.
+    pub duration: Duration,
+    /// How long the mended world may take to be well.
+    pub settle: Duration,
+    /// The server and the links.
+    pub world: WorldPlan,
+    /// Who takes part.
+    pub agents: Vec<AgentPlan>,
+    /// What is done to them.
+    pub faults: Vec<Fault>,
+    /// The wrong variant that stands in for the right one, if any.
+    pub specimen: Option<String>,
+}
+
+/// The server and the links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorldPlan {
+    /// Which nats-server is modelled.
+    pub server: Version,
+    /// How long parcels travel.
+    pub latency: Latency,
+    /// Whether the bucket is created beforehand with delete markers that live this long.
+    pub delete_markers: Option<Duration>,
+}
+
+impl Default for WorldPlan {
+    fn default() -> Self {
+        Self {
+            server: Version::REFERENCE,
+            latency: Latency::default(),
+            delete_markers: None,
+        }
+    }
+}
+
+/// One agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentPlan {
+    /// Its name, which is also its host's.
+    pub name: String,
+    /// Its heartbeat interval.
+    pub interval: Duration,
+    /// When it starts.
+    pub start: Duration,
+    /// Whether it watches the others.
+    pub watch: bool,
+    /// How often it reads who is there, if at all.
+    pub who_every: Option<Duration>,
+    /// When it closes, if it does.
+    pub close: Option<Duration>,
+    /// How often its client may fail to reconnect in a row before it gives up; never, if not given.
+    pub reconnects_max: Option<u32>,
+}
+
+impl AgentPlan {
+    /// An agent that starts at once, watches, and stays.
+    pub fn new(name: impl Into<String>, interval: Duration) -> Self {
+        Self {
+            name: name.into(),
+            interval,
+            start: Duration::ZERO,
+            watch: true,
+            who_every: None,
+            close: None,
+            reconnects_max: None,
+        }
+    }
+}
+
+impl Plan {
+    /// The agent of this name.
+    pub fn agent(&self, name: &str) -> Option<&AgentPlan> {
+        self.agents.iter().find(|agent| agent.name == name)
+    }
+
+    /// The most that links are slowed at any time, one way.
+    pub fn delay_max(&self) -> Duration {
+        let slowed = self.faults.iter().map(|fault| match fault.kind {
+            FaultKind::Delay(by) => by,
+            _ => Duration::ZERO,
+        });
+        self.world.latency.base + self.world.latency.jitter + slowed.sum::<Duration>()
+    }
+}
+
+/// A duration as plans write it.
+fn time(duration: Duration) -> String {
+    format!("\"{}\"", humantime::format_duration(duration))
+}
+
+/// The TOML that [`parse`](crate::parse::parse) reads.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "scenario = {:?}", self.scenario)?;
+        if let Some(specimen) = &self.specimen {
+            writeln!(f, "specimen = {specimen:?}")?;
+        }
+        writeln!(f, "seed = {}", self.seed)?;
+        writeln!(f, "duration = {}", time(self.duration))?;
+        writeln!(f, "settle = {}", time(self.settle))?;
+        writeln!(f, "\n[world]")?;
+        writeln!(f, "server = \"{}\"", self.world.server)?;
+        writeln!(f, "latency = {}", time(self.world.latency.base))?;
+        writeln!(f, "jitter = {}", time(self.world.latency.jitter))?;
+        if let Some(markers) = self.world.delete_markers {
+            writeln!(f, "delete-markers = {}", time(markers))?;
+        }
+        for agent in &self.agents {
+            writeln!(f, "\n[[agent]]")?;
+            writeln!(f, "name = {:?}", agent.name)?;
+            writeln!(f, "interval = {}", time(agent.interval))?;
+            if agent.start > Duration::ZERO {
+                writeln!(f, "start = {}", time(agent.start))?;
+            }
+            if !agent.watch {
+                writeln!(f, "watch = false")?;
+            }
+            if let Some(every) = agent.who_every {
+                writeln!(f, "who-every = {}", time(every))?;
+            }
+            if let Some(close) = agent.close {
+                writeln!(f, "close = {}", time(close))?;
+            }
+            if let Some(max) = agent.reconnects_max {
+                writeln!(f, "reconnects-max = {max}")?;
+            }
+        }
+        for fault in &self.faults {
+            let mut line = format!("kind = {:?}", fault.kind.name());
+            match fault.kind {
+                FaultKind::Partition(ways) | FaultKind::Blackhole(ways)
+                    if ways != Directions::Both =>
+                {
+                    write!(line, "\ndirection = {:?}", ways.name())?;
+                }
+                FaultKind::Delay(by) => write!(line, "\nby = {}", time(by))?,
+                FaultKind::Jump(nanos) => write!(line, "\nby = {:?}", signed(nanos))?,
+                FaultKind::Drift(ppm) => write!(line, "\nppm = {ppm}")?,
+                _ => {}
+            }
+            writeln!(f, "\n[[fault]]")?;
+            writeln!(f, "at = {}", time(fault.at))?;
+            if fault.lasts > Duration::ZERO {
+                writeln!(f, "for = {}", time(fault.lasts))?;
+            }
+            writeln!(f, "target = {:?}", fault.target)?;
+            writeln!(f, "{line}")?;
+        }
+        Ok(())
+    }
+}

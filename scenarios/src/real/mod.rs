@@ -1,0 +1,18 @@
+//! Real nats-server processes, for scenarios that run on them: where the binary comes from, a server that is stopped,
+//! killed and paused by signals, and a TCP proxy in front of it that is a bad link.
+//!
+//! Everything listens on 127.0.0.1, on ports that the system chooses, and ends with its value, also when a test panics.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real processes in real time: nothing here is decided by a seed"
+)]
+
+mod provision;
+mod proxy;
+mod server;
+
+pub use provision::{DEFAULT_VERSION, ProvisionError, VERSIONS, nats_server};
+pub use proxy::{Direction, Proxy};
+pub use server::{NatsServer, ServerError, ServerOptions};

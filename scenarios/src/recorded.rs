@@ -1,0 +1,291 @@
+//! [`RecordedEnv`]: any [`Env`], with every write and single read of a bucket, and every change of a connection, in the
+//! history. Code under test does not notice.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use squall_core::transport::{
+    Bucket, BucketConfig, BucketError, BucketInfo, ConnectError, ConnectOptions, Connection,
+    ConnectionId, ConnectionState, CreateError, Events, Fallible, FlushError, KvEntry, Message,
+    Operation, PublishError, ReadError, RequestError, Revision, SubscribeError, Subscription,
+    Transport, UpdateError, Watch, WatchError, WatchStart, WriteError,
+};
+use squall_core::{Env, Rng, Task};
+
+use crate::history::{Call, Recorder, Reply, value_hash};
+
+/// An environment whose calls go into the history.
+#[derive(Clone, Debug)]
+pub struct RecordedEnv<E: Env> {
+    inner: E,
+    transport: RecordedTransport<E::Transport>,
+}
+
+impl<E: Env> RecordedEnv<E> {
+    /// Records what `process` does in `inner`.
+    pub fn new(inner: E, process: Arc<str>, recorder: Recorder) -> Self {
+        let who = Who { process, recorder };
+        let transport = RecordedTransport {
+            inner: inner.transport().clone(),
+            who,
+        };
+        Self { inner, transport }
+    }
+}
+
+impl<E: Env> Env for RecordedEnv<E> {
+    type Clock = E::Clock;
+    type Transport = RecordedTransport<E::Transport>;
+
+    fn clock(&self) -> &E::Clock {
+        self.inner.clock()
+    }
+
+    fn transport(&self) -> &Self::Transport {
+        &self.transport
+    }
+
+    fn rng(&self, purpose: &str) -> Rng {
+        self.inner.rng(purpose)
+    }
+
+    fn spawn<F>(&self, name: &'static str, future: F) -> Task
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.inner.spawn(name, future)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Who {
+    process: Arc<str>,
+    recorder: Recorder,
+}
+
+impl Who {
+    async fn call<T, E: Fallible + ToString>(
+        &self,
+        call: Call,
+        doing: impl Future<Output = Result<T, E>> + Send,
+        reply: impl FnOnce(&T) -> Reply,
+    ) -> Result<T, E> {
+        let id = self.recorder.invoke(&self.process, call);
+        let result = doing.await;
+        let ended = match &result {
+            Ok(value) => Ok(reply(value)),
+            Err(error) => Err((error.outcome(), error.to_string())),
+        };
+        self.recorder.ended(id, ended);
+        result
+    }
+}
+
+/// A transport whose calls go into the history.
+#[derive(Clone, Debug)]
+pub struct RecordedTransport<T> {
+    inner: T,
+    who: Who,
+}
+
+impl<T: Transport> Transport for RecordedTransport<T> {
+    type Connection = RecordedConnection<T::Connection>;
+
+    async fn connect(&self, options: ConnectOptions) -> Result<Self::Connection, ConnectError> {
+        let doing = self.inner.connect(options);
+        let inner = self.who.call(Call::Connect, doing, |_| Reply::Done).await?;
+        Ok(RecordedConnection {
+            inner,
+            who: self.who.clone(),
+        })
+    }
+}
+
+/// A connection whose calls go into the history.
+#[derive(Clone, Debug)]
+pub struct RecordedConnection<C> {
+    inner: C,
+    who: Who,
+}
+
+impl<C: Connection> RecordedConnection<C> {
+    fn wrap(&self, inner: C::Bucket) -> RecordedBucket<C::Bucket> {
+        RecordedBucket {
+            name: inner.name().into(),
+            inner,
+            who: self.who.clone(),
+        }
+    }
+}
+
+impl<C: Connection> Connection for RecordedConnection<C> {
+    type Bucket = RecordedBucket<C::Bucket>;
+
+    fn id(&self) -> ConnectionId {
+        self.inner.id()
+    }
+
+    fn state(&self) -> ConnectionState {
+        self.inner.state()
+    }
+
+    fn events(&self) -> Events {
+        self.inner.events()
+    }
+
+    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        self.inner.publish(message).await
+    }
+
+    async fn request(&self, message: Message) -> Result<Message, RequestError> {
+        self.inner.request(message).await
+    }
+
+    async fn subscribe(
+        &self,
+        subject: &str,
+        queue: Option<&str>,
+    ) -> Result<Subscription, SubscribeError> {
+        self.inner.subscribe(subject, queue).await
+    }
+
+    async fn flush(&self) -> Result<(), FlushError> {
+        self.inner.flush().await
+    }
+
+    async fn drain(&self) -> Result<(), FlushError> {
+        self.inner.drain().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+
+    fn bucket(&self, name: &str) -> Result<Self::Bucket, BucketError> {
+        self.inner.bucket(name).map(|bucket| self.wrap(bucket))
+    }
+
+    async fn create_bucket(&self, config: &BucketConfig) -> Result<Self::Bucket, BucketError> {
+        self.inner
+            .create_bucket(config)
+            .await
+            .map(|bucket| self.wrap(bucket))
+    }
+
+    async fn update_bucket(&self, config: &BucketConfig) -> Result<Self::Bucket, BucketError> {
+        self.inner
+            .update_bucket(config)
+            .await
+            .map(|bucket| self.wrap(bucket))
+    }
+
+    async fn delete_bucket(&self, name: &str) -> Result<(), BucketError> {
+        self.inner.delete_bucket(name).await
+    }
+}
+
+/// A bucket whose writes and single reads go into the history.
+#[derive(Clone, Debug)]
+pub struct RecordedBucket<B> {
+    inner: B,
+    name: Arc<str>,
+    who: Who,
+}
+
+impl<B: Bucket> RecordedBucket<B> {
+    fn write(
+        &self,
+        key: &str,
+        operation: Operation,
+        expected: Option<Revision>,
+        value: &[u8],
+    ) -> Call {
+        let value = value_hash(value);
+        Call::Write {
+            bucket: self.name.clone(),
+            key: key.into(),
+            operation,
+            expected,
+            value,
+        }
+    }
+}
+
+const fn stored(revision: &Revision) -> Reply {
+    Reply::Stored {
+        revision: *revision,
+    }
+}
+
+impl<B: Bucket> Bucket for RecordedBucket<B> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn entry(&self, key: &str) -> Result<Option<KvEntry>, ReadError> {
+        let call = Call::Read {
+            bucket: self.name.clone(),
+            key: key.into(),
+        };
+        let reply = |entry: &Option<KvEntry>| Reply::Read {
+            revision: entry.as_ref().map(|entry| entry.revision),
+        };
+        self.who.call(call, self.inner.entry(key), reply).await
+    }
+
+    async fn history(&self, key: &str) -> Result<Vec<KvEntry>, ReadError> {
+        self.inner.history(key).await
+    }
+
+    async fn entries(&self, filter: &str) -> Result<Vec<KvEntry>, ReadError> {
+        self.inner.entries(filter).await
+    }
+
+    async fn put(&self, key: &str, value: Bytes) -> Result<Revision, WriteError> {
+        let call = self.write(key, Operation::Put, None, &value);
+        self.who
+            .call(call, self.inner.put(key, value), stored)
+            .await
+    }
+
+    async fn create(&self, key: &str, value: Bytes) -> Result<Revision, CreateError> {
+        let call = self.write(key, Operation::Put, Some(Revision::NONE), &value);
+        self.who
+            .call(call, self.inner.create(key, value), stored)
+            .await
+    }
+
+    async fn update(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: Revision,
+    ) -> Result<Revision, UpdateError> {
+        let call = self.write(key, Operation::Put, Some(expected), &value);
+        self.who
+            .call(call, self.inner.update(key, value, expected), stored)
+            .await
+    }
+
+    async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
+        let call = self.write(key, Operation::Delete, expected, &[]);
+        self.who
+            .call(call, self.inner.delete(key, expected), stored)
+            .await
+    }
+
+    async fn purge(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
+        let call = self.write(key, Operation::Purge, expected, &[]);
+        self.who
+            .call(call, self.inner.purge(key, expected), stored)
+            .await
+    }
+
+    async fn watch(&self, filter: &str, start: WatchStart) -> Result<Watch, WatchError> {
+        self.inner.watch(filter, start).await
+    }
+
+    async fn info(&self) -> Result<BucketInfo, ReadError> {
+        self.inner.info().await
+    }
+}

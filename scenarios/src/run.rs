@@ -1,0 +1,494 @@
+//! From plan to history: the runner, generic over the testbed, and the simulated run around it.
+//!
+//! Runs have two acts. In the first the agents live through the plan's faults. Then everything is mended, and within
+//! `settle` the world must be well: everybody who should be there is open, not evicted, and seen by every watcher, and
+//! nobody else is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use squall_core::{Clock as _, Env, Instant, Task};
+use squall_sim::trace::Trace;
+use tokio::sync::mpsc;
+
+use crate::agent::{Actor, Board, Order};
+use crate::fault::{Fault, FaultKind};
+use crate::history::{History, Life, Record, Recorder, What};
+use crate::invariants::{self, Verdict};
+use crate::plan::Plan;
+use crate::sim_testbed::SimTestbed;
+use crate::testbed::Testbed;
+
+/// The second act looks this often whether the world is well.
+const LOOK: Duration = Duration::from_millis(50);
+/// Closing everything at the end may take this long beyond the longest heartbeat interval.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What was run.
+    pub plan: Plan,
+    /// What happened.
+    pub history: History,
+    /// What the invariants say of it.
+    pub verdict: Verdict,
+    /// For each fault of the plan, whether it changed anything.
+    pub bitten: Vec<bool>,
+    /// The hash of everything that happened, in the simulated world.
+    pub trace: Option<Trace>,
+    /// True time from start to end.
+    pub simulated: Duration,
+}
+
+/// Runs a plan in the simulated world.
+pub fn simulate(plan: &Plan) -> Run {
+    let scheduling = squall_core::Rng::labelled(plan.seed, "scheduling").next_u64();
+    // The recorder outlives a panic: what led to it is told.
+    let recorder: Arc<std::sync::OnceLock<Recorder>> = Arc::default();
+    let ran = {
+        let (plan, recorder) = (plan.clone(), Arc::clone(&recorder));
+        catch_unwind(AssertUnwindSafe(move || {
+            let config = madsim::Config::default();
+            let runtime = madsim::runtime::Runtime::with_seed_and_config(scheduling, config);
+            runtime.block_on(async move {
+                let testbed = SimTestbed::new(&plan);
+                let world = testbed.world().clone();
+                let recorder = recorder.get_or_init(|| {
+                    let clock = world.clone();
+                    Recorder::new(move || clock.now())
+                });
+                let bitten = perform(&plan, &testbed, recorder).await;
+                (
+                    gather(&testbed, recorder),
+                    bitten,
+                    world.trace(),
+                    world.now(),
+                )
+            })
+        }))
+    };
+    let (history, bitten, trace, end) = match ran {
+        Ok((history, bitten, trace, end)) => (history, bitten, Some(trace), end),
+        Err(panic) => {
+            let mut records = recorder.get().map(Recorder::take).unwrap_or_default();
+            let at = records.last().map_or(Instant::ZERO, |record| record.at);
+            records.push(Record {
+                at,
+                what: What::Panicked {
+                    message: message_of(&*panic),
+                },
+            });
+            (History(records), vec![false; plan.faults.len()], None, at)
+        }
+    };
+    let verdict = invariants::judge(plan, &history);
+    Run {
+        plan: plan.clone(),
+        history,
+        verdict,
+        bitten,
+        trace,
+        simulated: end.elapsed(),
+    }
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|message| (*message).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+/// Everything that was recorded, in the order of true time; at the same instant the server's truth comes first.
+fn gather<T: Testbed>(testbed: &T, recorder: &Recorder) -> History {
+    let mut records = testbed.take_truth();
+    records.extend(recorder.take());
+    records.sort_by_key(|record| record.at);
+    History(records)
+}
+
+/// What happens when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Start(usize),
+    Close(usize),
+    Begin(usize),
+    End(usize),
+}
+
+/// One agent's processes: the latest is the one that faults act on.
+struct Player {
+    lives: u32,
+    current: Option<Process>,
+    /// Replaced by an overlap, and still alive.
+    previous: Option<Process>,
+    /// Told to close, and perhaps not gone yet.
+    leaving: Vec<Process>,
+    /// Reasons for which its machine sleeps.
+    asleep: u32,
+}
+
+impl Player {
+    /// Tells a process to close, and lets it.
+    fn leave(&mut self, process: Process) {
+        // Where it has died meanwhile, nobody listens.
+        let _dead = process.orders.send(Order::Close);
+        self.leaving.push(process);
+    }
+
+    /// All that run on its machine.
+    fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.leaving
+            .iter()
+            .chain(&self.previous)
+            .chain(&self.current)
+    }
+}
+
+struct Process {
+    name: Arc<str>,
+    orders: mpsc::UnboundedSender<Order>,
+    _life: Task,
+}
+
+struct Stage<'a, T: Testbed> {
+    plan: &'a Plan,
+    testbed: &'a T,
+    recorder: &'a Recorder,
+    board: Board,
+    players: Vec<Player>,
+    /// The process each active fault was done to.
+    struck: BTreeMap<usize, Option<Arc<str>>>,
+    bites: BTreeMap<usize, u64>,
+    bitten: Vec<bool>,
+}
+
+/// Plays both acts; says for each fault whether it bit.
+pub(crate) async fn perform<T: Testbed>(
+    plan: &Plan,
+    testbed: &T,
+    recorder: &Recorder,
+) -> Vec<bool> {
+    let mut stage = Stage {
+        plan,
+        testbed,
+        recorder,
+        board: Board::default(),
+        players: plan
+            .agents
+            .iter()
+            .map(|_| Player {
+                lives: 0,
+                current: None,
+                previous: None,
+                leaving: Vec::new(),
+                asleep: 0,
+            })
+            .collect(),
+        struck: BTreeMap::new(),
+        bites: BTreeMap::new(),
+        bitten: vec![false; plan.faults.len()],
+    };
+    stage.prepare().await;
+    stage.first_act().await;
+    stage.second_act().await;
+    stage.curtain().await;
+    stage.bitten
+}
+
+impl<T: Testbed> Stage<'_, T> {
+    /// A bucket that operators made beforehand.
+    async fn prepare(&self) {
+        if let Some(markers) = self.plan.world.delete_markers {
+            let process: Arc<str> = crate::parse::MONITOR.into();
+            let (env, servers) = self.testbed.start(crate::parse::MONITOR, &process);
+            let made = crate::bucket::create(&env, servers, self.plan, markers);
+            let deadline = env.clock().now() + Duration::from_secs(10);
+            tokio::select! {
+                biased;
+                () = made => {}
+                () = env.clock().sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    fn steps(&self) -> Vec<(Duration, Step)> {
+        let mut steps = Vec::new();
+        for (index, agent) in self.plan.agents.iter().enumerate() {
+            steps.push((agent.start, Step::Start(index)));
+            steps.extend(agent.close.map(|close| (close, Step::Close(index))));
+        }
+        for (index, fault) in self.plan.faults.iter().enumerate() {
+            steps.push((fault.at, Step::Begin(index)));
+            steps.push((fault.ends(), Step::End(index)));
+        }
+        steps.sort();
+        steps
+    }
+
+    async fn first_act(&mut self) {
+        let start = self.testbed.now();
+        for (at, step) in self.steps() {
+            self.testbed.sleep_until(start + at).await;
+            match step {
+                Step::Start(agent) => self.start(agent),
+                Step::Close(agent) => self.close(agent),
+                Step::Begin(fault) => self.begin(fault).await,
+                Step::End(fault) => self.end(fault).await,
+            }
+        }
+        self.testbed.sleep_until(start + self.plan.duration).await;
+    }
+
+    async fn second_act(&mut self) {
+        self.recorder.record(What::Mended);
+        let deadline = self.testbed.now() + self.plan.settle;
+        loop {
+            let Some(pending) = self.pending() else {
+                self.recorder.record(What::Settled);
+                return;
+            };
+            if self.testbed.now() >= deadline {
+                self.recorder.record(What::Unsettled { pending });
+                return;
+            }
+            self.testbed.sleep_until(self.testbed.now() + LOOK).await;
+        }
+    }
+
+    /// What is not yet as it should be.
+    fn pending(&self) -> Option<String> {
+        let standings = self.board.all();
+        let live: Vec<(&str, &Arc<str>)> = self
+            .plan
+            .agents
+            .iter()
+            .zip(&self.players)
+            .filter_map(|(agent, player)| {
+                player
+                    .current
+                    .as_ref()
+                    .map(|process| (agent.name.as_str(), &process.name))
+            })
+            .collect();
+        let expected: BTreeSet<&str> = live.iter().map(|(agent, _)| *agent).collect();
+        for (agent, process) in &live {
+            let standing = standings.get(*process);
+            let Some(standing) = standing.filter(|standing| standing.open) else {
+                return Some(format!("{process} has not opened its presence"));
+            };
+            if standing.evicted {
+                return Some(format!("{process} is still evicted"));
+            }
+            if !self.plan.agent(agent).is_some_and(|agent| agent.watch) {
+                continue;
+            }
+            if !standing.watching {
+                return Some(format!("{process} has no watch"));
+            }
+            if standing.blind {
+                return Some(format!("{process} is still blind"));
+            }
+            let view: BTreeSet<&str> = standing.view.iter().map(|agent| &**agent).collect();
+            if let Some(missing) = expected.difference(&view).next() {
+                return Some(format!("{process} does not see {missing}, who is there"));
+            }
+            if let Some(ghost) = view.difference(&expected).next() {
+                return Some(format!("{process} sees {ghost}, who is not there"));
+            }
+        }
+        None
+    }
+
+    /// Everybody leaves in good order, and nothing may go on running.
+    async fn curtain(&mut self) {
+        for agent in 0..self.players.len() {
+            self.close(agent);
+        }
+        let longest = self
+            .plan
+            .agents
+            .iter()
+            .map(|agent| agent.interval)
+            .max()
+            .unwrap_or_default();
+        let deadline = self.testbed.now() + longest + CLOSING;
+        while self.testbed.now() < deadline {
+            let over = self.board.all().values().all(|standing| standing.ended);
+            if over {
+                break;
+            }
+            self.testbed.sleep_until(self.testbed.now() + LOOK).await;
+        }
+        // Tasks that were told to end do so at their next wake-up.
+        self.testbed.sleep_until(self.testbed.now() + LOOK).await;
+        let names: Vec<Arc<str>> = self.board.all().keys().cloned().collect();
+        let tasks = names
+            .into_iter()
+            .filter_map(|name| self.testbed.tasks(&name).map(|tasks| (name, tasks)))
+            .collect();
+        self.recorder.record(What::End { tasks });
+    }
+
+    fn life(&self, process: &Arc<str>, event: Life) {
+        self.recorder.record(What::Life {
+            process: process.clone(),
+            event,
+        });
+    }
+
+    fn start(&mut self, agent: usize) {
+        let plan = self.plan.agents[agent].clone();
+        self.players[agent].lives += 1;
+        let name: Arc<str> = format!("{}/{}", plan.name, self.players[agent].lives).into();
+        let (env, servers) = self.testbed.start(&plan.name, &name);
+        self.life(&name, Life::Started);
+        for _reason in 0..self.players[agent].asleep {
+            self.life(&name, Life::Suspended);
+        }
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let actor = Actor {
+            plan,
+            process: name.clone(),
+            servers,
+            specimen: self.plan.specimen.clone(),
+            recorder: self.recorder.clone(),
+            board: self.board.clone(),
+        };
+        self.board
+            .all()
+            .insert(name.clone(), crate::agent::Standing::default());
+        let life = env.spawn("agent", actor.live(env.clone(), inbox));
+        self.players[agent].current = Some(Process {
+            name,
+            orders,
+            _life: life,
+        });
+    }
+
+    fn close(&mut self, agent: usize) {
+        let player = &mut self.players[agent];
+        for process in [player.previous.take(), player.current.take()]
+            .into_iter()
+            .flatten()
+        {
+            player.leave(process);
+        }
+    }
+
+    fn crash(&mut self, agent: usize) {
+        let player = &mut self.players[agent];
+        let mut dying = std::mem::take(&mut player.leaving);
+        dying.extend(
+            [player.previous.take(), player.current.take()]
+                .into_iter()
+                .flatten(),
+        );
+        for process in dying {
+            self.life(&process.name, Life::Crashed);
+            self.testbed.crash(&process.name);
+            self.board.all().remove(&process.name);
+        }
+    }
+
+    async fn begin(&mut self, number: usize) {
+        let fault = &self.plan.faults[number];
+        let target = self
+            .plan
+            .agents
+            .iter()
+            .position(|agent| agent.name == fault.target);
+        self.tell(number, fault, true);
+        self.bites.insert(number, self.testbed.bites(fault));
+        match (fault.kind, target) {
+            (FaultKind::Crash, Some(agent)) => self.crash(agent),
+            (FaultKind::Overlap, Some(agent)) => {
+                if let Some(current) = self.players[agent].current.take() {
+                    if let Some(older) = self.players[agent].previous.replace(current) {
+                        self.players[agent].leave(older);
+                    }
+                    self.start(agent);
+                    self.bitten[number] = true;
+                }
+            }
+            _ => {
+                let current = target.and_then(|agent| self.players[agent].current.as_ref());
+                let process = current.map(|process| process.name.clone());
+                match (fault.kind, &process, target) {
+                    (FaultKind::Pause, Some(process), _) => self.life(process, Life::Paused),
+                    (FaultKind::Suspend, _, Some(agent)) => {
+                        self.players[agent].asleep += 1;
+                        for process in self.players[agent].processes() {
+                            self.life(&process.name, Life::Suspended);
+                        }
+                    }
+                    _ => {}
+                }
+                if let Err(reason) = self.testbed.begin(fault, process.as_ref()).await {
+                    tracing::warn!(%fault, reason, "a fault could not be done");
+                }
+                self.struck.insert(number, process);
+            }
+        }
+    }
+
+    async fn end(&mut self, number: usize) {
+        let fault = &self.plan.faults[number];
+        let target = self
+            .plan
+            .agents
+            .iter()
+            .position(|agent| agent.name == fault.target);
+        match (fault.kind, target) {
+            (FaultKind::Crash, Some(agent)) => {
+                let closed = self.plan.agents[agent]
+                    .close
+                    .is_some_and(|at| at <= fault.ends());
+                if self.players[agent].current.is_none() && !closed {
+                    self.start(agent);
+                }
+            }
+            (FaultKind::Overlap, Some(agent)) => {
+                if let Some(older) = self.players[agent].previous.take() {
+                    self.players[agent].leave(older);
+                }
+            }
+            _ => {
+                let process = self.struck.remove(&number).flatten();
+                if let Err(reason) = self.testbed.end(fault, process.as_ref()).await {
+                    tracing::warn!(%fault, reason, "a fault could not be mended");
+                }
+                match (fault.kind, &process, target) {
+                    (FaultKind::Pause, Some(process), _) => self.life(process, Life::Resumed),
+                    (FaultKind::Suspend, _, Some(agent)) => {
+                        self.players[agent].asleep -= 1;
+                        for process in self.players[agent].processes() {
+                            self.life(&process.name, Life::Woken);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let before = self.bites.remove(&number).unwrap_or(0);
+        if self.testbed.bites(fault) > before {
+            self.bitten[number] = true;
+        }
+        if !fault.kind.is_instant() {
+            self.tell(number, fault, false);
+        }
+    }
+
+    fn tell(&self, number: usize, fault: &Fault, begins: bool) {
+        let fault = fault.to_string();
+        self.recorder.record(What::Fault {
+            number,
+            fault,
+            begins,
+        });
+    }
+}

@@ -1,0 +1,228 @@
+//! [`SimTestbed`]: scenarios in the simulated world.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use squall_core::Instant;
+use squall_core::presence::Entry;
+use squall_sim::broker::ServerConfig;
+use squall_sim::clock::ppm;
+use squall_sim::trace::{Bite, Truth};
+use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, World};
+
+use crate::fault::{Fault, FaultKind};
+use crate::history::{Commit, Record, What, value_hash};
+use crate::plan::Plan;
+use crate::testbed::Testbed;
+
+/// The only server, for now.
+const SERVER_NAME: &str = "n1";
+
+/// A simulated world and who is who in it.
+#[derive(Clone, Debug)]
+pub struct SimTestbed {
+    world: World,
+    server: ServerKey,
+    names: Arc<Mutex<Names>>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    hosts: BTreeMap<String, HostKey>,
+    processes: BTreeMap<Arc<str>, ProcessKey>,
+    by_key: BTreeMap<ProcessKey, Arc<str>>,
+}
+
+impl SimTestbed {
+    /// The world of this plan. Must be called inside a madsim runtime.
+    pub fn new(plan: &Plan) -> Self {
+        let world = World::new(plan.seed, plan.world.latency);
+        let config = ServerConfig {
+            version: plan.world.server,
+            ..ServerConfig::new(SERVER_NAME)
+        };
+        let server = world.add_server(config);
+        Self {
+            world,
+            server,
+            names: Arc::default(),
+        }
+    }
+
+    /// The world itself.
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn host(&self, name: &str) -> HostKey {
+        let mut names = self.names();
+        if let Some(host) = names.hosts.get(name) {
+            return *host;
+        }
+        let host = self.world.add_host(name);
+        names.hosts.insert(name.to_owned(), host);
+        host
+    }
+
+    fn process(&self, name: &Arc<str>) -> Option<ProcessKey> {
+        self.names().processes.get(name).copied()
+    }
+
+    fn record(&self, truth: Truth) -> Record {
+        match truth {
+            Truth::Committed { at, commit, by } => {
+                let entry = Entry::decode(&commit.entry);
+                let value = value_hash(&commit.entry.value);
+                let by = by.and_then(|process| self.names().by_key.get(&process).cloned());
+                let what = What::Committed(Commit {
+                    bucket: commit.bucket,
+                    key: commit.entry.key,
+                    revision: commit.entry.revision,
+                    operation: commit.entry.operation,
+                    by,
+                    incarnation: entry.as_ref().map(|entry| entry.incarnation().0.into()),
+                    ttl: entry.as_ref().and_then(Entry::ttl),
+                    value,
+                });
+                Record { at, what }
+            }
+            Truth::Removed { at, removed } => {
+                let what = What::Removed {
+                    bucket: removed.bucket,
+                    key: removed.key,
+                    revision: removed.revision,
+                    cause: removed.cause.to_string(),
+                };
+                Record { at, what }
+            }
+        }
+    }
+}
+
+impl Testbed for SimTestbed {
+    type Env = SimEnv;
+
+    fn now(&self) -> Instant {
+        self.world.now()
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        self.world.sleep_until(at).await;
+    }
+
+    fn start(&self, host: &str, process: &Arc<str>) -> (SimEnv, Vec<String>) {
+        let env = self.world.start_process(self.host(host), process);
+        let mut names = self.names();
+        names.processes.insert(process.clone(), env.process());
+        names.by_key.insert(env.process(), process.clone());
+        (env, vec![format!("nats://{SERVER_NAME}")])
+    }
+
+    fn crash(&self, process: &Arc<str>) {
+        if let Some(process) = self.process(process) {
+            self.world.crash(process);
+        }
+    }
+
+    async fn begin(&self, fault: &Fault, process: Option<&Arc<str>>) -> Result<(), String> {
+        let (world, server) = (&self.world, self.server);
+        let process = process.and_then(|process| self.process(process));
+        match fault.kind {
+            FaultKind::ServerStop => world.stop_server(server),
+            FaultKind::ServerPause => world.pause_server(server),
+            FaultKind::JetstreamMute => world.mute_jetstream(server),
+            kind => {
+                let host = self.host(&fault.target);
+                match kind {
+                    FaultKind::Partition(ways) => {
+                        ways.each()
+                            .iter()
+                            .for_each(|way| world.partition(host, server, *way));
+                    }
+                    FaultKind::Blackhole(ways) => {
+                        ways.each()
+                            .iter()
+                            .for_each(|way| world.blackhole(host, server, *way));
+                    }
+                    FaultKind::Cut => world.cut(host, server),
+                    FaultKind::Delay(by) => world.delay(host, server, by),
+                    FaultKind::LoseReply => world.lose_reply(host, server),
+                    FaultKind::Pause => process.into_iter().for_each(|p| world.pause(p)),
+                    FaultKind::Suspend => world.suspend(host),
+                    FaultKind::Jump(nanos) => world.jump(host, nanos),
+                    FaultKind::Drift(by) => world.drift(host, ppm(by)),
+                    _ => return Err(format!("{fault} is the runner's to do")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(&self, fault: &Fault, process: Option<&Arc<str>>) -> Result<(), String> {
+        let (world, server) = (&self.world, self.server);
+        let process = process.and_then(|process| self.process(process));
+        match fault.kind {
+            FaultKind::ServerStop => world.start_server(server),
+            FaultKind::ServerPause => world.resume_server(server),
+            FaultKind::JetstreamMute => world.unmute_jetstream(server),
+            kind => {
+                let host = self.host(&fault.target);
+                match kind {
+                    FaultKind::Partition(ways) => {
+                        ways.each()
+                            .iter()
+                            .for_each(|way| world.heal(host, server, *way));
+                    }
+                    FaultKind::Blackhole(ways) => {
+                        ways.each()
+                            .iter()
+                            .for_each(|way| world.fill(host, server, *way));
+                    }
+                    FaultKind::Delay(by) => world.restore(host, server, by),
+                    FaultKind::LoseReply => world.keep_replies(host, server),
+                    FaultKind::Pause => process.into_iter().for_each(|p| world.resume(p)),
+                    FaultKind::Suspend => world.wake(host),
+                    FaultKind::Jump(nanos) => world.jump(host, -nanos),
+                    FaultKind::Drift(by) => world.drift(host, ppm(-by)),
+                    FaultKind::Cut => {}
+                    _ => return Err(format!("{fault} is the runner's to mend")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn bites(&self, fault: &Fault) -> u64 {
+        let bite = match fault.kind {
+            FaultKind::Partition(_) => Bite::Partition,
+            FaultKind::Blackhole(_) => Bite::Blackhole,
+            FaultKind::Cut => Bite::Cut,
+            FaultKind::Delay(_) => Bite::Delay,
+            FaultKind::LoseReply => Bite::LoseReply,
+            FaultKind::Pause | FaultKind::Suspend => Bite::Frozen,
+            FaultKind::Crash | FaultKind::Overlap => Bite::Crash,
+            FaultKind::Jump(_) | FaultKind::Drift(_) => Bite::Clock,
+            FaultKind::ServerStop | FaultKind::ServerPause | FaultKind::JetstreamMute => {
+                Bite::Server
+            }
+        };
+        self.world.bites().count(bite)
+    }
+
+    fn tasks(&self, process: &Arc<str>) -> Option<u32> {
+        self.process(process)
+            .map(|process| self.world.tasks(process))
+    }
+
+    fn take_truth(&self) -> Vec<Record> {
+        self.world
+            .take_truth()
+            .into_iter()
+            .map(|truth| self.record(truth))
+            .collect()
+    }
+}

@@ -1,0 +1,99 @@
+//! The scenarios: each a story that a seed tells in its own way, and what it promises.
+//!
+//! | scenario | danger |
+//! |---|---|
+//! | `presence/calm` | none: what is wrong here is wrong everywhere |
+//! | `presence/missed-heartbeats` | an agent dies without a word |
+//! | `presence/partition-and-heal` | an agent is cut off for longer than its entry lives |
+//! | `presence/one-way-silence` | a watcher hears nothing, or is not heard |
+//! | `presence/paused-watcher` | a watcher stands still while others live on |
+//! | `presence/restart-overlap` | two incarnations of one agent are alive at once |
+//! | `presence/clock-chaos` | clocks jump, drift and stand still |
+//! | `presence/mixed-intervals` | fast and slow agents share one bucket |
+//! | `presence/server-restart` | the server goes away and comes back |
+//! | `presence/storm` | all of it, as the seed will have it |
+
+mod presence;
+mod story;
+
+pub use self::story::Story;
+
+use crate::history::History;
+use crate::plan::Plan;
+
+/// Something that a sweep must see happen at least once: a storm that never bites is a failure of the harness.
+#[derive(Clone, Copy)]
+pub struct Sometimes {
+    /// What, as a sentence.
+    pub fact: &'static str,
+    /// Whether it happened in this run.
+    pub reached: fn(&Plan, &History) -> bool,
+}
+
+impl std::fmt::Debug for Sometimes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.fact)
+    }
+}
+
+/// One scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// `room/what-happens`.
+    pub name: &'static str,
+    /// The danger and the promise, as a sentence.
+    pub promise: &'static str,
+    /// Who takes part.
+    pub roles: &'static str,
+    /// The kinds of faults it may draw.
+    pub faults: &'static [&'static str],
+    /// What must happen in some run.
+    pub sometimes: &'static [Sometimes],
+    /// The plan that a seed tells.
+    pub plan: fn(&mut Story),
+}
+
+impl Scenario {
+    /// Everything that follows from this seed.
+    pub fn draw(&self, seed: u64) -> Plan {
+        let mut story = Story::new(self.name, seed);
+        (self.plan)(&mut story);
+        story.into_plan()
+    }
+}
+
+/// All scenarios.
+pub const fn all() -> &'static [Scenario] {
+    &presence::SCENARIOS
+}
+
+/// The scenario of this name.
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    all().iter().find(|scenario| scenario.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_drawn_plan_is_a_plan_that_reads_back() {
+        for scenario in all() {
+            for seed in 0..200 {
+                let plan = scenario.draw(seed);
+                let text = plan.to_string();
+                let read = crate::parse::parse(&text)
+                    .unwrap_or_else(|error| panic!("{text}\nline {}: {error}", error.line));
+                assert_eq!(read, plan);
+                for fault in &plan.faults {
+                    let name = fault.kind.name();
+                    assert!(
+                        scenario.faults.contains(&name),
+                        "{} draws {name}",
+                        scenario.name
+                    );
+                }
+            }
+        }
+    }
+}

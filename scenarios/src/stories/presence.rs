@@ -1,0 +1,483 @@
+//! The scenarios of presence.
+
+use std::time::Duration;
+
+use super::{Scenario, Sometimes, Story};
+use crate::fault::{Directions, FaultKind, KINDS};
+use crate::history::{History, Life, Tell, What};
+
+pub(super) const SCENARIOS: [Scenario; 10] = [
+    Scenario {
+        name: "presence/calm",
+        promise: "Agents come, stay and leave; everybody is told of each once.",
+        roles: "3 to 6 agents that watch and read",
+        faults: &[],
+        sometimes: &[TOLD_UP, LEFT, MARKER],
+        plan: calm,
+    },
+    Scenario {
+        name: "presence/missed-heartbeats",
+        promise: "An agent dies without a word; everybody is told within its life and a little, and when it is born again.",
+        roles: "3 to 5 agents, one of which crashes and comes back",
+        faults: &["crash"],
+        sometimes: &[SILENT, MARKER, REBORN],
+        plan: missed_heartbeats,
+    },
+    Scenario {
+        name: "presence/partition-and-heal",
+        promise: "An agent is cut off for longer than its entry lives; it knows, the others know, and it comes back by itself.",
+        roles: "3 agents, one of which is partitioned",
+        faults: &["partition", "cut"],
+        sometimes: &[EVICTED, RESTORED, SILENT, BLIND],
+        plan: partition_and_heal,
+    },
+    Scenario {
+        name: "presence/one-way-silence",
+        promise: "A watcher hears nothing, or is not heard: it says that it is blind and tells nobody dead.",
+        roles: "3 agents, one with a link that carries one way only",
+        faults: &["partition", "blackhole"],
+        sometimes: &[BLIND, SEEING, EVICTED],
+        plan: one_way_silence,
+    },
+    Scenario {
+        name: "presence/paused-watcher",
+        promise: "A watcher stands still for longer than everybody's life and wakes up to a full mailbox: nobody has died.",
+        roles: "3 to 5 agents, one of which is paused",
+        faults: &["pause", "suspend"],
+        sometimes: &[EVICTED, RESTORED, BLIND],
+        plan: paused_watcher,
+    },
+    Scenario {
+        name: "presence/restart-overlap",
+        promise: "A new incarnation starts before the old one has closed; the old one's end does not touch the new one's entry.",
+        roles: "3 agents, one of which is deployed anew, again and again",
+        faults: &["overlap", "pause", "delay", "lose-reply", "partition"],
+        sometimes: &[SUPERSEDED, OVERLAPPED],
+        plan: restart_overlap,
+    },
+    Scenario {
+        name: "presence/clock-chaos",
+        promise: "Wall clocks jump by hours, crystals drift, machines sleep: nobody is told dead who beats, nobody stays who does not.",
+        roles: "4 agents whose clocks disagree",
+        faults: &["jump", "drift", "suspend", "crash"],
+        sometimes: &[EVICTED, SILENT, JUMPED],
+        plan: clock_chaos,
+    },
+    Scenario {
+        name: "presence/mixed-intervals",
+        promise: "Fast and slow agents share a bucket: no one's joining shortens another's life.",
+        roles: "3 to 5 agents whose intervals differ by up to 20 times",
+        faults: &["crash"],
+        sometimes: &[SILENT, TOLD_UP],
+        plan: mixed_intervals,
+    },
+    Scenario {
+        name: "presence/server-restart",
+        promise: "The server stops, stands still or forgets to answer; afterwards everybody is there again.",
+        roles: "3 to 6 agents and a server that goes away",
+        faults: &["server-stop", "server-pause", "jetstream-mute"],
+        sometimes: &[EVICTED, RESTORED, BLIND, SEEING],
+        plan: server_restart,
+    },
+    Scenario {
+        name: "presence/storm",
+        promise: "Any faults, any number of agents, any settings: all of the above.",
+        roles: "2 to 8 agents",
+        faults: &KINDS,
+        sometimes: &[
+            EVICTED, RESTORED, SILENT, MARKER, BLIND, SEEING, SUPERSEDED, REBORN,
+        ],
+        plan: storm,
+    },
+];
+
+// --- what must happen sometimes ---
+
+fn any(history: &History, wanted: impl Fn(&What) -> bool) -> bool {
+    history.0.iter().any(|record| wanted(&record.what))
+}
+
+fn told(history: &History, wanted: impl Fn(&Tell) -> bool) -> bool {
+    any(
+        history,
+        |what| matches!(what, What::Told { tell, .. } if wanted(tell)),
+    )
+}
+
+const TOLD_UP: Sometimes = Sometimes {
+    fact: "a watcher was told that somebody came",
+    reached: |_, history| told(history, |tell| matches!(tell, Tell::Up(_))),
+};
+const LEFT: Sometimes = Sometimes {
+    fact: "a watcher was told that somebody left in good order",
+    reached: |_, history| down(history, "Left"),
+};
+const SILENT: Sometimes = Sometimes {
+    fact: "a watcher concluded from silence that somebody is down",
+    reached: |_, history| down(history, "Silent"),
+};
+const MARKER: Sometimes = Sometimes {
+    fact: "the bucket kept delete markers",
+    reached: |plan, _| plan.world.delete_markers.is_some(),
+};
+const REBORN: Sometimes = Sometimes {
+    fact: "somebody that was told down was told up again",
+    reached: |_, history| {
+        let mut down = std::collections::BTreeSet::new();
+        told_in_order(history).any(|(process, tell)| match tell {
+            Tell::Down { agent, .. } => {
+                down.insert((process, &*agent.agent));
+                false
+            }
+            Tell::Up(agent) => down.contains(&(process, &*agent.agent)),
+            _ => false,
+        })
+    },
+};
+const EVICTED: Sometimes = Sometimes {
+    fact: "an agent was told that its entry is gone",
+    reached: |_, history| told(history, |tell| matches!(tell, Tell::Evicted { .. })),
+};
+const SUPERSEDED: Sometimes = Sometimes {
+    fact: "an agent was told that another incarnation has taken its place",
+    reached: |_, history| {
+        told(
+            history,
+            |tell| matches!(tell, Tell::Evicted { reason } if reason.starts_with("Superseded")),
+        )
+    },
+};
+const RESTORED: Sometimes = Sometimes {
+    fact: "an evicted agent came back by itself",
+    reached: |_, history| told(history, |tell| matches!(tell, Tell::Restored)),
+};
+const BLIND: Sometimes = Sometimes {
+    fact: "a watcher said that it was blind",
+    reached: |_, history| told(history, |tell| matches!(tell, Tell::Blind { .. })),
+};
+const SEEING: Sometimes = Sometimes {
+    fact: "a blind watcher saw again",
+    reached: |_, history| told(history, |tell| matches!(tell, Tell::Seeing)),
+};
+const OVERLAPPED: Sometimes = Sometimes {
+    fact: "two incarnations of one agent were alive at once",
+    // Nobody crashes in that story, so whoever has a second life has it beside the first.
+    reached: |_, history| {
+        any(
+            history,
+            |what| matches!(what, What::Life { process, event: Life::Started } if !process.ends_with("/1")),
+        )
+    },
+};
+const JUMPED: Sometimes = Sometimes {
+    fact: "an agent's wall clock was more than its life away from the truth",
+    reached: |plan, _| {
+        plan.faults.iter().any(|fault| match fault.kind {
+            FaultKind::Jump(nanos) => {
+                Duration::from_nanos(nanos.unsigned_abs()) > Duration::from_secs(60)
+            }
+            _ => false,
+        })
+    },
+};
+
+fn down(history: &History, why: &str) -> bool {
+    told(
+        history,
+        |tell| matches!(tell, Tell::Down { reason, .. } if reason == why),
+    )
+}
+
+fn told_in_order(history: &History) -> impl Iterator<Item = (&str, &Tell)> {
+    history.0.iter().filter_map(|record| match &record.what {
+        What::Told { process, tell } => Some((&**process, tell)),
+        _ => None,
+    })
+}
+
+// --- the stories ---
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A heartbeat interval between half a second and two.
+fn some_interval(story: &mut Story) -> Duration {
+    let choices = [millis(500), secs(1), millis(1500), secs(2)];
+    *story.workload.pick(&choices).unwrap_or(&secs(1))
+}
+
+/// Every other bucket keeps delete markers: presence must be right with and without them.
+fn some_markers(story: &mut Story) {
+    if story.workload.chance(1, 2) {
+        story.world().delete_markers = Some(secs(2));
+    }
+}
+
+/// Agents come, stay and leave. Nothing is done to anybody.
+fn calm(story: &mut Story) {
+    some_markers(story);
+    let interval = some_interval(story);
+    let count = story.workload.between(3, 6) as usize;
+    let agents = story.agents(count, interval);
+    story.lasts(interval * 20);
+
+    // The last one comes late, the first one leaves early.
+    let late = story.workload_time(interval * 4, interval * 8);
+    let early = story.workload_time(interval * 9, interval * 15);
+    if let Some(last) = story.of(agents[count - 1]) {
+        last.start = late;
+    }
+    if let Some(first) = story.of(agents[0]) {
+        first.close = Some(early);
+    }
+}
+
+/// Bob dies without a word. He stays dead for longer than his entry lives, mostly, and comes back as another.
+fn missed_heartbeats(story: &mut Story) {
+    some_markers(story);
+    let interval = some_interval(story);
+    let count = story.workload.between(3, 5) as usize;
+    story.agents(count, interval);
+    story.lasts(interval * 30);
+
+    let dies = story.fault_time(interval * 3, interval * 10);
+    let dead_for = story.fault_time(interval, interval * 12);
+    story.befalls("bob", FaultKind::Crash, dies, dead_for);
+}
+
+/// Alice loses the server for longer than her entry lives. She must know it, the others must be told, and once the link
+/// is back she must be there again, as another incarnation.
+fn partition_and_heal(story: &mut Story) {
+    some_markers(story);
+    let interval = some_interval(story);
+    story.agents(3, interval);
+    story.lasts(interval * 30);
+
+    let cut_off = story.fault_time(interval * 3, interval * 8);
+    let cut_off_for = story.fault_time(interval * 4, interval * 15);
+    story.befalls(
+        "alice",
+        FaultKind::Partition(Directions::Both),
+        cut_off,
+        cut_off_for,
+    );
+    // Now and then the link is also reset while it is down, or right after.
+    if story.faults.chance(1, 3) {
+        let reset = story.fault_time(cut_off, cut_off + cut_off_for + interval);
+        story.befalls("alice", FaultKind::Cut, reset, Duration::ZERO);
+    }
+}
+
+/// Carol's link carries one way only, or swallows what it is given. Her silence, and everybody's silence to her, must not
+/// be taken for death without proof.
+fn one_way_silence(story: &mut Story) {
+    some_markers(story);
+    let interval = some_interval(story);
+    story.agents(3, interval);
+    story.lasts(interval * 35);
+
+    for _ in 0..2 {
+        let from = story.fault_time(interval * 3, interval * 18);
+        let lasts = story.fault_time(interval, interval * 12);
+        let ways = story.directions();
+        let kind = if story.faults.chance(1, 2) {
+            FaultKind::Partition(ways)
+        } else {
+            FaultKind::Blackhole(ways)
+        };
+        story.befalls("carol", kind, from, lasts);
+    }
+}
+
+/// Alice stands still while the others live on. When she wakes, her mailbox is full and her timers are all overdue: she
+/// must read before she judges.
+fn paused_watcher(story: &mut Story) {
+    some_markers(story);
+    let interval = some_interval(story);
+    let count = story.workload.between(3, 5) as usize;
+    story.agents(count, interval);
+    story.lasts(interval * 40);
+
+    for _ in 0..2 {
+        let from = story.fault_time(interval * 3, interval * 20);
+        let lasts = story.fault_time(interval * 2, interval * 15);
+        let kind = if story.faults.chance(1, 3) {
+            FaultKind::Suspend
+        } else {
+            FaultKind::Pause
+        };
+        story.befalls("alice", kind, from, lasts);
+    }
+}
+
+/// Bob is deployed anew, three times: the new incarnation starts, and only then is the old one closed. Its last beats
+/// and its deletion may be late, paused or unanswered.
+fn restart_overlap(story: &mut Story) {
+    some_markers(story);
+    let interval = some_interval(story);
+    story.agents(3, interval);
+    story.lasts(interval * 40);
+
+    for deploy in 0..3 {
+        let from = story.fault_time(interval * (3 + deploy * 10), interval * (8 + deploy * 10));
+        let both_for = story.fault_time(millis(50), interval * 4);
+        story.befalls("bob", FaultKind::Overlap, from, both_for);
+        let trouble = from + story.fault_time(Duration::ZERO, both_for);
+        let lasts = story.fault_time(millis(100), interval * 3);
+        match story.faults.below(5) {
+            0 => story.befalls("bob", FaultKind::LoseReply, trouble, Duration::ZERO),
+            1 => story.befalls("bob", FaultKind::Pause, trouble, lasts),
+            2 => story.befalls("bob", FaultKind::Delay(interval / 2), trouble, lasts),
+            3 => story.befalls(
+                "bob",
+                FaultKind::Partition(Directions::Both),
+                trouble,
+                lasts,
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Everybody's clocks are wrong, each in its own way, and in the middle of it somebody dies.
+fn clock_chaos(story: &mut Story) {
+    some_markers(story);
+    let interval = some_interval(story);
+    let agents = story.agents(4, interval);
+    story.lasts(interval * 40);
+
+    for agent in &agents {
+        let from = story.fault_time(Duration::ZERO, interval * 10);
+        let lasts = story.fault_time(interval * 5, interval * 20);
+        let far = i64::try_from(story.faults.between(1, 86_400)).unwrap_or(1) * 1_000_000_000;
+        let ahead = story.faults.chance(1, 2);
+        match story.faults.below(3) {
+            0 => {
+                let by = if ahead { far } else { -far };
+                story.befalls(agent, FaultKind::Jump(by), from, lasts);
+            }
+            1 => {
+                let ppm = i64::try_from(story.faults.between(100, 30_000)).unwrap_or(100);
+                let ppm = if ahead { ppm } else { -ppm };
+                story.befalls(agent, FaultKind::Drift(ppm), from, lasts);
+            }
+            _ => story.befalls(agent, FaultKind::Suspend, from, lasts),
+        }
+    }
+    let dies = story.fault_time(interval * 5, interval * 20);
+    let dead_for = story.fault_time(interval * 4, interval * 15);
+    story.befalls("dave", FaultKind::Crash, dies, dead_for);
+}
+
+/// Alice beats twenty times as slowly as the fastest. Nobody's joining may shorten her life; and when a fast one dies,
+/// everybody must know within *its* life, not hers.
+fn mixed_intervals(story: &mut Story) {
+    some_markers(story);
+    let fast = millis(500);
+    let slow = story.workload_time(secs(3), secs(10));
+    story.agent(slow);
+    let others = story.workload.between(2, 4) as usize;
+    let agents = story.agents(others, fast);
+    story.lasts(slow * 6);
+    story.settles_within(slow * 5);
+
+    // Somebody joins when the slow one is long there.
+    let joins = story.workload_time(slow, slow * 2);
+    if let Some(last) = story.of(agents[others - 1]) {
+        last.start = joins;
+    }
+    let dies = story.fault_time(slow * 2, slow * 4);
+    let dead_for = story.fault_time(fast * 2, slow);
+    story.befalls("bob", FaultKind::Crash, dies, dead_for);
+}
+
+/// The server goes away, once or twice, in one of three ways.
+fn server_restart(story: &mut Story) {
+    some_markers(story);
+    let interval = some_interval(story);
+    let count = story.workload.between(3, 6) as usize;
+    story.agents(count, interval);
+    story.lasts(interval * 45);
+
+    for outage in 0..2 {
+        let from = story.fault_time(interval * (3 + outage * 20), interval * (8 + outage * 20));
+        let lasts = story.fault_time(millis(50), interval * 11);
+        let kinds = [
+            FaultKind::ServerStop,
+            FaultKind::ServerPause,
+            FaultKind::JetstreamMute,
+        ];
+        let kind = *story.faults.pick(&kinds).unwrap_or(&FaultKind::ServerStop);
+        story.befalls_server(kind, from, lasts);
+    }
+}
+
+/// A storm: the seed draws which kinds of faults are on at all, and then as many as it likes of them.
+fn storm(story: &mut Story) {
+    some_markers(story);
+    let count = story.workload.between(2, 8) as usize;
+    let shared = some_interval(story);
+    let mixed = story.workload.chance(1, 4);
+    for _ in 0..count {
+        let interval = if mixed { some_interval(story) } else { shared };
+        story.agent(interval);
+    }
+    if story.workload.chance(1, 3) {
+        story.world().latency.base = millis(story.workload.between(1, 40));
+        story.world().latency.jitter = millis(story.workload.between(0, 20));
+    }
+    story.lasts(secs(60));
+
+    let kinds: Vec<&str> = KINDS
+        .iter()
+        .copied()
+        .filter(|_| story.faults.chance(1, 3))
+        .collect();
+    let strikes = story.faults.between(1, 8);
+    for _ in 0..strikes {
+        let Some(kind) = story.faults.pick(&kinds).copied() else {
+            return;
+        };
+        strike(story, kind, shared);
+    }
+}
+
+/// One fault of this kind, somewhere, somewhen.
+fn strike(story: &mut Story, kind: &str, interval: Duration) {
+    let end = story.duration();
+    let at = story.fault_time(millis(500), end - secs(2));
+    let longest = (end - at).min(interval * 12);
+    let lasts = story.fault_time(millis(50), longest);
+    let whom = story.anybody();
+    let far = i64::try_from(story.faults.between(1, 86_400)).unwrap_or(1) * 1_000_000_000;
+    let ahead = story.faults.chance(1, 2);
+    let kind = match kind {
+        "partition" => FaultKind::Partition(story.directions()),
+        "blackhole" => FaultKind::Blackhole(story.directions()),
+        "cut" => FaultKind::Cut,
+        "delay" => FaultKind::Delay(millis(story.faults.between(5, 1500))),
+        "lose-reply" => FaultKind::LoseReply,
+        "pause" => FaultKind::Pause,
+        "suspend" => FaultKind::Suspend,
+        "crash" => FaultKind::Crash,
+        "overlap" => FaultKind::Overlap,
+        "jump" => FaultKind::Jump(if ahead { far } else { -far }),
+        "drift" => {
+            let ppm = i64::try_from(story.faults.between(100, 30_000)).unwrap_or(100);
+            FaultKind::Drift(if ahead { ppm } else { -ppm })
+        }
+        "server-stop" => FaultKind::ServerStop,
+        "server-pause" => FaultKind::ServerPause,
+        _ => FaultKind::JetstreamMute,
+    };
+    if kind.is_of_server() {
+        story.befalls_server(kind, at, lasts);
+    } else {
+        story.befalls(&whom, kind, at, lasts);
+    }
+}

@@ -1,0 +1,147 @@
+//! [`Story`]: how scenarios are told. Agents enter, things happen to them at given times, and chance has a stream of its
+//! own for each concern, so that changing one leaves the others as they were.
+
+use std::time::Duration;
+
+use squall_core::Rng;
+
+use crate::fault::{Directions, Fault, FaultKind};
+use crate::parse::SERVER;
+use crate::plan::{AgentPlan, Plan, WorldPlan};
+
+/// See the head of this file. All times are from the start of the run.
+#[derive(Debug)]
+pub struct Story {
+    plan: Plan,
+    /// What agents do.
+    pub workload: Rng,
+    /// What is done to them.
+    pub faults: Rng,
+}
+
+/// Names for agents, in the order they enter.
+const NAMES: [&str; 12] = [
+    "alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "mallory",
+    "niaj",
+];
+
+impl Story {
+    /// An empty stage for this seed.
+    pub fn new(scenario: &str, seed: u64) -> Self {
+        let plan = Plan {
+            scenario: scenario.to_owned(),
+            seed,
+            duration: Duration::from_secs(30),
+            settle: Duration::from_secs(30),
+            world: WorldPlan::default(),
+            agents: Vec::new(),
+            faults: Vec::new(),
+            specimen: None,
+        };
+        let stream = |purpose: &str| Rng::labelled(seed, &format!("{scenario}/{purpose}"));
+        Self {
+            plan,
+            workload: stream("workload"),
+            faults: stream("faults"),
+        }
+    }
+
+    /// The plan that has been told.
+    pub fn into_plan(mut self) -> Plan {
+        self.plan.faults.sort_by_key(|fault| fault.at);
+        self.plan
+    }
+
+    /// So long do faults and workload go on.
+    pub fn lasts(&mut self, duration: Duration) {
+        self.plan.duration = duration;
+    }
+
+    /// So long may the mended world take to be well.
+    pub fn settles_within(&mut self, settle: Duration) {
+        self.plan.settle = settle;
+    }
+
+    /// The server and the links.
+    pub fn world(&mut self) -> &mut WorldPlan {
+        &mut self.plan.world
+    }
+
+    /// So many agents enter, all beating at this interval. They start within the first interval.
+    pub fn agents(&mut self, count: usize, interval: Duration) -> Vec<&'static str> {
+        (0..count).map(|_| self.agent(interval)).collect()
+    }
+
+    /// One more agent enters. It watches, and reads who is there every few intervals.
+    pub fn agent(&mut self, interval: Duration) -> &'static str {
+        let name = NAMES[self.plan.agents.len() % NAMES.len()];
+        let mut agent = AgentPlan::new(name, interval);
+        agent.start = self.workload_time(Duration::ZERO, interval);
+        agent.who_every = Some(interval * 5 / 2);
+        self.plan.agents.push(agent);
+        name
+    }
+
+    /// What is known of an agent that has entered.
+    pub fn of(&mut self, name: &str) -> Option<&mut AgentPlan> {
+        self.plan.agents.iter_mut().find(|agent| agent.name == name)
+    }
+
+    /// Something happens to an agent.
+    pub fn befalls(&mut self, agent: &str, kind: FaultKind, at: Duration, lasts: Duration) {
+        let target = agent.to_owned();
+        let lasts = if kind.is_instant() {
+            Duration::ZERO
+        } else {
+            lasts
+        };
+        self.plan.faults.push(Fault {
+            at,
+            lasts,
+            target,
+            kind,
+        });
+    }
+
+    /// Something happens to the server.
+    pub fn befalls_server(&mut self, kind: FaultKind, at: Duration, lasts: Duration) {
+        self.befalls(SERVER, kind, at, lasts);
+    }
+
+    /// A time between two, to the millisecond, for what agents do.
+    pub fn workload_time(&mut self, from: Duration, to: Duration) -> Duration {
+        between(&mut self.workload, from, to)
+    }
+
+    /// A time between two, to the millisecond, for what is done to them.
+    pub fn fault_time(&mut self, from: Duration, to: Duration) -> Duration {
+        between(&mut self.faults, from, to)
+    }
+
+    /// Both ways, or one of them.
+    pub fn directions(&mut self) -> Directions {
+        let ways = [Directions::Both, Directions::ToServer, Directions::ToAgent];
+        *self.faults.pick(&ways).unwrap_or(&Directions::Both)
+    }
+
+    /// One of the agents.
+    pub fn anybody(&mut self) -> String {
+        let names: Vec<String> = self
+            .plan
+            .agents
+            .iter()
+            .map(|agent| agent.name.clone())
+            .collect();
+        self.faults.pick(&names).cloned().unwrap_or_default()
+    }
+
+    /// How long the run's first act lasts.
+    pub const fn duration(&self) -> Duration {
+        self.plan.duration
+    }
+}
+
+fn between(rng: &mut Rng, from: Duration, to: Duration) -> Duration {
+    let (from, to) = (from.as_millis() as u64, to.as_millis() as u64);
+    Duration::from_millis(rng.between(from.min(to), to.max(from)))
+}

@@ -1,0 +1,58 @@
+//! What a scenario runs on: simulated or real, behind one trait.
+
+use std::sync::Arc;
+
+use squall_core::{Env, Instant};
+
+use crate::fault::Fault;
+use crate::history::Record;
+
+/// Where processes run, servers serve and faults are done.
+///
+/// One for each run. Times are true time since its start.
+pub trait Testbed: Clone + Send + Sync + 'static {
+    /// What a process on it sees.
+    type Env: Env;
+
+    /// True time.
+    fn now(&self) -> Instant;
+
+    /// Waits in true time.
+    fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send;
+
+    /// Starts a process on the host of this name (made at its first use): its surroundings, and the addresses of the
+    /// servers as that host reaches them.
+    fn start(&self, host: &str, process: &Arc<str>) -> (Self::Env, Vec<String>);
+
+    /// Kills a process: its memory is gone, its kernel closes its connections.
+    fn crash(&self, process: &Arc<str>);
+
+    /// Begins a fault other than a crash or an overlap, which are the runner's; `process` is the target's latest one.
+    ///
+    /// # Errors
+    /// One sentence, where it could not be done.
+    fn begin(
+        &self,
+        fault: &Fault,
+        process: Option<&Arc<str>>,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Mends it; called with the same fault and process, once.
+    ///
+    /// # Errors
+    /// One sentence, where it could not be done.
+    fn end(
+        &self,
+        fault: &Fault,
+        process: Option<&Arc<str>>,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// How often faults of this kind have changed anything so far.
+    fn bites(&self, fault: &Fault) -> u64;
+
+    /// Tasks alive in a process, where that can be told.
+    fn tasks(&self, process: &Arc<str>) -> Option<u32>;
+
+    /// The servers' own truth since the last call, in order.
+    fn take_truth(&self) -> Vec<Record>;
+}

@@ -1,0 +1,15 @@
+//! The adapter for real NATS, on real servers: for each trap of async-nats and of the server, a test that falls into it.
+//!
+//! Each test has a server of its own, and a bad link where it needs one.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real servers in real time: nothing here is decided by a seed"
+)]
+
+mod buckets;
+mod connections;
+mod outages;
+mod processes;
+mod watches;
+mod world;

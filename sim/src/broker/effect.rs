@@ -1,0 +1,129 @@
+//! What the broker wants done, and what it tells about itself.
+//!
+//! [`Effect::Send`], [`Effect::Close`] and [`Effect::Exit`] are for the fabric; [`Effect::Commit`] and
+//! [`Effect::Removed`] are the truth for histories and invariants: together they say at any moment which records there
+//! are, without asking anybody. They come in the order in which the server did things.
+
+use std::fmt;
+use std::sync::Arc;
+
+use squall_core::transport::{KvEntry, Revision};
+
+use crate::wire::{LinkId, RequestId, ServerOp};
+
+/// One life of a bucket's name: deleting and creating a bucket gives another. Unique within one broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub usize);
+
+/// Something to be done, or to be known.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Send this to the client.
+    Send {
+        /// Over which connection.
+        link: LinkId,
+        /// What.
+        op: ServerOp,
+    },
+    /// Close this connection after what was sent before.
+    Close {
+        /// Which.
+        link: LinkId,
+    },
+    /// The process ends (a lame duck at its end); as after [`Broker::stop`](super::Broker::stop).
+    Exit,
+    /// A record was stored.
+    Commit(Commit),
+    /// A record is there no more.
+    Removed(Removed),
+}
+
+/// A record that was stored: a value, a tombstone or a marker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// In which bucket.
+    pub bucket: Arc<str>,
+    /// In which life of it.
+    pub incarnation: Incarnation,
+    /// The record.
+    pub entry: KvEntry,
+    /// Whose request it was; `None` for markers, which are the server's own, and for raw publishes.
+    pub by: Option<(LinkId, RequestId)>,
+}
+
+/// A record that went away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// From which bucket.
+    pub bucket: Arc<str>,
+    /// From which life of it.
+    pub incarnation: Incarnation,
+    /// Of which key.
+    pub key: Arc<str>,
+    /// Which.
+    pub revision: Revision,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a record went away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// It was older than the bucket's `max_age`, or a marker at the end of its life.
+    Expired,
+    /// Newer records of its key fill the history.
+    Evicted,
+    /// Its key was purged.
+    Purged,
+    /// Its bucket was deleted.
+    BucketDeleted,
+    /// It was kept in memory, and the server was stopped.
+    LostAtRestart,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "expired",
+            Self::Evicted => "evicted from the history",
+            Self::Purged => "purged",
+            Self::BucketDeleted => "deleted with its bucket",
+            Self::LostAtRestart => "lost at a restart",
+        })
+    }
+}
+
+impl fmt::Display for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entry = &self.entry;
+        let (bucket, key, revision) = (&self.bucket, &entry.key, entry.revision);
+        write!(
+            f,
+            "{:?} {bucket}/{key} = revision {revision}",
+            entry.operation
+        )?;
+        match self.by {
+            Some((link, request)) => write!(f, " by {link}, request {}", request.0),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bucket, key, revision) = (&self.bucket, &self.key, self.revision);
+        write!(f, "revision {revision} of {bucket}/{key} {}", self.cause)
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send { link, op } => write!(f, "send to {link}: {op:?}"),
+            Self::Close { link } => write!(f, "close {link}"),
+            Self::Exit => f.write_str("exit"),
+            Self::Commit(commit) => commit.fmt(f),
+            Self::Removed(removed) => removed.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Core messaging: connections, their subscriptions, who gets a message, and the pings that find dead clients.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use squall_core::Instant;
+use squall_core::transport::Message;
+
+use super::context::Context;
+use super::effect::Effect;
+use super::interest::{Interest, Subscriber};
+use super::subject::is_routable;
+use super::timers::Timer;
+use crate::wire::{LinkId, ServerOp, Sid};
+
+/// After this long, even a busy client is pinged: the server wants to know its round trip.
+const ROUND_TRIP_AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// One connection.
+#[derive(Debug)]
+struct Link {
+    subscriptions: BTreeMap<Sid, Arc<str>>,
+    /// `PING`s sent since the last `PONG`.
+    unanswered: u32,
+    /// When it last said anything but `PONG`.
+    heard_at: Instant,
+    /// When it was last pinged.
+    pinged_at: Option<Instant>,
+}
+
+/// All connections of a server.
+#[derive(Debug, Default)]
+pub(super) struct Messaging {
+    links: BTreeMap<LinkId, Link>,
+    interest: Interest,
+    /// Kept to be used again: who gets the message at hand.
+    found: Vec<Subscriber>,
+}
+
+impl Messaging {
+    pub(super) fn open(&mut self, ctx: &mut Context<'_>, link: LinkId) {
+        let opened = Link {
+            subscriptions: BTreeMap::new(),
+            unanswered: 0,
+            heard_at: ctx.now.monotonic,
+            pinged_at: None,
+        };
+        self.links.insert(link, opened);
+        ctx.send(link, info(ctx, false));
+        ctx.set_timer(ctx.config.first_ping, Timer::Ping(link));
+    }
+
+    pub(super) fn links(&self) -> impl ExactSizeIterator<Item = LinkId> {
+        self.links.keys().copied()
+    }
+
+    pub(super) fn is_subscribed(&self, link: LinkId, sid: Sid) -> bool {
+        self.links
+            .get(&link)
+            .is_some_and(|link| link.subscriptions.contains_key(&sid))
+    }
+
+    /// Forgets a connection and gives the subscriptions it had.
+    pub(super) fn close(&mut self, link: LinkId) -> Vec<Sid> {
+        let Some(closed) = self.links.remove(&link) else {
+            return Vec::new();
+        };
+        for (&sid, subject) in &closed.subscriptions {
+            self.interest.remove(subject, link, sid);
+        }
+        closed.subscriptions.into_keys().collect()
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        ctx: &mut Context<'_>,
+        link: LinkId,
+        sid: Sid,
+        subject: Arc<str>,
+        queue: Option<Arc<str>>,
+    ) {
+        if !is_routable(&subject) {
+            ctx.send(link, ServerOp::Err("Invalid Subject".into()));
+            return;
+        }
+        let Some(open) = self.links.get_mut(&link) else {
+            return;
+        };
+        // The server ignores a second subscription of the same number.
+        if let Entry::Vacant(vacant) = open.subscriptions.entry(sid) {
+            self.interest.add(&subject, link, sid, queue);
+            vacant.insert(subject);
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, link: LinkId, sid: Sid) {
+        let subject = self
+            .links
+            .get_mut(&link)
+            .and_then(|link| link.subscriptions.remove(&sid));
+        if let Some(subject) = subject {
+            self.interest.remove(&subject, link, sid);
+        }
+    }
+
+    /// True where a core subscription may hear of writes to keys.
+    pub(super) const fn hears_keys(&self) -> bool {
+        self.interest.is_near_keys()
+    }
+
+    /// Sends a message to whoever listens: each plain subscription, and one member of each queue group, whichever,
+    /// also a member that has stopped reading. Gives the number of copies.
+    pub(super) fn route(&mut self, ctx: &mut Context<'_>, message: &Message) -> usize {
+        self.found.clear();
+        self.interest.matching(&message.subject, &mut self.found);
+        let mut groups: BTreeMap<&str, Vec<&Subscriber>> = BTreeMap::new();
+        let mut copies = 0;
+        for subscriber in &self.found {
+            match &subscriber.queue {
+                Some(group) => groups.entry(group).or_default().push(subscriber),
+                None => {
+                    copies += 1;
+                    deliver(ctx, subscriber, message);
+                }
+            }
+        }
+        for members in groups.values() {
+            if let Some(member) = ctx.rng.pick(members) {
+                copies += 1;
+                deliver(ctx, member, message);
+            }
+        }
+        copies
+    }
+
+    /// A client says something. False where there is no such connection.
+    #[must_use]
+    pub(super) fn hear(&mut self, now: Instant, link: LinkId, is_pong: bool) -> bool {
+        let Some(open) = self.links.get_mut(&link) else {
+            return false;
+        };
+        if is_pong {
+            open.unanswered = 0;
+        } else {
+            open.heard_at = now;
+        }
+        true
+    }
+
+    /// Pings a client, unless it is known to be alive. False if it has left too many unanswered: then it is to be
+    /// closed as stale.
+    #[must_use]
+    pub(super) fn ping(&mut self, ctx: &mut Context<'_>, link: LinkId) -> bool {
+        let Some(open) = self.links.get_mut(&link) else {
+            return true;
+        };
+        let now = ctx.now.monotonic;
+        let is_busy = now.since(open.heard_at) < ctx.config.ping_interval;
+        let is_measured = open
+            .pinged_at
+            .is_some_and(|at| now.since(at) <= ROUND_TRIP_AGE_MAX);
+        if is_busy && is_measured {
+            ctx.set_timer(ctx.config.ping_interval, Timer::Ping(link));
+            return true;
+        }
+        open.pinged_at = Some(now);
+        open.unanswered += 1;
+        if open.unanswered > ctx.config.pings_outstanding_max {
+            return false;
+        }
+        ctx.send(link, ServerOp::Ping);
+        ctx.set_timer(ctx.config.ping_interval, Timer::Ping(link));
+        true
+    }
+
+    /// Tells every client that the server is about to shut down.
+    pub(super) fn announce_lame_duck(&self, ctx: &mut Context<'_>) {
+        for link in self.links() {
+            ctx.send(link, info(ctx, true));
+        }
+    }
+}
+
+fn deliver(ctx: &mut Context<'_>, to: &Subscriber, message: &Message) {
+    ctx.effects.push(Effect::Send {
+        link: to.link,
+        op: ServerOp::Message {
+            sid: to.sid,
+            message: message.clone(),
+        },
+    });
+}
+
+fn info(ctx: &Context<'_>, lame_duck: bool) -> ServerOp {
+    ServerOp::Info {
+        server: Arc::clone(&ctx.config.name),
+        max_payload: ctx.config.max_payload,
+        lame_duck,
+    }
+}

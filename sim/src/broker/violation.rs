@@ -1,0 +1,75 @@
+//! What a server closes a connection for: it says why with `-ERR`, and hangs up.
+
+use super::refusal::headers_len;
+use super::subject::KV_PREFIX;
+use crate::wire::{ClientOp, Request, Write};
+
+/// Longest line of the protocol, without payload.
+const CONTROL_LINE_MAX: usize = 4096;
+/// Bytes of such a line that are not the subject: verb, reply inbox and sizes.
+const CONTROL_LINE_REST: usize = 46;
+
+/// How a client broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Violation {
+    /// A message larger than `max_payload`.
+    Payload,
+    /// A subject that does not fit into a line.
+    ControlLine,
+    /// Pings left unanswered.
+    Stale,
+}
+
+impl Violation {
+    /// The text of the `-ERR`.
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Payload => "Maximum Payload Violation",
+            Self::ControlLine => "maximum control line exceeded",
+            Self::Stale => "Stale Connection",
+        }
+    }
+
+    /// What is wrong with what a client says, if anything.
+    pub(super) fn of(op: &ClientOp, max_payload: usize) -> Option<Self> {
+        let (subject, bytes) = sizes(op)?;
+        if subject + CONTROL_LINE_REST > CONTROL_LINE_MAX {
+            Some(Self::ControlLine)
+        } else if bytes > max_payload {
+            Some(Self::Payload)
+        } else {
+            None
+        }
+    }
+}
+
+/// Bytes of the subject, and of headers and payload, of what may be too long.
+fn sizes(op: &ClientOp) -> Option<(usize, usize)> {
+    Some(match op {
+        ClientOp::Publish { message } => {
+            let bytes = message.headers.wire_len() + message.payload.len();
+            (message.subject.len(), bytes)
+        }
+        ClientOp::Request { request, .. } => match request {
+            Request::Write {
+                bucket,
+                key,
+                write,
+                expected,
+            } => {
+                let value = match write {
+                    Write::Put(value) => value.len(),
+                    Write::Delete | Write::Purge => 0,
+                };
+                let subject = KV_PREFIX.len() + bucket.len() + 1 + key.len();
+                (subject, headers_len(write, *expected) + value)
+            }
+            Request::Entry { bucket, key } => {
+                let fixed = "$JS.API.DIRECT.GET.KV_.$KV..".len();
+                (fixed + 2 * bucket.len() + key.len(), 0)
+            }
+            _ => return None,
+        },
+        _ => return None,
+    })
+}

@@ -1,0 +1,687 @@
+//! The async face of the simulated client: [`SimTransport`], [`SimConnection`] and [`SimBucket`].
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use squall_core::Clock as _;
+use squall_core::transport::{
+    Bucket, BucketConfig, BucketError, BucketInfo, ConnectError, ConnectOptions, Connection,
+    ConnectionId, ConnectionState, CreateError, Events, FlushError, KvEntry, Message, Operation,
+    PublishError, ReadError, RequestError, Revision, SubscribeError, Subscription, Transport,
+    UpdateError, Watch, WatchError, WatchEvent, WatchStart, WriteError, keys,
+};
+
+use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of};
+use super::watches::{Opening, WatchKey, Watched};
+use super::{Client, ClientKey, First, INBOX, Phase, Pong, To};
+use crate::env::SimClock;
+use crate::net::Net;
+use crate::wire::{ClientOp, Request, Response, Sid, Write};
+use crate::world::{ProcessKey, World};
+
+/// A scan gives up on records that vanished under it after this much silence of the server.
+const SCAN_HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The way to the simulated servers from one process.
+#[derive(Clone, Debug)]
+pub struct SimTransport {
+    pub(crate) world: World,
+    pub(crate) process: ProcessKey,
+}
+
+impl Transport for SimTransport {
+    type Connection = SimConnection;
+
+    async fn connect(&self, options: ConnectOptions) -> Result<SimConnection, ConnectError> {
+        let key = self.world.open_client(self.process, options)?;
+        let guard = Guard {
+            world: self.world.clone(),
+            client: key,
+        };
+        let id = self.world.with_client(key, |client, _| client.id);
+        let connection = SimConnection {
+            client: Arc::new(guard),
+            id: id.unwrap_or(ConnectionId(0)),
+            clock: self.world.clock(self.process),
+        };
+        poll_fn(|context| {
+            let first = connection.with(|client, _| match &mut client.first {
+                First::Waiting(waker) => {
+                    *waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+                First::Failed(error) => Poll::Ready(Err(error.clone())),
+                First::Done => Poll::Ready(Ok(())),
+            });
+            first.unwrap_or(Poll::Ready(Err(ConnectError::Unreachable("closed".into()))))
+        })
+        .await?;
+        Ok(connection)
+    }
+}
+
+/// Closes the client when the last handle is dropped.
+struct Guard {
+    world: World,
+    client: ClientKey,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.world.remove_client(self.client);
+    }
+}
+
+/// A simulated client of NATS.
+#[derive(Clone)]
+pub struct SimConnection {
+    client: Arc<Guard>,
+    id: ConnectionId,
+    clock: SimClock,
+}
+
+impl fmt::Debug for SimConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimConnection({})", self.id)
+    }
+}
+
+impl SimConnection {
+    /// Works on the client, and arms its timer afterwards. `None` once its process is dead.
+    fn with<R>(&self, work: impl FnOnce(&mut Client, &mut Net) -> R) -> Option<R> {
+        self.client.world.with_client(self.client.client, work)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state() == ConnectionState::Closed
+    }
+
+    /// Hands a command over as soon as there is room, and waits for what comes of it.
+    async fn exchange(
+        &self,
+        patience: Patience,
+        command: impl FnOnce(RequestKey) -> ClientOp + Send,
+    ) -> Reply {
+        let begun = self.with(|client, net| {
+            if client.phase == Phase::Closed {
+                return None;
+            }
+            let wait = match patience {
+                Patience::Ack => client.options.ack_timeout,
+                Patience::Request => client.options.request_timeout,
+            };
+            Some(
+                client
+                    .requests
+                    .begin(patience, net.local(client.host) + wait),
+            )
+        });
+        let Some(key) = begun.flatten() else {
+            return Reply::Closed;
+        };
+        let mut waiting = Waiting {
+            connection: self,
+            key,
+            over: false,
+        };
+        let mut command = Some(command);
+        let reply = poll_fn(|context| {
+            let polled = self.with(|client, net| {
+                if command.is_some() {
+                    if client.has_room() {
+                        if let Some(command) = command.take() {
+                            let op = command(key);
+                            if matches!(op, ClientOp::Ping) {
+                                client.flush(net, key);
+                            } else {
+                                client.command(net, op);
+                            }
+                        }
+                    } else {
+                        client.room.push(context.waker().clone());
+                    }
+                }
+                client.requests.poll(key, context)
+            });
+            polled.unwrap_or(Poll::Ready(Reply::Closed))
+        })
+        .await;
+        waiting.over = true;
+        reply
+    }
+
+    async fn api(&self, request: Request) -> Reply {
+        self.exchange(Patience::Request, |key| ClientOp::Request {
+            id: id_of(key),
+            request,
+        })
+        .await
+    }
+
+    async fn administer(&self, request: Request) -> Result<Response, BucketError> {
+        match self.api(request).await {
+            Reply::Response(Response::Error(error)) => Err(match error.err_code {
+                10058 => BucketError::Exists,
+                10059 => BucketError::NotFound,
+                _ => BucketError::Rejected(error),
+            }),
+            Reply::Response(Response::NoResponders) => Err(BucketError::Unavailable),
+            Reply::Response(response) => Ok(response),
+            Reply::TimedOut => Err(BucketError::TimedOut),
+            _ => Err(BucketError::Closed),
+        }
+    }
+
+    async fn open_watch(&self, watched: Watched) -> Result<Watch, WatchError> {
+        let capacity = self.with(|client, _| client.options.subscription_capacity);
+        let Some(capacity) = capacity else {
+            return Err(WatchError::Closed);
+        };
+        let guard = WatchGuard {
+            connection: self.clone(),
+            key: None,
+        };
+        let guard = Arc::new(std::sync::Mutex::new(guard));
+        let (sender, watch) = Watch::channel(capacity, Some(Box::new(Arc::clone(&guard))));
+        let begun = self.with(|client, net| {
+            if client.phase == Phase::Closed {
+                return None;
+            }
+            Some((
+                client.watch(net, watched, sender),
+                client.options.request_timeout,
+            ))
+        });
+        let Some((key, timeout)) = begun.flatten() else {
+            return Err(WatchError::Closed);
+        };
+        if let Ok(mut guard) = guard.lock() {
+            guard.key = Some(key);
+        }
+        let opened = poll_fn(|context| {
+            let polled = self.with(|client, _| {
+                let Some(watch) = client.watches.get_mut(key) else {
+                    return Poll::Ready(Err(WatchError::Closed));
+                };
+                match &mut watch.opening {
+                    Opening::Waiting(waker) => {
+                        *waker = Some(context.waker().clone());
+                        Poll::Pending
+                    }
+                    Opening::Opened => Poll::Ready(Ok(())),
+                    Opening::Failed(error) => Poll::Ready(Err(error.clone())),
+                }
+            });
+            polled.unwrap_or(Poll::Ready(Err(WatchError::Closed)))
+        });
+        let deadline = self.clock.now() + timeout;
+        tokio::select! {
+            biased;
+            opened = opened => opened.map(|()| watch),
+            () = self.clock.sleep_until(deadline) => Err(WatchError::TimedOut),
+        }
+    }
+}
+
+/// Gives its place among the requests back when its caller stops waiting.
+struct Waiting<'a> {
+    connection: &'a SimConnection,
+    key: RequestKey,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            let key = self.key;
+            self.connection
+                .with(|client, _| client.requests.abandon(key));
+        }
+    }
+}
+
+/// Ends the watch when its reading end is dropped.
+struct WatchGuard {
+    connection: SimConnection,
+    key: Option<WatchKey>,
+}
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.connection
+                .with(|client, net| client.end_watch(net, key));
+        }
+    }
+}
+
+/// Unsubscribes when the reading end of a subscription is dropped.
+struct SubscriptionGuard {
+    connection: SimConnection,
+    sid: Sid,
+}
+
+impl Drop for SubscriptionGuard {
+    fn drop(&mut self) {
+        let sid = self.sid;
+        self.connection
+            .with(|client, net| client.unsubscribe(net, sid));
+    }
+}
+
+impl Client {
+    fn flush(&mut self, net: &mut Net, key: RequestKey) {
+        if let Phase::Connected { link } = self.phase {
+            self.pongs.push_back(Pong::Flush(key));
+            net.send_up(link, ClientOp::Ping);
+        } else {
+            self.flushes.push(key);
+        }
+    }
+
+    /// The subscription for answers exists from the first request on.
+    fn open_inbox(&mut self, net: &mut Net) {
+        if !self.subscribed.contains_key(&INBOX) {
+            self.subscribe(net, INBOX, "_INBOX.squall.*".into(), None, To::Inbox);
+        }
+    }
+}
+
+impl Connection for SimConnection {
+    type Bucket = SimBucket;
+
+    fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    fn state(&self) -> ConnectionState {
+        self.with(|client, _| client.state())
+            .unwrap_or(ConnectionState::Closed)
+    }
+
+    fn events(&self) -> Events {
+        self.with(|client, _| client.events.listen())
+            .unwrap_or_else(Events::ended)
+    }
+
+    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+        keys::check_publish_subject(&message.subject)
+            .map_err(|()| PublishError::InvalidSubject(message.subject.clone()))?;
+        let mut message = Some(message);
+        poll_fn(|context| {
+            let polled = self.with(|client, net| {
+                if client.phase == Phase::Closed {
+                    return Poll::Ready(Err(PublishError::Closed));
+                }
+                if !client.has_room() {
+                    client.room.push(context.waker().clone());
+                    return Poll::Pending;
+                }
+                let Some(message) = message.take() else {
+                    return Poll::Ready(Ok(()));
+                };
+                let size = message.headers.wire_len() + message.payload.len();
+                if size > client.max_payload {
+                    let limit = client.max_payload;
+                    return Poll::Ready(Err(PublishError::TooLarge { size, limit }));
+                }
+                client.command(net, ClientOp::Publish { message });
+                Poll::Ready(Ok(()))
+            });
+            polled.unwrap_or(Poll::Ready(Err(PublishError::Closed)))
+        })
+        .await
+    }
+
+    async fn request(&self, mut message: Message) -> Result<Message, RequestError> {
+        keys::check_publish_subject(&message.subject)
+            .map_err(|()| PublishError::InvalidSubject(message.subject.clone()))?;
+        let size = message.headers.wire_len() + message.payload.len();
+        let prepared = self.with(|client, net| {
+            if size > client.max_payload {
+                let limit = client.max_payload;
+                return Err(PublishError::TooLarge { size, limit });
+            }
+            if client.phase == Phase::Closed {
+                return Err(PublishError::Closed);
+            }
+            client.open_inbox(net);
+            Ok(())
+        });
+        prepared.unwrap_or(Err(PublishError::Closed))?;
+        let command = |key| {
+            message.reply = Some(inbox_of(key));
+            ClientOp::Publish { message }
+        };
+        match self.exchange(Patience::Request, command).await {
+            Reply::Message(message) => Ok(message),
+            Reply::NoResponders => Err(RequestError::NoResponders),
+            Reply::TimedOut => Err(RequestError::TimedOut),
+            Reply::Closed | Reply::Flushed | Reply::Response(_) => {
+                Err(RequestError::ClosedWhileWaiting)
+            }
+        }
+    }
+
+    async fn subscribe(
+        &self,
+        subject: &str,
+        queue: Option<&str>,
+    ) -> Result<Subscription, SubscribeError> {
+        keys::check_subscribe_subject(subject)
+            .map_err(|()| SubscribeError::InvalidSubject(subject.into()))?;
+        let begun = self.with(|client, net| {
+            if client.phase == Phase::Closed {
+                return None;
+            }
+            let sid = client.new_sid();
+            let guard = SubscriptionGuard {
+                connection: self.clone(),
+                sid,
+            };
+            let capacity = client.options.subscription_capacity;
+            let (sender, subscription) = Subscription::channel(capacity, Some(Box::new(guard)));
+            let queue = queue.map(Into::into);
+            client.subscribe(net, sid, subject.into(), queue, To::Subscription(sender));
+            Some(subscription)
+        });
+        begun.flatten().ok_or(SubscribeError::Closed)
+    }
+
+    async fn flush(&self) -> Result<(), FlushError> {
+        match self.exchange(Patience::Request, |_| ClientOp::Ping).await {
+            Reply::Flushed => Ok(()),
+            Reply::TimedOut => Err(FlushError::TimedOut),
+            _ => Err(FlushError::Closed),
+        }
+    }
+
+    async fn drain(&self) -> Result<(), FlushError> {
+        self.with(|client, net| {
+            let subscriptions: Vec<Sid> = client
+                .subscribed
+                .iter()
+                .filter(|(_, subscribed)| matches!(subscribed.to, To::Subscription(_)))
+                .map(|(sid, _)| *sid)
+                .collect();
+            for sid in subscriptions {
+                client.unsubscribe(net, sid);
+            }
+        });
+        let flushed = self.flush().await;
+        self.close().await;
+        flushed
+    }
+
+    fn close(&self) -> impl Future<Output = ()> + Send {
+        self.with(Client::close);
+        std::future::ready(())
+    }
+
+    fn bucket(&self, name: &str) -> Result<SimBucket, BucketError> {
+        keys::check_bucket(name).map_err(|()| BucketError::InvalidName(name.to_owned()))?;
+        Ok(SimBucket {
+            connection: self.clone(),
+            name: name.into(),
+        })
+    }
+
+    async fn create_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
+        let bucket = self.bucket(&config.bucket)?;
+        self.administer(Request::CreateBucket(config.clone()))
+            .await?;
+        Ok(bucket)
+    }
+
+    async fn update_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
+        let bucket = self.bucket(&config.bucket)?;
+        // The settings that `BucketConfig` does not name are read first, to be kept: a round trip of its own.
+        self.administer(Request::BucketInfo {
+            bucket: bucket.name.clone(),
+        })
+        .await?;
+        self.administer(Request::UpdateBucket(config.clone()))
+            .await?;
+        Ok(bucket)
+    }
+
+    async fn delete_bucket(&self, name: &str) -> Result<(), BucketError> {
+        let bucket = self.bucket(name)?;
+        self.administer(Request::DeleteBucket {
+            bucket: bucket.name,
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// A bucket of a simulated server.
+#[derive(Clone, Debug)]
+pub struct SimBucket {
+    connection: SimConnection,
+    name: Arc<str>,
+}
+
+impl SimBucket {
+    async fn write(
+        &self,
+        key: &str,
+        write: Write,
+        expected: Option<Revision>,
+    ) -> Result<Revision, UpdateError> {
+        keys::check_key(key).map_err(|()| WriteError::InvalidKey(key.into()))?;
+        if let Write::Put(value) = &write {
+            let limit = self.connection.with(|client, _| client.max_payload);
+            let size = value.len() + keys::expectation_len(expected);
+            if let Some(limit) = limit
+                && size > limit
+            {
+                return Err(WriteError::TooLarge { size, limit }.into());
+            }
+        }
+        let request = Request::Write {
+            bucket: self.name.clone(),
+            key: key.into(),
+            write,
+            expected,
+        };
+        let command = |key| ClientOp::Request {
+            id: id_of(key),
+            request,
+        };
+        let closed_before = self.connection.is_closed();
+        match self.connection.exchange(Patience::Ack, command).await {
+            Reply::Response(Response::Stored(revision)) => Ok(revision),
+            Reply::Response(Response::WrongRevision(actual)) => {
+                Err(UpdateError::WrongRevision { actual })
+            }
+            Reply::Response(Response::Error(error)) => Err(WriteError::Rejected(error).into()),
+            Reply::Response(_) | Reply::NoResponders => Err(WriteError::NoBucket.into()),
+            Reply::TimedOut => Err(WriteError::TimedOut.into()),
+            Reply::Closed if closed_before => Err(WriteError::Closed.into()),
+            Reply::Closed | Reply::Flushed | Reply::Message(_) => {
+                Err(WriteError::ClosedWhileWaiting.into())
+            }
+        }
+    }
+
+    /// All that a watch of this filter tells until its snapshot ends.
+    async fn scan(&self, filter: &str, whole_history: bool) -> Result<Vec<KvEntry>, ReadError> {
+        let options = self.connection.with(|client, _| {
+            (
+                client.options.request_timeout,
+                client.options.watch_heartbeat,
+            )
+        });
+        let Some((timeout, heartbeat)) = options else {
+            return Err(ReadError::Closed);
+        };
+        let deadline = self.connection.clock.now() + timeout;
+        let watched = Watched {
+            bucket: self.name.clone(),
+            filter: filter.into(),
+            start: WatchStart::Snapshot,
+            heartbeat: heartbeat.min(SCAN_HEARTBEAT),
+            whole_history,
+        };
+        let collected = async {
+            let mut watch = self
+                .connection
+                .open_watch(watched)
+                .await
+                .map_err(unwatched)?;
+            let mut entries = Vec::new();
+            loop {
+                match watch.next().await {
+                    Some(WatchEvent::Entry(entry)) => entries.push(entry),
+                    Some(WatchEvent::SnapshotEnd) => return Ok(entries),
+                    // A part is not the whole, and what was told may be overtaken by now.
+                    Some(WatchEvent::Interrupted(_) | WatchEvent::Resumed { .. }) => {
+                        return Err(ReadError::TimedOut);
+                    }
+                    None => return Err(ReadError::Closed),
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            collected = collected => collected,
+            () = self.connection.clock.sleep_until(deadline) => Err(ReadError::TimedOut),
+        }
+    }
+}
+
+fn unwatched(error: WatchError) -> ReadError {
+    match error {
+        WatchError::InvalidFilter(filter) => ReadError::InvalidKey(filter),
+        WatchError::NoBucket => ReadError::NoBucket,
+        WatchError::Rejected(error) => ReadError::Rejected(error),
+        WatchError::TimedOut => ReadError::TimedOut,
+        WatchError::Closed => ReadError::Closed,
+    }
+}
+
+fn unread(reply: Reply) -> ReadError {
+    match reply {
+        Reply::Response(Response::Error(error)) if error.err_code != 10059 => {
+            ReadError::Rejected(error)
+        }
+        Reply::Response(_) | Reply::NoResponders => ReadError::NoBucket,
+        Reply::TimedOut => ReadError::TimedOut,
+        Reply::Closed | Reply::Flushed | Reply::Message(_) => ReadError::Closed,
+    }
+}
+
+impl Bucket for SimBucket {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn entry(&self, key: &str) -> Result<Option<KvEntry>, ReadError> {
+        keys::check_key(key).map_err(|()| ReadError::InvalidKey(key.into()))?;
+        let request = Request::Entry {
+            bucket: self.name.clone(),
+            key: key.into(),
+        };
+        match self.connection.api(request).await {
+            Reply::Response(Response::Entry(entry)) => Ok(entry),
+            other => Err(unread(other)),
+        }
+    }
+
+    async fn history(&self, key: &str) -> Result<Vec<KvEntry>, ReadError> {
+        keys::check_key(key).map_err(|()| ReadError::InvalidKey(key.into()))?;
+        self.scan(key, true).await
+    }
+
+    async fn entries(&self, filter: &str) -> Result<Vec<KvEntry>, ReadError> {
+        keys::check_filter(filter).map_err(|()| ReadError::InvalidKey(filter.into()))?;
+        let mut entries = self.scan(filter, false).await?;
+        entries.retain(|entry| entry.operation == Operation::Put);
+        Ok(entries)
+    }
+
+    async fn put(&self, key: &str, value: Bytes) -> Result<Revision, WriteError> {
+        match self.write(key, Write::Put(value), None).await {
+            Ok(revision) => Ok(revision),
+            Err(UpdateError::Write(error)) => Err(error),
+            // Nothing was expected, so nothing can be wrong about it.
+            Err(UpdateError::WrongRevision { .. }) => Err(WriteError::TimedOut),
+        }
+    }
+
+    async fn create(&self, key: &str, value: Bytes) -> Result<Revision, CreateError> {
+        let first = self
+            .write(key, Write::Put(value.clone()), Some(Revision::NONE))
+            .await;
+        match first {
+            Ok(revision) => return Ok(revision),
+            Err(UpdateError::Write(error)) => return Err(error.into()),
+            Err(UpdateError::WrongRevision { .. }) => {}
+        }
+        // Something is there. A value, or a tombstone that may be written over?
+        let over = match self.entry(key).await {
+            Ok(Some(entry)) if entry.operation.is_put() => return Err(CreateError::AlreadyExists),
+            Ok(Some(entry)) => entry.revision,
+            Ok(None) => Revision::NONE,
+            Err(error) => return Err(keys::unread_create(error).into()),
+        };
+        match self.write(key, Write::Put(value), Some(over)).await {
+            Ok(revision) => Ok(revision),
+            Err(UpdateError::WrongRevision { .. }) => Err(CreateError::AlreadyExists),
+            Err(UpdateError::Write(error)) => Err(error.into()),
+        }
+    }
+
+    async fn update(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: Revision,
+    ) -> Result<Revision, UpdateError> {
+        self.write(key, Write::Put(value), Some(expected)).await
+    }
+
+    async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
+        self.write(key, Write::Delete, expected).await
+    }
+
+    async fn purge(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
+        self.write(key, Write::Purge, expected).await
+    }
+
+    async fn watch(&self, filter: &str, start: WatchStart) -> Result<Watch, WatchError> {
+        keys::check_filter(filter).map_err(|()| WatchError::InvalidFilter(filter.into()))?;
+        let heartbeat = self
+            .connection
+            .with(|client, _| client.options.watch_heartbeat);
+        let Some(heartbeat) = heartbeat else {
+            return Err(WatchError::Closed);
+        };
+        let watched = Watched {
+            bucket: self.name.clone(),
+            filter: filter.into(),
+            start,
+            heartbeat,
+            whole_history: matches!(start, WatchStart::Revision(_)),
+        };
+        self.connection.open_watch(watched).await
+    }
+
+    async fn info(&self) -> Result<BucketInfo, ReadError> {
+        match self
+            .connection
+            .api(Request::BucketInfo {
+                bucket: self.name.clone(),
+            })
+            .await
+        {
+            Reply::Response(Response::Bucket(info)) => Ok(info),
+            other => Err(unread(other)),
+        }
+    }
+}

@@ -1,0 +1,567 @@
+//! The simulated client: what async-nats 0.51 was measured to do, as a machine that the world drives.
+//!
+//! It runs inside a process of a host: its timers run on the host's monotonic clock, and while the process is paused
+//! nothing here runs, but what arrives waits in the socket. What goes out while disconnected waits in a buffer of
+//! [`COMMANDS_MAX`] and is sent in order after the reconnect, also long after its caller gave up: ghost writes.
+
+mod handle;
+mod requests;
+mod watches;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use slotmap::{SlotMap, new_key_type};
+use squall_core::Instant;
+use squall_core::transport::{
+    ConnectError, ConnectOptions, ConnectionEvent, ConnectionId, ConnectionState, DisconnectCause,
+    EventsSender, Message, SubscriptionSender,
+};
+
+pub use self::handle::{SimBucket, SimConnection, SimTransport};
+use self::requests::{Reply, Requests};
+use self::watches::{WatchKey, WatchState};
+use crate::link::LinkKey;
+use crate::net::{Due, Net};
+use crate::wire::{ClientOp, RequestId, ServerOp, Sid};
+use crate::world::{HostKey, ProcessKey, ServerKey};
+
+new_key_type! {
+    /// A client in the world's table.
+    pub(crate) struct ClientKey;
+}
+
+/// Commands that wait while disconnected; the next one blocks its caller.
+pub(crate) const COMMANDS_MAX: usize = 2048;
+
+/// Unanswered pings that are tolerated; the next one due disconnects.
+const PINGS_OUTSTANDING_MAX: u32 = 2;
+
+/// No pause between failed attempts is longer.
+const BACKOFF_MAX: Duration = Duration::from_secs(4);
+
+/// The client library's own subscription for the answers to requests.
+const INBOX: Sid = Sid(0);
+
+/// Where the client stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for the greeting, no longer than until then.
+    Dialling {
+        link: LinkKey,
+        until: Instant,
+    },
+    Connected {
+        link: LinkKey,
+    },
+    /// The next attempt begins then.
+    BackingOff {
+        until: Instant,
+    },
+    Closed,
+}
+
+/// A `PONG` and what it answers.
+#[derive(Debug)]
+enum Pong {
+    Handshake,
+    KeepAlive,
+    Flush(requests::RequestKey),
+}
+
+#[derive(Debug)]
+struct Subscribed {
+    subject: Arc<str>,
+    queue: Option<Arc<str>>,
+    to: To,
+    /// The server was told on the present connection, or will be first thing on the next one.
+    sent: bool,
+}
+
+/// Where deliveries of a subscription go.
+#[derive(Debug)]
+enum To {
+    Inbox,
+    Subscription(SubscriptionSender),
+    Watch(WatchKey),
+}
+
+/// The outcome of the first connect, and who waits for it.
+#[derive(Debug)]
+enum First {
+    Waiting(Option<Waker>),
+    Failed(ConnectError),
+    Done,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Client {
+    key: ClientKey,
+    pub(crate) process: ProcessKey,
+    pub(crate) host: HostKey,
+    id: ConnectionId,
+    options: Arc<ConnectOptions>,
+    servers: Arc<[ServerKey]>,
+    phase: Phase,
+    first: First,
+    next_server: usize,
+    /// Attempts since the last success.
+    attempts: u32,
+    max_payload: usize,
+    /// Local time of the last sign of the server.
+    heard: Instant,
+    pings_outstanding: u32,
+    pongs: VecDeque<Pong>,
+    commands: VecDeque<ClientOp>,
+    /// Flushes that wait for the reconnect, behind the commands.
+    flushes: Vec<requests::RequestKey>,
+    /// Callers that wait for room among the commands.
+    room: Vec<Waker>,
+    subscribed: BTreeMap<Sid, Subscribed>,
+    next_sid: u64,
+    requests: Requests,
+    watches: SlotMap<WatchKey, WatchState>,
+    events: EventsSender,
+    /// An error text the server sent last, and when, to explain a disconnect right after it.
+    server_error: Option<(Instant, Arc<str>)>,
+    /// The true time an entry in the world's queue stands for, and its generation.
+    armed: Option<Instant>,
+    generation: u32,
+}
+
+impl Client {
+    pub(crate) fn new(
+        key: ClientKey,
+        process: ProcessKey,
+        host: HostKey,
+        id: ConnectionId,
+        options: Arc<ConnectOptions>,
+        servers: Arc<[ServerKey]>,
+    ) -> Self {
+        Self {
+            key,
+            process,
+            host,
+            id,
+            options,
+            servers,
+            phase: Phase::BackingOff {
+                until: Instant::ZERO,
+            },
+            first: First::Waiting(None),
+            next_server: 0,
+            attempts: 0,
+            max_payload: 1024 * 1024,
+            heard: Instant::ZERO,
+            pings_outstanding: 0,
+            pongs: VecDeque::new(),
+            commands: VecDeque::new(),
+            flushes: Vec::new(),
+            room: Vec::new(),
+            subscribed: BTreeMap::new(),
+            next_sid: INBOX.0 + 1,
+            requests: Requests::default(),
+            watches: SlotMap::with_key(),
+            events: EventsSender::default(),
+            server_error: None,
+            armed: None,
+            generation: 0,
+        }
+    }
+
+    fn state(&self) -> ConnectionState {
+        match self.phase {
+            Phase::Connected { .. } => ConnectionState::Connected,
+            Phase::Dialling { .. } | Phase::BackingOff { .. } => ConnectionState::Disconnected,
+            Phase::Closed => ConnectionState::Closed,
+        }
+    }
+
+    pub(crate) fn link(&self) -> Option<LinkKey> {
+        match self.phase {
+            Phase::Dialling { link, .. } | Phase::Connected { link } => Some(link),
+            Phase::BackingOff { .. } | Phase::Closed => None,
+        }
+    }
+
+    // --- what the world calls ---
+
+    /// Begins the next attempt.
+    pub(crate) fn dial(&mut self, net: &mut Net) {
+        let server = self.servers[self.next_server % self.servers.len()];
+        self.next_server += 1;
+        self.attempts += 1;
+        let link = net.dial(self.key, self.process, self.host, server);
+        let until = net.local(self.host) + self.options.connect_timeout;
+        self.phase = Phase::Dialling { link, until };
+    }
+
+    /// Something arrived over `link`.
+    pub(crate) fn receive(&mut self, net: &mut Net, link: LinkKey, op: ServerOp) {
+        if self.link() != Some(link) {
+            return;
+        }
+        self.heard = net.local(self.host);
+        self.pings_outstanding = 0;
+        match op {
+            ServerOp::Info {
+                max_payload,
+                lame_duck,
+                ..
+            } => {
+                self.max_payload = max_payload;
+                if lame_duck {
+                    self.events.send(&ConnectionEvent::LameDuck);
+                } else if matches!(self.phase, Phase::Dialling { .. }) {
+                    let name = self.options.name.as_str().into();
+                    net.send_up(link, ClientOp::Connect { name });
+                    net.send_up(link, ClientOp::Ping);
+                    self.pongs.clear();
+                    self.pongs.push_back(Pong::Handshake);
+                }
+            }
+            ServerOp::Ping => net.send_up(link, ClientOp::Pong),
+            ServerOp::Pong => match self.pongs.pop_front() {
+                Some(Pong::Handshake) => self.connected(net, link),
+                Some(Pong::Flush(request)) => self.requests.complete(request, Reply::Flushed),
+                Some(Pong::KeepAlive) | None => {}
+            },
+            ServerOp::Err(text) => self.server_said(net, text),
+            ServerOp::Message { sid, message } => self.message(net, sid, message),
+            ServerOp::NoResponders { reply } => {
+                if let Some(request) = requests::of_inbox(&reply) {
+                    self.requests.complete(request, Reply::NoResponders);
+                }
+            }
+            ServerOp::Response { id, response } => self.response(net, id, response),
+            ServerOp::Delivery {
+                sid,
+                consumer_seq,
+                pending,
+                entry,
+            } => {
+                self.delivery(net, sid, consumer_seq, pending, entry);
+            }
+            ServerOp::Heartbeat {
+                sid,
+                last_consumer_seq,
+            } => {
+                self.heartbeat(net, sid, last_consumer_seq);
+            }
+        }
+    }
+
+    /// The link ended from the other side, or was refused.
+    pub(crate) fn disconnected(&mut self, net: &mut Net, link: LinkKey) {
+        match self.phase {
+            Phase::Connected { link: current } if current == link => self.lost(net),
+            Phase::Dialling { link: current, .. } if current == link => {
+                self.attempt_failed(net, ConnectError::Unreachable("IO error".into()));
+            }
+            _ => {}
+        }
+    }
+
+    /// The timer of this generation came due.
+    pub(crate) fn on_timer(&mut self, net: &mut Net, generation: u32) {
+        if generation != self.generation {
+            return;
+        }
+        self.armed = None;
+        let now = net.local(self.host);
+        match self.phase {
+            Phase::BackingOff { until } if until <= now => self.dial(net),
+            Phase::Dialling { link, until } if until <= now => {
+                net.hang_up(link);
+                self.attempt_failed(net, ConnectError::TimedOut);
+            }
+            Phase::Connected { link } if self.heard_deadline() <= now => {
+                if self.pings_outstanding >= PINGS_OUTSTANDING_MAX {
+                    net.hang_up(link);
+                    self.lost(net);
+                } else {
+                    self.pings_outstanding += 1;
+                    self.pongs.push_back(Pong::KeepAlive);
+                    net.send_up(link, ClientOp::Ping);
+                }
+            }
+            _ => {}
+        }
+        for request in self.requests.expired(now) {
+            self.give_up_request(net, request);
+        }
+        self.wake_watches(net, now);
+    }
+
+    /// Puts the next deadline into the world's queue. Called after everything that may have moved it.
+    pub(crate) fn arm(&mut self, net: &mut Net) {
+        let Some(deadline) = self.deadline() else {
+            return;
+        };
+        let Some(at) = net.host(self.host).clock.true_time_of(deadline) else {
+            return;
+        };
+        let at = at.max(net.now);
+        if self.armed.is_none_or(|armed| at < armed) {
+            self.armed = Some(at);
+            self.generation = self.generation.wrapping_add(1);
+            net.queue.push(at, Due::Client(self.key, self.generation));
+        }
+    }
+
+    /// The host's clock has changed: the timer in the queue stands for another time now.
+    pub(crate) fn rearm(&mut self, net: &mut Net) {
+        self.armed = None;
+        self.generation = self.generation.wrapping_add(1);
+        self.arm(net);
+    }
+
+    /// Closes for good: by its owner, because it gave up, or because its process died.
+    pub(crate) fn close(&mut self, net: &mut Net) {
+        if let Some(link) = self.link() {
+            net.hang_up(link);
+        }
+        if self.phase == Phase::Closed {
+            return;
+        }
+        self.phase = Phase::Closed;
+        self.events.send(&ConnectionEvent::Closed);
+        self.requests.close();
+        self.subscribed.clear();
+        self.watches.clear();
+        self.commands.clear();
+        self.room.drain(..).for_each(Waker::wake);
+    }
+
+    // --- what follows from it ---
+
+    fn deadline(&self) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Dialling { until, .. } | Phase::BackingOff { until } => until,
+            Phase::Connected { .. } => self.heard_deadline(),
+            Phase::Closed => return None,
+        };
+        let watches = self.watches.values().filter_map(WatchState::deadline).min();
+        [Some(phase), self.requests.deadline(), watches]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn heard_deadline(&self) -> Instant {
+        self.heard + self.options.ping_interval * (self.pings_outstanding + 1)
+    }
+
+    fn connected(&mut self, net: &mut Net, link: LinkKey) {
+        self.phase = Phase::Connected { link };
+        self.attempts = 0;
+        for (&sid, subscribed) in &mut self.subscribed {
+            if subscribed.sent {
+                let (subject, queue) = (subscribed.subject.clone(), subscribed.queue.clone());
+                net.send_up(
+                    link,
+                    ClientOp::Subscribe {
+                        sid,
+                        subject,
+                        queue,
+                    },
+                );
+            }
+        }
+        for op in std::mem::take(&mut self.commands) {
+            self.transmit(net, link, op);
+        }
+        for request in std::mem::take(&mut self.flushes) {
+            self.pongs.push_back(Pong::Flush(request));
+            net.send_up(link, ClientOp::Ping);
+        }
+        self.room.drain(..).for_each(Waker::wake);
+        let event = match std::mem::replace(&mut self.first, First::Done) {
+            First::Waiting(waker) => {
+                waker.into_iter().for_each(Waker::wake);
+                ConnectionEvent::Connected
+            }
+            First::Failed(_) | First::Done => ConnectionEvent::Reconnected,
+        };
+        self.events.send(&event);
+        self.watches_link(net, true);
+    }
+
+    fn lost(&mut self, net: &mut Net) {
+        let now = net.local(self.host);
+        let cause = match self.server_error.take() {
+            Some((at, text)) if now.since(at) < Duration::from_millis(50) => {
+                DisconnectCause::ServerError(text)
+            }
+            _ => DisconnectCause::Lost,
+        };
+        self.events.send(&ConnectionEvent::Disconnected(cause));
+        self.pongs.clear();
+        self.pings_outstanding = 0;
+        self.back_off(net);
+        self.watches_link(net, false);
+    }
+
+    fn attempt_failed(&mut self, net: &mut Net, error: ConnectError) {
+        let text: Arc<str> = match &error {
+            ConnectError::TimedOut => "timed out".into(),
+            ConnectError::Unreachable(text) | ConnectError::Auth(text) => text.clone(),
+            ConnectError::InvalidAddress(_) => "invalid address".into(),
+        };
+        let every_server_tried = self.attempts as usize >= self.servers.len();
+        if let First::Waiting(waker) = &mut self.first {
+            if every_server_tried {
+                let waker = waker.take();
+                self.first = First::Failed(error);
+                self.phase = Phase::Closed;
+                waker.into_iter().for_each(Waker::wake);
+            } else {
+                self.dial(net);
+            }
+            return;
+        }
+        self.events.send(&ConnectionEvent::ReconnectFailed(text));
+        if self
+            .options
+            .reconnects_max
+            .is_some_and(|max| self.attempts >= max.get())
+        {
+            self.phase = Phase::BackingOff {
+                until: Instant::FAR_FUTURE,
+            };
+            self.close(net);
+            return;
+        }
+        self.back_off(net);
+    }
+
+    /// Waits before the next attempt: not at all before the first, then 2, 4, 8 ... ms, at most 4 s, without jitter.
+    fn back_off(&mut self, net: &Net) {
+        let wait = match self.attempts {
+            0 => Duration::ZERO,
+            n => BACKOFF_MAX.min(Duration::from_millis(1 << n.min(12))),
+        };
+        self.phase = Phase::BackingOff {
+            until: net.local(self.host) + wait,
+        };
+    }
+
+    fn server_said(&mut self, net: &Net, text: Arc<str>) {
+        self.server_error = Some((net.local(self.host), text.clone()));
+        let auth = [
+            "User Authentication",
+            "Account Authentication",
+            "Authorization Violation",
+        ];
+        let event = if auth.iter().any(|prefix| text.starts_with(prefix)) {
+            ConnectionEvent::AuthError(text)
+        } else {
+            ConnectionEvent::ServerError(text)
+        };
+        self.events.send(&event);
+    }
+
+    fn message(&mut self, net: &mut Net, sid: Sid, message: Message) {
+        let Some(subscribed) = self.subscribed.get(&sid) else {
+            return;
+        };
+        match &subscribed.to {
+            To::Inbox => {
+                if let Some(request) = requests::of_inbox(&message.subject) {
+                    self.requests.complete(request, Reply::Message(message));
+                }
+            }
+            To::Subscription(sender) => {
+                // The newest is dropped when the reader is slow; one event for each.
+                if sender.try_send(message).is_err() {
+                    if sender.is_closed() {
+                        self.unsubscribe(net, sid);
+                    } else {
+                        self.events.send(&ConnectionEvent::SlowConsumer);
+                    }
+                }
+            }
+            // Records come as `Delivery`; a plain message to that inbox is somebody else's doing.
+            To::Watch(_) => {}
+        }
+    }
+
+    /// Sends now, or queues for after the reconnect.
+    fn command(&mut self, net: &mut Net, op: ClientOp) {
+        match self.phase {
+            Phase::Connected { link } => self.transmit(net, link, op),
+            Phase::Closed => {}
+            Phase::Dialling { .. } | Phase::BackingOff { .. } => self.commands.push_back(op),
+        }
+    }
+
+    fn transmit(&mut self, net: &mut Net, link: LinkKey, op: ClientOp) {
+        if let ClientOp::Subscribe { sid, .. } = &op {
+            match self.subscribed.get_mut(sid) {
+                Some(subscribed) => subscribed.sent = true,
+                None => return,
+            }
+        }
+        net.send_up(link, op);
+    }
+
+    fn has_room(&self) -> bool {
+        matches!(self.phase, Phase::Connected { .. }) || self.commands.len() < COMMANDS_MAX
+    }
+
+    fn subscribe(
+        &mut self,
+        net: &mut Net,
+        sid: Sid,
+        subject: Arc<str>,
+        queue: Option<Arc<str>>,
+        to: To,
+    ) {
+        let subscribed = Subscribed {
+            subject: subject.clone(),
+            queue: queue.clone(),
+            to,
+            sent: false,
+        };
+        self.subscribed.insert(sid, subscribed);
+        self.command(
+            net,
+            ClientOp::Subscribe {
+                sid,
+                subject,
+                queue,
+            },
+        );
+    }
+
+    fn unsubscribe(&mut self, net: &mut Net, sid: Sid) {
+        if let Some(subscribed) = self.subscribed.remove(&sid)
+            && subscribed.sent
+            && let Phase::Connected { link } = self.phase
+        {
+            net.send_up(link, ClientOp::Unsubscribe { sid });
+        }
+    }
+
+    fn new_sid(&mut self) -> Sid {
+        let sid = Sid(self.next_sid);
+        self.next_sid += 1;
+        sid
+    }
+
+    fn give_up_request(&mut self, net: &mut Net, request: requests::RequestKey) {
+        if let Some(asked) = self.requests.fail(request) {
+            self.answer_watch(net, asked, None);
+        }
+    }
+
+    fn response(&mut self, net: &mut Net, id: RequestId, response: crate::wire::Response) {
+        let request = requests::of_id(id);
+        if let Some((asked, response)) = self.requests.answer(request, response) {
+            self.answer_watch(net, asked, Some(response));
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! [`SimEnv`]: the surroundings of one simulated process.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use squall_core::{Clock, Env, Instant, Rng, Task, UnixTime};
+
+use crate::client::SimTransport;
+use crate::net::Due;
+use crate::world::{HostKey, ProcessKey, SleepKey, Sleeper, World};
+
+/// The surroundings of one simulated process.
+#[derive(Clone, Debug)]
+pub struct SimEnv {
+    process: ProcessKey,
+    clock: SimClock,
+    transport: SimTransport,
+}
+
+impl SimEnv {
+    pub(crate) fn new(world: World, process: ProcessKey) -> Self {
+        let clock = world.clock(process);
+        Self {
+            process,
+            clock,
+            transport: SimTransport { world, process },
+        }
+    }
+
+    /// Which process this is.
+    pub const fn process(&self) -> ProcessKey {
+        self.process
+    }
+
+    /// On which host it runs.
+    pub const fn host(&self) -> HostKey {
+        self.clock.host
+    }
+}
+
+impl Env for SimEnv {
+    type Clock = SimClock;
+    type Transport = SimTransport;
+
+    fn clock(&self) -> &SimClock {
+        &self.clock
+    }
+
+    fn transport(&self) -> &SimTransport {
+        &self.transport
+    }
+
+    fn rng(&self, purpose: &str) -> Rng {
+        let mut state = self.clock.world.lock();
+        let seed = state.net.seed;
+        let process = &mut state.processes[self.process.0 as usize];
+        process.streams += 1;
+        let label = format!("process/{}/{purpose}/{}", process.name, process.streams);
+        Rng::labelled(seed, &label)
+    }
+
+    fn spawn<F>(&self, _name: &'static str, future: F) -> Task
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let counted = Counted::new(self.clock.world.clone(), self.process);
+        let node = self.clock.world.node(self.process);
+        let handle = node.spawn(async move {
+            let _counted = counted;
+            future.await;
+        });
+        let abort = handle.abort_handle();
+        Task::new(move || abort.abort())
+    }
+}
+
+/// Counts a task of a process while it lives.
+struct Counted {
+    world: World,
+    process: ProcessKey,
+}
+
+impl Counted {
+    fn new(world: World, process: ProcessKey) -> Self {
+        world.lock().processes[process.0 as usize].tasks += 1;
+        Self { world, process }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.world.lock().processes[self.process.0 as usize].tasks -= 1;
+    }
+}
+
+/// The clocks of a simulated host.
+#[derive(Clone, Debug)]
+pub struct SimClock {
+    pub(crate) world: World,
+    pub(crate) host: HostKey,
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Instant {
+        self.world.lock().net.local(self.host)
+    }
+
+    fn wall(&self) -> UnixTime {
+        let state = self.world.lock();
+        state.net.host(self.host).clock.wall(state.net.now)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()> + Send + 'static {
+        SleepUntil {
+            clock: self.clone(),
+            deadline,
+            key: None,
+        }
+    }
+}
+
+struct SleepUntil {
+    clock: SimClock,
+    deadline: Instant,
+    key: Option<SleepKey>,
+}
+
+impl Future for SleepUntil {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let (host, deadline, key) = (self.clock.host, self.deadline, self.key);
+        let waiting = self.clock.world.work(|state| {
+            if state.net.local(host) >= deadline {
+                if let Some(key) = key {
+                    state.sleepers.remove(key);
+                }
+                return None;
+            }
+            if let Some(sleeper) = key.and_then(|key| state.sleepers.get_mut(key)) {
+                sleeper.waker.clone_from(context.waker());
+                return key;
+            }
+            let waker = context.waker().clone();
+            let key = state.sleepers.insert(Sleeper {
+                host,
+                deadline,
+                waker,
+            });
+            if let Some(at) = state.net.host(host).clock.true_time_of(deadline) {
+                state.net.queue.push(at, Due::Sleep(key));
+            }
+            Some(key)
+        });
+        self.key = waiting;
+        if waiting.is_some() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+}
+
+impl Drop for SleepUntil {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.clock.world.lock().sleepers.remove(key);
+        }
+    }
+}

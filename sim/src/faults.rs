@@ -1,0 +1,305 @@
+//! Faults: verbs in pairs, on routes, processes, hosts, clocks and servers.
+//!
+//! Each verb takes effect at once and lasts until its mending verb. Faults of one kind on one target count, so that
+//! overlapping ones mend apart. What each verb means for TCP is said in [`crate::link`].
+
+use std::time::Duration;
+
+use madsim::runtime::Handle;
+
+use crate::broker::Broker;
+use crate::link::{Direction, LinkKey};
+use crate::net::Due;
+use crate::trace::Bite;
+use crate::world::{HostKey, ProcessKey, ServerKey, SleepKey, State, World};
+
+impl World {
+    // --- routes ---
+
+    /// Nothing gets through in this direction until [`heal`](Self::heal); it waits, and connects time out.
+    pub fn partition(&self, host: HostKey, server: ServerKey, direction: Direction) {
+        self.work(|state| {
+            state.net.route_mut(host, server).blocked[direction as usize] += 1;
+        });
+    }
+
+    /// Ends one [`partition`](Self::partition): what waited arrives.
+    pub fn heal(&self, host: HostKey, server: ServerKey, direction: Direction) {
+        self.work(|state| {
+            let blocked = &mut state.net.route_mut(host, server).blocked[direction as usize];
+            *blocked = blocked.saturating_sub(1);
+            let links = state.net.links_of(Some(host), Some(server));
+            state.net.rearm(&links);
+        });
+    }
+
+    /// What is sent in this direction is swallowed while sockets stay open, until [`fill`](Self::fill).
+    pub fn blackhole(&self, host: HostKey, server: ServerKey, direction: Direction) {
+        self.work(|state| {
+            state.net.route_mut(host, server).holes[direction as usize] += 1;
+        });
+    }
+
+    /// Ends one [`blackhole`](Self::blackhole): links that lost bytes are reset.
+    pub fn fill(&self, host: HostKey, server: ServerKey, direction: Direction) {
+        self.work(|state| {
+            let holes = &mut state.net.route_mut(host, server).holes[direction as usize];
+            *holes = holes.saturating_sub(1);
+            for link in state.net.links_of(Some(host), Some(server)) {
+                if state.net.links.get(link).is_some_and(|link| link.torn) {
+                    state.net.reset(link);
+                }
+            }
+        });
+    }
+
+    /// Resets every link between the two, at once.
+    pub fn cut(&self, host: HostKey, server: ServerKey) {
+        self.work(|state| {
+            for link in state.net.links_of(Some(host), Some(server)) {
+                state.net.bites.add(Bite::Cut);
+                state.net.reset(link);
+            }
+        });
+    }
+
+    /// Everything takes this much longer each way, until [`restore`](Self::restore).
+    pub fn delay(&self, host: HostKey, server: ServerKey, by: Duration) {
+        self.work(|state| state.net.route_mut(host, server).extra += by);
+    }
+
+    /// Ends one [`delay`](Self::delay) of the same length.
+    pub fn restore(&self, host: HostKey, server: ServerKey, by: Duration) {
+        self.work(|state| {
+            let extra = &mut state.net.route_mut(host, server).extra;
+            *extra = extra.saturating_sub(by);
+        });
+    }
+
+    /// The next acknowledgement of a write is lost after its effect. Mends itself by biting.
+    pub fn lose_reply(&self, host: HostKey, server: ServerKey) {
+        self.work(|state| state.net.route_mut(host, server).replies_to_lose += 1);
+    }
+
+    /// Replies not lost yet will not be.
+    pub fn keep_replies(&self, host: HostKey, server: ServerKey) {
+        self.work(|state| state.net.route_mut(host, server).replies_to_lose = 0);
+    }
+
+    // --- processes ---
+
+    /// Stops a process (SIGSTOP): its clocks go on, its sockets fill. No effect on a dead one.
+    pub fn pause(&self, process: ProcessKey) {
+        self.work(|state| {
+            let process = &mut state.processes[process.0 as usize];
+            process.paused += u32::from(process.alive);
+        });
+        self.hold_or_release(process);
+    }
+
+    /// Ends one [`pause`](Self::pause) (SIGCONT).
+    pub fn resume(&self, process: ProcessKey) {
+        self.work(|state| {
+            let paused = &mut state.processes[process.0 as usize].paused;
+            *paused = paused.saturating_sub(1);
+            state.thaw_process(process);
+        });
+        self.hold_or_release(process);
+    }
+
+    /// Lets the scheduler run the process's tasks, or not, as its state demands.
+    fn hold_or_release(&self, process: ProcessKey) {
+        let (alive, frozen) = {
+            let state = self.lock();
+            let found = &state.processes[process.0 as usize];
+            (
+                found.alive,
+                found.paused > 0 || state.net.host(found.host).suspended > 0,
+            )
+        };
+        if alive {
+            let node = self.node(process).id();
+            if frozen {
+                Handle::current().pause(node);
+            } else {
+                Handle::current().resume(node);
+            }
+        }
+    }
+
+    /// Kills a process (SIGKILL): its memory is gone, its kernel closes its connections.
+    pub fn crash(&self, process: ProcessKey) {
+        self.work(|state| {
+            let dying = &mut state.processes[process.0 as usize];
+            dying.alive = false;
+            dying.paused = 0;
+            for client in std::mem::take(&mut dying.clients) {
+                state.net.bites.add(Bite::Crash);
+                state.remove_client(client);
+            }
+        });
+        Handle::current().kill(self.node(process).id());
+    }
+
+    /// True unless it crashed.
+    pub fn is_alive(&self, process: ProcessKey) -> bool {
+        self.lock().processes[process.0 as usize].alive
+    }
+
+    // --- hosts and clocks ---
+
+    /// The machine sleeps: nothing on it runs, its monotonic clock stands, its wall clock goes on.
+    pub fn suspend(&self, host: HostKey) {
+        self.sleep_host(host, |reasons| reasons + 1);
+    }
+
+    /// Ends one [`suspend`](Self::suspend); the machine wakes up with the last.
+    pub fn wake(&self, host: HostKey) {
+        self.sleep_host(host, |reasons| reasons.saturating_sub(1));
+    }
+
+    fn sleep_host(&self, host: HostKey, change: impl FnOnce(u32) -> u32) {
+        let processes = self.work(|state| {
+            let now = state.net.now;
+            let sleeping = state.net.host_mut(host);
+            sleeping.suspended = change(sleeping.suspended);
+            let suspended = sleeping.suspended > 0;
+            sleeping.clock.suspend(now, suspended);
+            state.net.bites.add(Bite::Clock);
+            state.clock_changed(host);
+            let on_host = |process: &ProcessKey| state.processes[process.0 as usize].host == host;
+            (0..state.processes.len() as u32)
+                .map(ProcessKey)
+                .filter(on_host)
+                .collect::<Vec<_>>()
+        });
+        for process in processes {
+            self.hold_or_release(process);
+        }
+    }
+
+    /// The wall clock jumps by so many nanoseconds (and so is skewed from now on).
+    pub fn jump(&self, host: HostKey, nanos: i64) {
+        self.work(|state| {
+            let now = state.net.now;
+            state.net.host_mut(host).clock.jump(now, nanos);
+            state.net.bites.add(Bite::Clock);
+        });
+    }
+
+    /// Both clocks run fast by so many more parts per billion from now on (slow, if negative). Ended by its opposite.
+    pub fn drift(&self, host: HostKey, ppb: i64) {
+        self.work(|state| {
+            let now = state.net.now;
+            state.net.host_mut(host).clock.drift(now, ppb);
+            state.net.bites.add(Bite::Clock);
+            state.clock_changed(host);
+        });
+    }
+
+    // --- servers ---
+
+    /// Kills the server (to clients SIGTERM and SIGKILL look alike). Its file storage keeps what it acknowledged.
+    pub fn stop_server(&self, server: ServerKey) {
+        self.work(|state| {
+            let stopping = &mut state.servers[server.0 as usize];
+            stopping.stopped += 1;
+            if stopping.running {
+                state.serve(server, |broker, _, effects| broker.stop(effects));
+                state.server_gone(server);
+            }
+        });
+    }
+
+    /// Ends one [`stop_server`](Self::stop_server); with the last it starts again, on its old storage.
+    pub fn start_server(&self, server: ServerKey) {
+        self.work(|state| {
+            let starting = &mut state.servers[server.0 as usize];
+            starting.stopped = starting.stopped.saturating_sub(1);
+            if starting.stopped == 0 && !starting.running {
+                starting.running = true;
+                let muted = starting.muted > 0;
+                state.serve(server, |broker, now, effects| {
+                    broker.start(now, effects);
+                    broker.mute_jetstream(now, muted);
+                });
+                state.rearm_server(server);
+            }
+        });
+    }
+
+    /// Stops the server's process (SIGSTOP): its kernel still accepts connections and bytes. No effect on a dead one.
+    pub fn pause_server(&self, server: ServerKey) {
+        self.work(|state| {
+            let server = &mut state.servers[server.0 as usize];
+            server.paused += u32::from(server.running);
+        });
+    }
+
+    /// Ends one [`pause_server`](Self::pause_server) (SIGCONT).
+    pub fn resume_server(&self, server: ServerKey) {
+        self.work(|state| {
+            let resuming = &mut state.servers[server.0 as usize];
+            resuming.paused = resuming.paused.saturating_sub(1);
+            let links = state.net.links_of(None, Some(server));
+            state.net.rearm(&links);
+            state.rearm_server(server);
+        });
+    }
+
+    /// JetStream answers nobody while core messaging goes on.
+    pub fn mute_jetstream(&self, server: ServerKey) {
+        self.set_muted(server, |reasons| reasons + 1);
+    }
+
+    /// Ends one [`mute_jetstream`](Self::mute_jetstream).
+    pub fn unmute_jetstream(&self, server: ServerKey) {
+        self.set_muted(server, |reasons| reasons.saturating_sub(1));
+    }
+
+    fn set_muted(&self, server: ServerKey, change: impl FnOnce(u32) -> u32) {
+        self.work(|state| {
+            let muting = &mut state.servers[server.0 as usize];
+            muting.muted = change(muting.muted);
+            let muted = muting.muted > 0;
+            if muting.running {
+                state.serve(server, |broker, now, _| broker.mute_jetstream(now, muted));
+            }
+        });
+    }
+}
+
+impl State {
+    /// Timers and sleeps of this host stand for other true times now.
+    fn clock_changed(&mut self, host: HostKey) {
+        let sleepers: Vec<SleepKey> = self
+            .sleepers
+            .iter()
+            .filter(|(_, s)| s.host == host)
+            .map(|(key, _)| key)
+            .collect();
+        for key in sleepers {
+            let deadline = self.sleepers[key].deadline;
+            if let Some(at) = self.net.host(host).clock.true_time_of(deadline) {
+                self.net.queue.push(at.max(self.net.now), Due::Sleep(key));
+            }
+        }
+        for process in 0..self.processes.len() as u32 {
+            if self.processes[process as usize].host == host {
+                self.thaw_process(ProcessKey(process));
+            }
+        }
+    }
+
+    /// What waited for this process, if it is not stopped any more, goes on.
+    fn thaw_process(&mut self, process: ProcessKey) {
+        for key in self.processes[process.0 as usize].clients.clone() {
+            let Some(client) = self.clients.get_mut(key) else {
+                continue;
+            };
+            client.rearm(&mut self.net);
+            let link: Vec<LinkKey> = client.link().into_iter().collect();
+            self.net.rearm(&link);
+        }
+    }
+}
