@@ -36,6 +36,13 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Incarnation(pub String);
 
+impl Incarnation {
+    /// The incarnation of this number of one session.
+    pub(super) fn of(session: &str, number: u64) -> Self {
+        Self(format!("{session}-{number}"))
+    }
+}
+
 impl Entry {
     /// Which incarnation this entry belongs to: named by it, or else by when it began.
     pub fn incarnation(&self) -> Incarnation {

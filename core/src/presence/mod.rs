@@ -54,7 +54,8 @@ pub enum Event {
     Blind(BlindReason),
     /// Silence can be judged again, and everything missed has been told.
     Seeing,
-    /// The reader was slow and this many events were dropped. What was told before is void: these agents are present.
+    /// The reader was slow and this many events were dropped. What was told before is void: these agents are present,
+    /// and silence can be judged unless [`Event::Blind`] follows.
     Lagged {
         /// How many.
         missed: u64,
@@ -95,7 +96,8 @@ pub enum Notice {
 /// How an agent knows that its entry is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EvictReason {
-    /// No beat was acknowledged for the life of the entry: it must be presumed to have aged out.
+    /// No beat was acknowledged for the life of the entry, or the clocks disagree on how long it was: it must be presumed
+    /// to have aged out.
     Unrenewed,
     /// A read found no entry.
     Missing,

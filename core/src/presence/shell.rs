@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::attach::attach;
 use super::config::{Config, Settings};
-use super::entry::{self, Entry};
+use super::entry::{self, Entry, Incarnation};
 use super::keeper::{Keeper, KeeperEffect, KeeperEvent, Write};
 use super::roster::{Roster, RosterEffect, RosterEvent};
 use super::{Answer, Api, Event, Events, Notice, Notices, OpenError, PresenceError};
@@ -61,21 +61,16 @@ struct Pen<E: Env> {
     settings: Arc<Settings>,
     key: Arc<str>,
     session: String,
-    /// When each incarnation began is fixed at its first write.
-    began: (u64, UnixTime),
 }
 
 impl<E: Env> Pen<E> {
-    fn entry(&mut self, incarnation: u64, wall: UnixTime) -> Entry {
-        if self.began.0 != incarnation {
-            self.began = (incarnation, wall);
-        }
+    fn entry(&self, incarnation: u64, began: UnixTime, wall: UnixTime) -> Entry {
         Entry {
             agent_id: self.settings.agent_id.clone(),
             project: self.settings.project.clone(),
-            started_at: self.began.1,
+            started_at: began,
             last_seen: wall,
-            incarnation: Some(format!("{}-{incarnation}", self.session)),
+            incarnation: Some(Incarnation::of(&self.session, incarnation).0),
             ttl_ms: u64::try_from(self.settings.ttl().as_millis()).ok(),
         }
     }
@@ -88,12 +83,12 @@ impl<E: Env> Pen<E> {
     }
 
     /// Takes the place for the first incarnation, over whatever is there.
-    async fn claim(&mut self) -> Result<(Revision, (Instant, UnixTime)), OpenError> {
+    async fn claim(&self) -> Result<(Revision, (Instant, UnixTime)), OpenError> {
         for _ in 0..CLAIM_ROUNDS_MAX {
             let found = self.bucket.entry(&self.key).await?;
             let over = found.map_or(Revision::NONE, |record| record.revision);
             let invoked = (self.env.clock().now(), self.env.clock().wall());
-            let value = self.entry(0, invoked.1).encode();
+            let value = self.entry(0, invoked.1, invoked.1).encode();
             match self.bucket.update(&self.key, value, over).await {
                 Ok(revision) => return Ok((revision, invoked)),
                 Err(UpdateError::WrongRevision { .. }) => {}
@@ -134,13 +129,12 @@ impl<E: Env> Inner<E> {
         let settings = Arc::new(Settings::try_from(config)?);
         let (bucket, max_age) = attach(connection, &settings.bucket, settings.ttl()).await?;
         let session = format!("{:016x}", env.rng("presence").next_u64());
-        let mut pen = Pen {
+        let pen = Pen {
             env: env.clone(),
             bucket: bucket.clone(),
             settings: Arc::clone(&settings),
             key: settings.key().into(),
             session: session.clone(),
-            began: (u64::MAX, UnixTime::EPOCH),
         };
         // From before the claim on, so that nothing that happens to the connection is missed.
         let connection_events = connection.events();
@@ -357,7 +351,9 @@ impl<E: Env> KeeperShell<E> {
         } = &self.pen;
         let (bucket, key, clock) = (bucket.clone(), Arc::clone(key), env.clock().clone());
         let (invoked, invoked_wall) = (clock.now(), clock.wall());
-        let value = self.pen.entry(write.incarnation, invoked_wall).encode();
+        let began = write.began.unwrap_or(invoked_wall);
+        let entry = self.pen.entry(write.incarnation, began, invoked_wall);
+        let value = entry.encode();
         self.under_way.push(Box::pin(async move {
             let result = bucket.update(&key, value, write.expected).await;
             KeeperEvent::Written {
