@@ -23,10 +23,10 @@ use crate::invariants::{self, Verdict};
 use crate::nearest::nearest;
 use crate::parse::parse;
 use crate::plan::Plan;
+use crate::report;
 use crate::run::{Run, simulate};
 use crate::stories::{self, Scenario};
 use crate::sweep::{self, reproduce};
-use crate::report;
 
 /// Raises deterministic storms over coordination code on NATS JetStream.
 #[derive(Debug, Parser)]
@@ -89,6 +89,18 @@ enum Command {
         #[arg(long)]
         report: Option<PathBuf>,
     },
+    /// Prints the fingerprint of each run: equal ones mean equal runs, to the nanosecond.
+    Fingerprint {
+        /// Only scenarios that match: `*` stands for any text.
+        #[arg(long, default_value = "*")]
+        scenario: String,
+        /// Seeds of each scenario.
+        #[arg(long, default_value_t = 3)]
+        seeds: u64,
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        first_seed: u64,
+    },
     /// Judges a recorded history by all invariants.
     Check {
         /// A file of JSON lines.
@@ -114,11 +126,26 @@ const SEEDS_DEFAULT: u64 = 100;
 pub fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::List => list(),
-        Command::Run { scenario, seed, on: On::Sim, report } => run(&scenario, seed, report),
-        Command::Chaos { scenario, seeds, first_seed, r#for, jobs, report } => {
-            chaos(&scenario, seeds, first_seed, r#for, jobs, report)
-        }
+        Command::Run {
+            scenario,
+            seed,
+            on: On::Sim,
+            report,
+        } => run(&scenario, seed, report),
+        Command::Chaos {
+            scenario,
+            seeds,
+            first_seed,
+            r#for,
+            jobs,
+            report,
+        } => chaos(&scenario, seeds, first_seed, r#for, jobs, report),
         Command::Replay { plan, report } => replay(&plan, report),
+        Command::Fingerprint {
+            scenario,
+            seeds,
+            first_seed,
+        } => fingerprint(&scenario, seeds, first_seed),
         Command::Check { history, plan } => check(&history, &plan),
     };
     done.unwrap_or_else(|Unusable(sentence)| {
@@ -130,10 +157,15 @@ pub fn main() -> ExitCode {
 fn style() -> Style {
     let terminal = std::io::stdout().is_terminal();
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let columns = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok());
     let (_, found) = console::Term::stdout().size();
     let width = columns.unwrap_or(if terminal { usize::from(found) } else { 120 });
-    Style { color: terminal && wanted, width }
+    Style {
+        color: terminal && wanted,
+        width,
+    }
 }
 
 /// Prints, and does not mind a reader that has gone away.
@@ -152,7 +184,11 @@ fn find(name: &str) -> Result<&'static Scenario, Unusable> {
 fn list() -> Result<ExitCode, Unusable> {
     let mut text = String::new();
     for scenario in stories::all() {
-        let faults = if scenario.faults.is_empty() { "none".to_owned() } else { scenario.faults.join(", ") };
+        let faults = if scenario.faults.is_empty() {
+            "none".to_owned()
+        } else {
+            scenario.faults.join(", ")
+        };
         text += &format!(
             "{}\n  {}\n  roles       {}\n  faults      {faults}\n",
             scenario.name, scenario.promise, scenario.roles
@@ -165,7 +201,10 @@ fn list() -> Result<ExitCode, Unusable> {
     }
     text += "Invariants, of every run\n";
     for invariant in &invariants::ALL {
-        text += &format!("  {:<3} {:<16} {}\n", invariant.code, invariant.name, invariant.property);
+        text += &format!(
+            "  {:<3} {:<16} {}\n",
+            invariant.code, invariant.name, invariant.property
+        );
     }
     print(&text);
     Ok(ExitCode::SUCCESS)
@@ -178,7 +217,11 @@ fn run(name: &str, seed: u64, report: Option<PathBuf>) -> Result<ExitCode, Unusa
 
 fn replay(path: &Path, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
     let plan = read_plan(path)?;
-    finish(&plan, format!("cargo squall replay {}", path.display()), report)
+    finish(
+        &plan,
+        format!("cargo squall replay {}", path.display()),
+        report,
+    )
 }
 
 /// Runs a plan, prints its report and writes it where wanted.
@@ -211,8 +254,10 @@ fn chaos(
     jobs: Option<usize>,
     report: Option<PathBuf>,
 ) -> Result<ExitCode, Unusable> {
-    let scenarios: Vec<&'static Scenario> =
-        stories::all().iter().filter(|scenario| matches(pattern, scenario.name)).collect();
+    let scenarios: Vec<&'static Scenario> = stories::all()
+        .iter()
+        .filter(|scenario| matches(pattern, scenario.name))
+        .collect();
     if scenarios.is_empty() {
         let hint = nearest(pattern, stories::all().iter().map(|scenario| scenario.name));
         return Err(Unusable(format!("no scenario matches {pattern:?}{hint}")));
@@ -276,12 +321,40 @@ fn chaos(
     })
 }
 
+fn fingerprint(pattern: &str, seeds: u64, first_seed: u64) -> Result<ExitCode, Unusable> {
+    for scenario in matching(pattern)? {
+        for seed in first_seed..first_seed.saturating_add(seeds) {
+            let run = simulate(&scenario.draw(seed));
+            print(&format!(
+                "{} {seed} {:016x}\n",
+                scenario.name,
+                run.fingerprint()
+            ));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn matching(pattern: &str) -> Result<Vec<&'static Scenario>, Unusable> {
+    let found: Vec<&'static Scenario> = stories::all()
+        .iter()
+        .filter(|scenario| matches(pattern, scenario.name))
+        .collect();
+    if found.is_empty() {
+        let hint = nearest(pattern, stories::all().iter().map(|scenario| scenario.name));
+        return Err(Unusable(format!("no scenario matches {pattern:?}{hint}")));
+    }
+    Ok(found)
+}
+
 /// `*` stands for any text, everything else for itself.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
-            (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| matches(after, &rest[at..]))
+            (0..=rest.len())
+                .filter(|at| rest.is_char_boundary(*at))
+                .any(|at| matches(after, &rest[at..]))
         }),
     }
 }
@@ -301,18 +374,29 @@ impl Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
             let template = "{wide_bar} {pos}/{len} runs, {per_sec}, {msg}";
-            let template = if total.is_some() { template } else { "{spinner} {pos} runs, {per_sec}, {msg}" };
+            let template = if total.is_some() {
+                template
+            } else {
+                "{spinner} {pos} runs, {per_sec}, {msg}"
+            };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
             bar.set_message("no violation");
             bar
         });
-        Self { bar, total, began, state: std::sync::Mutex::new((0, 0, began)) }
+        Self {
+            bar,
+            total,
+            began,
+            state: std::sync::Mutex::new((0, 0, began)),
+        }
     }
 
     fn step(&self, run: &Run) {
-        let Ok(mut state) = self.state.lock() else { return };
+        let Ok(mut state) = self.state.lock() else {
+            return;
+        };
         let (done, failed, told) = &mut *state;
         *done += 1;
         *failed += u64::from(run.verdict != Verdict::Pass);
@@ -323,7 +407,9 @@ impl Progress {
             }
         } else if told.elapsed() >= Self::LINE_EVERY {
             *told = Instant::now();
-            let of = self.total.map_or_else(String::new, |total| format!(" of {total}"));
+            let of = self
+                .total
+                .map_or_else(String::new, |total| format!(" of {total}"));
             let seconds = self.began.elapsed().as_secs();
             eprintln!("{done}{of} runs in {seconds} s, {failed} not passed");
         }
@@ -341,12 +427,18 @@ fn check(history: &Path, plan: &Path) -> Result<ExitCode, Unusable> {
     let file = std::fs::File::open(history)
         .map_err(|error| Unusable(format!("{}: {error}", history.display())))?;
     let history_read = History::read(std::io::BufReader::new(file));
-    let history = history_read.map_err(|error| Unusable(format!("{}: {error}", history.display())))?;
+    let history =
+        history_read.map_err(|error| Unusable(format!("{}: {error}", history.display())))?;
     let verdict = invariants::judge(&plan, &history);
     match &verdict {
         Verdict::Pass => print("every invariant held\n"),
         Verdict::Fail(violations) => {
-            print(&violations.iter().map(|violation| format!("{violation}\n")).collect::<String>());
+            print(
+                &violations
+                    .iter()
+                    .map(|violation| format!("{violation}\n"))
+                    .collect::<String>(),
+            );
         }
         Verdict::Inconclusive(why) => print(&format!("inconclusive: {why}\n")),
     }
@@ -370,7 +462,13 @@ fn write_run(
     let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", directory.display()));
     run.history.write(&mut history).map_err(unwritable)?;
     let json = serde_json::to_vec(model).map_err(|error| unwritable(error.into()))?;
-    let plain = terminal::render(model, Style { color: false, width: 120 });
+    let plain = terminal::render(
+        model,
+        Style {
+            color: false,
+            width: 120,
+        },
+    );
     std::fs::create_dir_all(directory).map_err(unwritable)?;
     let plan = run.plan.to_string();
     let files: [(&str, &[u8]); 4] = [
@@ -383,7 +481,8 @@ fn write_run(
         let path = directory.join(format!("{name}.{ending}"));
         let mut file = tempfile::NamedTempFile::new_in(directory).map_err(unwritable)?;
         file.write_all(bytes).map_err(unwritable)?;
-        file.persist(&path).map_err(|error| unwritable(error.error))?;
+        file.persist(&path)
+            .map_err(|error| unwritable(error.error))?;
     }
     Ok(())
 }

@@ -70,7 +70,12 @@ pub fn model(run: &Run, reproduce: String) -> model::Run {
     for record in &run.history.0 {
         writer.write(record);
     }
-    writer.end(time(run.history.0.last().map_or(Instant::ZERO, |record| record.at)));
+    writer.end(time(
+        run.history
+            .0
+            .last()
+            .map_or(Instant::ZERO, |record| record.at),
+    ));
     model.marks = writer.marks;
     model.beliefs = writer.beliefs;
     if let model::Verdict::Fail(violations) = &mut model.verdict {
@@ -113,7 +118,11 @@ fn verdict(run: &Run) -> model::Verdict {
                         property: known.map_or("", |known| known.property).to_owned(),
                     },
                     at: time(violation.at),
-                    lanes: violation.processes.iter().map(|p| lane_of(run, p)).collect(),
+                    lanes: violation
+                        .processes
+                        .iter()
+                        .map(|p| lane_of(run, p))
+                        .collect(),
                     what_happened: violation.text.clone(),
                     evidence: Vec::new(),
                 }
@@ -137,8 +146,14 @@ fn faults(run: &Run) -> Vec<FaultBand> {
         .iter()
         .enumerate()
         .map(|(number, fault)| {
-            let from = times.get(&(number, true)).copied().unwrap_or(planned(fault.at));
-            let to = times.get(&(number, false)).copied().unwrap_or(from + fault.lasts);
+            let from = times
+                .get(&(number, true))
+                .copied()
+                .unwrap_or(planned(fault.at));
+            let to = times
+                .get(&(number, false))
+                .copied()
+                .unwrap_or(from + fault.lasts);
             FaultBand {
                 name: fault.kind.name().to_owned(),
                 target: fault.target.clone(),
@@ -173,7 +188,14 @@ impl<'a> Writer<'a> {
     fn mark(&mut self, at: Instant, lane: LaneId, kind: MarkKind, text: String) -> &mut Mark {
         let index = self.marks.len();
         let at = time(at);
-        self.marks.push(Mark { at, lane, kind, text, answers: None, routine: None });
+        self.marks.push(Mark {
+            at,
+            lane,
+            kind,
+            text,
+            answers: None,
+            routine: None,
+        });
         &mut self.marks[index]
     }
 
@@ -225,7 +247,12 @@ impl<'a> Writer<'a> {
                 };
                 self.mark(at, server, MarkKind::Commit, text).routine = routine;
             }
-            What::Removed { key, revision, cause, .. } => {
+            What::Removed {
+                key,
+                revision,
+                cause,
+                ..
+            } => {
                 let text = format!("revision {revision} of {key} {cause}");
                 let replaced = cause.starts_with("evicted");
                 self.mark(at, server, MarkKind::Removed, text).routine =
@@ -247,7 +274,12 @@ impl<'a> Writer<'a> {
                 }
             }
             What::Mended => {
-                self.mark(at, server, MarkKind::Life, "everything is mended".to_owned());
+                self.mark(
+                    at,
+                    server,
+                    MarkKind::Life,
+                    "everything is mended".to_owned(),
+                );
             }
             What::Settled => {
                 self.mark(at, server, MarkKind::Life, "all is well".to_owned());
@@ -257,7 +289,12 @@ impl<'a> Writer<'a> {
                 self.mark(at, lane, MarkKind::Life, pending.clone());
             }
             What::Panicked { message } => {
-                self.mark(at, server, MarkKind::Life, format!("a task panicked: {message}"));
+                self.mark(
+                    at,
+                    server,
+                    MarkKind::Life,
+                    format!("a task panicked: {message}"),
+                );
             }
             What::Fault { .. } | What::End { .. } => {}
         }
@@ -285,7 +322,10 @@ impl<'a> Writer<'a> {
             }
             Tell::Down { agent, reason } => {
                 self.believe(at, lane, &agent.agent, "absent", Tone::Over);
-                (MarkKind::Told, format!("{} is down ({})", agent.agent, reason.to_lowercase()))
+                (
+                    MarkKind::Told,
+                    format!("{} is down ({})", agent.agent, reason.to_lowercase()),
+                )
             }
             Tell::Blind { reason } => {
                 self.believe(at, lane, "sight", "blind", Tone::Unsure);
@@ -295,7 +335,9 @@ impl<'a> Writer<'a> {
                 self.disbelieve(at, lane, "sight");
                 (MarkKind::Told, "seeing again".to_owned())
             }
-            Tell::Lagged { missed, .. } => (MarkKind::Told, format!("lagged: {missed} events missed")),
+            Tell::Lagged { missed, .. } => {
+                (MarkKind::Told, format!("lagged: {missed} events missed"))
+            }
             Tell::WatchEnded => (MarkKind::Told, "the watch ended".to_owned()),
             Tell::Evicted { reason } => {
                 self.believe(at, lane, "itself", "evicted", Tone::Over);
@@ -308,7 +350,12 @@ impl<'a> Writer<'a> {
             Tell::Connection { event } => (MarkKind::Connection, event.clone()),
         };
         let failed = text.starts_with("reconnect failed");
-        let who = self.run.plan.agents.get(lane.0).map_or("", |agent| agent.name.as_str());
+        let who = self
+            .run
+            .plan
+            .agents
+            .get(lane.0)
+            .map_or("", |agent| agent.name.as_str());
         let routine = failed.then(|| format!("attempt of {who}"));
         self.mark(at, lane, kind, text).routine = routine;
     }
@@ -317,7 +364,17 @@ impl<'a> Writer<'a> {
         self.disbelieve(at, lane, about);
         let (from, to) = (time(at), time(at));
         let (about, state) = (about.to_owned(), state.to_owned());
-        self.open.insert((lane, about.clone()), Belief { lane, about, state, tone, from, to });
+        self.open.insert(
+            (lane, about.clone()),
+            Belief {
+                lane,
+                about,
+                state,
+                tone,
+                from,
+                to,
+            },
+        );
     }
 
     fn disbelieve(&mut self, at: Instant, lane: LaneId, about: &str) {
@@ -329,8 +386,12 @@ impl<'a> Writer<'a> {
 
     /// A process that dies believes nothing.
     fn forget(&mut self, at: Instant, lane: LaneId) {
-        let about: Vec<String> =
-            self.open.keys().filter(|(who, _)| *who == lane).map(|(_, about)| about.clone()).collect();
+        let about: Vec<String> = self
+            .open
+            .keys()
+            .filter(|(who, _)| *who == lane)
+            .map(|(_, about)| about.clone())
+            .collect();
         for about in about {
             self.disbelieve(at, lane, &about);
         }
@@ -341,7 +402,8 @@ impl<'a> Writer<'a> {
             belief.to = at;
             self.beliefs.push(belief);
         }
-        self.beliefs.sort_by_key(|belief| (belief.lane, belief.about.clone(), belief.from));
+        self.beliefs
+            .sort_by_key(|belief| (belief.lane, belief.about.clone(), belief.from));
     }
 }
 
@@ -352,7 +414,10 @@ fn agent(process: &str) -> &str {
 fn routine(call: &Call, process: &Arc<str>) -> Option<String> {
     let of = agent(process);
     match call {
-        Call::Write { operation: Operation::Put, .. } => Some(format!("beat of {of}")),
+        Call::Write {
+            operation: Operation::Put,
+            ..
+        } => Some(format!("beat of {of}")),
         Call::Read { .. } | Call::Who | Call::Present { .. } => Some(format!("read of {of}")),
         _ => None,
     }
@@ -361,13 +426,24 @@ fn routine(call: &Call, process: &Arc<str>) -> Option<String> {
 fn call_text(call: &Call) -> String {
     match call {
         Call::Connect => "connect".to_owned(),
-        Call::Open { agent, interval, .. } => format!("open the presence of {agent}, beating every {interval:?}"),
+        Call::Open {
+            agent, interval, ..
+        } => format!("open the presence of {agent}, beating every {interval:?}"),
         Call::Close { agent } => format!("close the presence of {agent}"),
         Call::Watch => "watch".to_owned(),
         Call::Who => "who is there?".to_owned(),
         Call::Present { agent } => format!("is {agent} there?"),
-        Call::Write { key, operation, expected, .. } => {
-            let verb = if operation.is_put() { "write" } else { "delete" };
+        Call::Write {
+            key,
+            operation,
+            expected,
+            ..
+        } => {
+            let verb = if operation.is_put() {
+                "write"
+            } else {
+                "delete"
+            };
             match expected {
                 Some(revision) => format!("{verb} {key} over revision {revision}"),
                 None => format!("{verb} {key}"),
@@ -380,12 +456,18 @@ fn call_text(call: &Call) -> String {
 fn reply_text(reply: &Reply) -> String {
     let names = |agents: &[crate::history::Agent]| {
         let names: Vec<&str> = agents.iter().map(|agent| &*agent.agent).collect();
-        if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+        if names.is_empty() {
+            "nobody".to_owned()
+        } else {
+            names.join(", ")
+        }
     };
     match reply {
         Reply::Done => "done".to_owned(),
         Reply::Stored { revision } => format!("stored as revision {revision}"),
-        Reply::Read { revision: Some(revision) } => format!("revision {revision}"),
+        Reply::Read {
+            revision: Some(revision),
+        } => format!("revision {revision}"),
         Reply::Read { revision: None } => "nothing".to_owned(),
         Reply::Who { present } | Reply::Watching { present } => names(present),
         Reply::Present { present } => if *present { "yes" } else { "no" }.to_owned(),

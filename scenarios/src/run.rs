@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::agent::{Actor, Board, Order};
 use crate::fault::{Fault, FaultKind};
-use crate::history::{History, Life, Record, Recorder, What};
+use crate::history::{History, Life, Record, Recorder, What, value_hash};
 use crate::invariants::{self, Verdict};
 use crate::plan::Plan;
 use crate::sim_testbed::SimTestbed;
@@ -41,6 +41,17 @@ pub struct Run {
     pub trace: Option<Trace>,
     /// True time from start to end.
     pub simulated: Duration,
+}
+
+impl Run {
+    /// A hash of everything that happened and everything that was recorded of it: equal runs have equal ones, in any
+    /// process, on any thread, in any profile.
+    pub fn fingerprint(&self) -> u64 {
+        let mut bytes = Vec::new();
+        // Writing to memory cannot fail.
+        let _infallible = self.history.write(&mut bytes);
+        value_hash(&bytes) ^ self.trace.map_or(0, Trace::value)
+    }
 }
 
 /// Runs a plan in the simulated world.
@@ -445,10 +456,10 @@ impl<T: Testbed> Stage<'_, T> {
             .position(|agent| agent.name == fault.target);
         match (fault.kind, target) {
             (FaultKind::Crash, Some(agent)) => {
-                let closed = self.plan.agents[agent]
-                    .close
-                    .is_some_and(|at| at <= fault.ends());
-                if self.players[agent].current.is_none() && !closed {
+                let plan = &self.plan.agents[agent];
+                let closed = plan.close.is_some_and(|at| at <= fault.ends());
+                let entered = plan.start <= fault.at;
+                if self.players[agent].current.is_none() && entered && !closed {
                     self.start(agent);
                 }
             }

@@ -33,11 +33,17 @@ pub fn sweep(
     done: impl Fn(&Run) + Sync,
 ) -> Sweep {
     let next = AtomicU64::new(0);
-    let counted = Mutex::new(Counted { next: 0, waiting: BTreeMap::new(), sweep: Sweep::default() });
+    let counted = Mutex::new(Counted {
+        next: 0,
+        waiting: BTreeMap::new(),
+        sweep: Sweep::default(),
+    });
     let work = || {
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some((scenario, seed)) = jobs(number) else { return };
+            let Some((scenario, seed)) = jobs(number) else {
+                return;
+            };
             let run = simulate(&scenario.draw(seed));
             let outline = report::outline(&run, reproduce(scenario.name, seed));
             done(&run);
@@ -45,7 +51,9 @@ pub fn sweep(
             counted.waiting.insert(number, outline);
             loop {
                 let turn = counted.next;
-                let Some(outline) = counted.waiting.remove(&turn) else { break };
+                let Some(outline) = counted.waiting.remove(&turn) else {
+                    break;
+                };
                 counted.sweep.record(&outline);
                 counted.next += 1;
             }

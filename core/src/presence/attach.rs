@@ -35,13 +35,22 @@ pub(super) async fn attach<C: Connection>(
                     return Ok((bucket, max_age));
                 }
                 raised = true;
-                match connection.update_bucket(&BucketConfig { max_age: wanted, ..config }).await {
+                match connection
+                    .update_bucket(&BucketConfig {
+                        max_age: wanted,
+                        ..config
+                    })
+                    .await
+                {
                     Ok(_) | Err(BucketError::NotFound | BucketError::TimedOut) => {}
                     Err(error) => return Err(error),
                 }
             }
             Err(ReadError::NoBucket) => {
-                let config = BucketConfig { max_age: ttl, ..BucketConfig::new(name) };
+                let config = BucketConfig {
+                    max_age: ttl,
+                    ..BucketConfig::new(name)
+                };
                 match connection.create_bucket(&config).await {
                     // Somebody else created it meanwhile, with another age.
                     Ok(_) | Err(BucketError::Exists | BucketError::TimedOut) => {}
@@ -57,7 +66,9 @@ pub(super) async fn attach<C: Connection>(
 /// The longest life that any entry of the bucket declares, of whatever project.
 async fn longest_life<B: Bucket>(bucket: &B) -> Result<Duration, BucketError> {
     let records = bucket.entries(">").await.map_err(unread)?;
-    let lives = records.iter().filter_map(|record| Entry::decode(record)?.ttl());
+    let lives = records
+        .iter()
+        .filter_map(|record| Entry::decode(record)?.ttl());
     Ok(lives.max().unwrap_or_default())
 }
 

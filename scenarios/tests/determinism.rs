@@ -1,0 +1,110 @@
+//! The same seed gives the same run, to the nanosecond and the byte: in this process and in others, alone and inside a
+//! sweep on several threads, in this profile and in the optimised one.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "starts other processes of this very program"
+)]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use squall_scenarios::{stories, sweep};
+
+const FIRST_SEED: u64 = 7;
+const SEEDS: u64 = 3;
+
+type Fingerprints = BTreeMap<(String, u64), String>;
+
+/// What `squall fingerprint` of this program says.
+fn fingerprints_of(program: &str) -> Fingerprints {
+    let arguments = ["fingerprint", "--seeds", "3", "--first-seed", "7"];
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .expect("the program runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).expect("it prints text");
+    let lines = text.lines().map(|line| {
+        let mut words = line.split(' ').map(str::to_owned);
+        let mut word = || words.next().expect("three words a line");
+        let (scenario, seed, hash) = (word(), word(), word());
+        ((scenario, seed.parse().expect("a seed is a number")), hash)
+    });
+    let found: Fingerprints = lines.collect();
+    assert_eq!(
+        found.len() as u64,
+        stories::all().len() as u64 * SEEDS,
+        "every run is there"
+    );
+    found
+}
+
+#[test]
+fn a_seed_gives_the_same_run_in_other_processes_and_inside_a_sweep() {
+    let alone = fingerprints_of(env!("CARGO_BIN_EXE_squall"));
+    let again = fingerprints_of(env!("CARGO_BIN_EXE_squall"));
+    assert_eq!(alone, again, "two processes differ");
+
+    let swept = Mutex::new(Fingerprints::new());
+    let scenarios = stories::all();
+    let count = scenarios.len() as u64;
+    sweep::sweep(
+        3,
+        |number| {
+            // Backwards, so that the order of runs differs too.
+            let number = (count * SEEDS).checked_sub(number + 1)?;
+            Some((
+                &scenarios[(number % count) as usize],
+                FIRST_SEED + number / count,
+            ))
+        },
+        &AtomicBool::new(false),
+        |run| {
+            let key = (run.plan.scenario.clone(), run.plan.seed);
+            let hash = format!("{:016x}", run.fingerprint());
+            swept.lock().expect("nobody panics here").insert(key, hash);
+        },
+    );
+    assert_eq!(
+        alone,
+        swept.into_inner().expect("nobody panics here"),
+        "a sweep differs"
+    );
+}
+
+#[test]
+fn a_seed_gives_the_same_run_in_the_optimised_profile() {
+    let cargo = env!("CARGO");
+    let build = [
+        "build",
+        "--quiet",
+        "--profile",
+        "sim",
+        "-p",
+        "squall-scenarios",
+        "--bin",
+        "squall",
+    ];
+    let built = Command::new(cargo)
+        .args(build)
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "the sim profile builds");
+    let here = env!("CARGO_BIN_EXE_squall");
+    let (target, _) = here
+        .rsplit_once("/debug/")
+        .or_else(|| here.rsplit_once("/sim/"))
+        .expect("this program lies in its profile's folder");
+    let optimised = format!("{target}/sim/squall");
+    assert_eq!(
+        fingerprints_of(here),
+        fingerprints_of(&optimised),
+        "the profiles differ"
+    );
+}
