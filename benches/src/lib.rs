@@ -15,6 +15,7 @@
 
 pub mod bare_madsim;
 pub mod bare_turmoil;
+pub mod squall;
 
 use std::time::Duration;
 
@@ -55,7 +56,8 @@ impl Exchange {
 pub type Arm = fn(Exchange) -> Measured;
 
 /// The arms, with the names that the bench reports.
-pub const ARMS: [(&str, Arm); 3] = [
+pub const ARMS: [(&str, Arm); 4] = [
+    ("squall", squall::update),
     ("madsim-endpoint", bare_madsim::endpoint),
     ("madsim-tcp", bare_madsim::tcp),
     ("turmoil-tcp", bare_turmoil::tcp),

@@ -115,11 +115,18 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Everything that was recorded, in the order of true time; at the same instant the server's truth comes first.
-fn gather<T: Testbed>(testbed: &T, recorder: &Recorder) -> History {
-    let mut records = testbed.take_truth();
-    records.extend(recorder.take());
-    records.sort_by_key(|record| record.at);
-    History(records)
+pub fn gather<T: Testbed>(testbed: &T, recorder: &Recorder) -> History {
+    let (truth, recorded) = (testbed.take_truth(), recorder.take());
+    let mut all = Vec::with_capacity(truth.len() + recorded.len());
+    let mut truth = truth.into_iter().peekable();
+    for record in recorded {
+        while let Some(earlier) = truth.next_if(|earlier| earlier.at <= record.at) {
+            all.push(earlier);
+        }
+        all.push(record);
+    }
+    all.extend(truth);
+    History(all)
 }
 
 /// What happens when.

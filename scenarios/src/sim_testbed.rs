@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use squall_core::Instant;
 use squall_core::presence::Entry;
-use squall_sim::broker::ServerConfig;
+use squall_sim::broker::{Cause, ServerConfig};
 use squall_sim::clock::ppm;
 use squall_sim::trace::{Bite, Truth};
 use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, World};
@@ -30,7 +30,8 @@ pub struct SimTestbed {
 struct Names {
     hosts: BTreeMap<String, HostKey>,
     processes: BTreeMap<Arc<str>, ProcessKey>,
-    by_key: BTreeMap<ProcessKey, Arc<str>>,
+    /// Names of processes, by their number.
+    numbered: Vec<Arc<str>>,
 }
 
 impl SimTestbed {
@@ -72,12 +73,12 @@ impl SimTestbed {
         self.names().processes.get(name).copied()
     }
 
-    fn record(&self, truth: Truth) -> Record {
+    fn record(names: &Names, truth: Truth) -> Option<Record> {
         match truth {
             Truth::Committed { at, commit, by } => {
                 let entry = Entry::decode(&commit.entry);
                 let value = value_hash(&commit.entry.value);
-                let by = by.and_then(|process| self.names().by_key.get(&process).cloned());
+                let by = by.and_then(|process| names.numbered.get(process.number()).cloned());
                 let what = What::Committed(Commit {
                     bucket: commit.bucket,
                     key: commit.entry.key,
@@ -88,8 +89,10 @@ impl SimTestbed {
                     ttl: entry.as_ref().and_then(Entry::ttl),
                     value,
                 });
-                Record { at, what }
+                Some(Record { at, what })
             }
+            // That a newer record has taken the place says the newer record itself.
+            Truth::Removed { removed, .. } if removed.cause == Cause::Evicted => None,
             Truth::Removed { at, removed } => {
                 let what = What::Removed {
                     bucket: removed.bucket,
@@ -97,7 +100,7 @@ impl SimTestbed {
                     revision: removed.revision,
                     cause: removed.cause.to_string(),
                 };
-                Record { at, what }
+                Some(Record { at, what })
             }
         }
     }
@@ -118,7 +121,7 @@ impl Testbed for SimTestbed {
         let env = self.world.start_process(self.host(host), process);
         let mut names = self.names();
         names.processes.insert(process.clone(), env.process());
-        names.by_key.insert(env.process(), process.clone());
+        names.numbered.push(process.clone());
         (env, vec![format!("nats://{SERVER_NAME}")])
     }
 
@@ -218,10 +221,11 @@ impl Testbed for SimTestbed {
     }
 
     fn take_truth(&self) -> Vec<Record> {
-        self.world
-            .take_truth()
+        let truth = self.world.take_truth();
+        let names = self.names();
+        truth
             .into_iter()
-            .map(|truth| self.record(truth))
+            .filter_map(|truth| Self::record(&names, truth))
             .collect()
     }
 }

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -39,6 +39,13 @@ pub struct HostKey(pub(crate) u32);
 /// One life of one program on a host. Its number is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessKey(pub(crate) u32);
+
+impl ProcessKey {
+    /// Counts the processes of a world from 0, in the order in which they were started.
+    pub const fn number(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A nats-server, running or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -317,7 +324,7 @@ impl World {
         };
         alarm.set = Some(at);
         drop(alarm);
-        let mut sleep = exact_sleep(&self.0.time, self.now(), at);
+        let mut sleep = pin!(exact_sleep(&self.0.time, self.now(), at));
         // Polling it once puts the fabric's waker into the runtime's timer; the rest of it is not needed.
         if sleep
             .as_mut()
@@ -345,10 +352,10 @@ impl World {
 }
 
 /// madsim's sleeps last at least 1 ms; resetting one does not.
-fn exact_sleep(time: &TimeHandle, now: Instant, at: Instant) -> Pin<Box<Sleep>> {
-    let mut sleep = Box::pin(time.sleep(std::time::Duration::ZERO));
+fn exact_sleep(time: &TimeHandle, now: Instant, at: Instant) -> Sleep {
+    let mut sleep = time.sleep(std::time::Duration::ZERO);
     let deadline = time.now_instant() + at.since(now);
-    sleep.as_mut().reset(deadline);
+    Pin::new(&mut sleep).reset(deadline);
     sleep
 }
 
