@@ -17,6 +17,7 @@ use crate::agent::{Actor, Board, Order};
 use crate::fault::{Fault, FaultKind};
 use crate::history::{History, Life, Record, Recorder, What};
 use crate::invariants::{self, Verdict};
+use crate::parse::MONITOR;
 use crate::plan::Plan;
 use crate::sim_testbed::SimTestbed;
 use crate::testbed::Testbed;
@@ -118,6 +119,7 @@ enum Step {
     Close(usize),
     Begin(usize),
     End(usize),
+    Foreign(usize),
 }
 
 /// One agent's processes: the latest is the one that faults act on.
@@ -165,6 +167,8 @@ struct Stage<'a, T: Testbed> {
     struck: BTreeMap<usize, Option<Arc<str>>>,
     bites: BTreeMap<usize, u64>,
     bitten: Vec<bool>,
+    /// Other programs at work.
+    foreign: Vec<Task>,
 }
 
 /// Plays both acts; says for each fault whether it bit.
@@ -192,6 +196,7 @@ pub(crate) async fn perform<T: Testbed>(
         struck: BTreeMap::new(),
         bites: BTreeMap::new(),
         bitten: vec![false; plan.faults.len()],
+        foreign: Vec::new(),
     };
     stage.prepare().await;
     stage.first_act().await;
@@ -204,8 +209,8 @@ impl<T: Testbed> Stage<'_, T> {
     /// A bucket that operators made beforehand.
     async fn prepare(&self) {
         if let Some(markers) = self.plan.world.delete_markers {
-            let process: Arc<str> = crate::parse::MONITOR.into();
-            let (env, servers) = self.testbed.start(crate::parse::MONITOR, &process);
+            let process: Arc<str> = MONITOR.into();
+            let (env, servers) = self.testbed.start(MONITOR, &process);
             let made = crate::bucket::create(&env, servers, self.plan, markers);
             let deadline = env.clock().now() + Duration::from_secs(10);
             tokio::select! {
@@ -226,6 +231,9 @@ impl<T: Testbed> Stage<'_, T> {
             steps.push((fault.at, Step::Begin(index)));
             steps.push((fault.ends(), Step::End(index)));
         }
+        for (index, write) in self.plan.foreign.iter().enumerate() {
+            steps.push((write.at, Step::Foreign(index)));
+        }
         steps.sort();
         steps
     }
@@ -239,6 +247,7 @@ impl<T: Testbed> Stage<'_, T> {
                 Step::Close(agent) => self.close(agent),
                 Step::Begin(fault) => self.begin(fault).await,
                 Step::End(fault) => self.end(fault).await,
+                Step::Foreign(write) => self.write(write),
             }
         }
         self.testbed.sleep_until(start + self.plan.duration).await;
@@ -368,6 +377,15 @@ impl<T: Testbed> Stage<'_, T> {
             orders,
             _life: life,
         });
+    }
+
+    /// Another program writes into the bucket, from the monitor's host.
+    fn write(&mut self, number: usize) {
+        let name: Arc<str> = format!("foreign/{}", number + 1).into();
+        let (env, servers) = self.testbed.start(MONITOR, &name);
+        let write = self.plan.foreign[number].clone();
+        let writing = crate::bucket::write(env.clone(), servers, write);
+        self.foreign.push(env.spawn("foreign", writing));
     }
 
     fn close(&mut self, agent: usize) {
