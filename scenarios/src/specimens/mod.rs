@@ -2,7 +2,7 @@
 //!
 //! They are written against the same traits as the right one, mostly around it, so that each differs from it by its flaw
 //! alone; none can be reached from `squall-core`. Each must be found (some seed's verdict names one of its codes), and the
-//! right one, its twin, must pass the same seeds.
+//! right one, its twin, must pass the same seeds: [`search`] does both.
 //!
 //! | specimen | level | flaw | module |
 //! |---|---|---|---|
@@ -16,6 +16,7 @@
 mod bucket_ttl_clobber;
 mod close_deletes_successor;
 mod no_down_on_ttl;
+pub mod search;
 mod spoilt;
 mod up_on_every_heartbeat;
 mod who_poisoned;
