@@ -123,6 +123,7 @@ enum Step {
 }
 
 /// One agent's processes: the latest is the one that faults act on.
+#[derive(Default)]
 struct Player {
     lives: u32,
     current: Option<Process>,
@@ -182,17 +183,7 @@ pub(crate) async fn perform<T: Testbed>(
         testbed,
         recorder,
         board: Board::default(),
-        players: plan
-            .agents
-            .iter()
-            .map(|_| Player {
-                lives: 0,
-                current: None,
-                previous: None,
-                leaving: Vec::new(),
-                asleep: 0,
-            })
-            .collect(),
+        players: plan.agents.iter().map(|_| Player::default()).collect(),
         struck: BTreeMap::new(),
         bites: BTreeMap::new(),
         bitten: vec![false; plan.faults.len()],
@@ -209,8 +200,7 @@ impl<T: Testbed> Stage<'_, T> {
     /// A bucket that operators made beforehand.
     async fn prepare(&self) {
         if let Some(markers) = self.plan.world.delete_markers {
-            let process: Arc<str> = MONITOR.into();
-            let (env, servers) = self.testbed.start(MONITOR, &process);
+            let (env, servers) = self.testbed.start(MONITOR, &MONITOR.into());
             let made = crate::bucket::create(&env, servers, self.plan, markers);
             let deadline = env.clock().now() + Duration::from_secs(10);
             tokio::select! {
@@ -413,13 +403,15 @@ impl<T: Testbed> Stage<'_, T> {
         }
     }
 
+    /// The agent that a fault acts on, unless it acts on the server.
+    fn target(&self, fault: &Fault) -> Option<usize> {
+        let mut agents = self.plan.agents.iter();
+        agents.position(|agent| agent.name == fault.target)
+    }
+
     async fn begin(&mut self, number: usize) {
         let fault = &self.plan.faults[number];
-        let target = self
-            .plan
-            .agents
-            .iter()
-            .position(|agent| agent.name == fault.target);
+        let target = self.target(fault);
         self.tell(number, fault, true);
         self.bites.insert(number, self.testbed.bites(fault));
         match (fault.kind, target) {
@@ -456,11 +448,7 @@ impl<T: Testbed> Stage<'_, T> {
 
     async fn end(&mut self, number: usize) {
         let fault = &self.plan.faults[number];
-        let target = self
-            .plan
-            .agents
-            .iter()
-            .position(|agent| agent.name == fault.target);
+        let target = self.target(fault);
         match (fault.kind, target) {
             (FaultKind::Crash, Some(agent)) => {
                 let closed = self.plan.agents[agent]
