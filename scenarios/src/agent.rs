@@ -18,6 +18,7 @@ use crate::history::{Agent, Call, Recorder, Reply, Tell, What};
 use crate::parse::{BUCKET, PROJECT};
 use crate::plan::AgentPlan;
 use crate::recorded::RecordedEnv;
+use crate::specimens;
 use crate::variant::{self, Present};
 
 /// What failed is tried again after so long.
@@ -158,6 +159,10 @@ impl Actor {
             watch_heartbeat: scaled.min(ConnectOptions::default().watch_heartbeat),
             reconnects_max: self.plan.reconnects_max.and_then(NonZeroU32::new),
             ..ConnectOptions::default()
+        };
+        let options = match &self.specimen {
+            Some(specimen) => specimens::options(specimen, options),
+            None => options,
         };
         loop {
             if let Ok(connection) = env.transport().connect(options.clone()).await {

@@ -13,6 +13,7 @@ pub mod real;
 mod recorded;
 pub mod report;
 pub mod run;
+pub mod shrink;
 mod sim_testbed;
 pub mod specimens;
 pub mod stories;

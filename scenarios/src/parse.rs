@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use squall_core::presence;
+use squall_core::transport::keys;
 use squall_sim::Latency;
 use squall_sim::broker::Version;
 use toml::Spanned;
 
 use crate::fault::{Directions, Fault, FaultKind, KINDS};
 use crate::nearest::nearest;
-use crate::plan::{AgentPlan, Plan, WorldPlan};
+use crate::plan::{AgentPlan, ForeignWrite, Plan, WorldPlan};
 use crate::{specimens, stories};
 
 /// A text is not a plan.
@@ -39,6 +40,8 @@ struct RawPlan {
     agents: Vec<Spanned<RawAgent>>,
     #[serde(default, rename = "fault")]
     faults: Vec<Spanned<RawFault>>,
+    #[serde(default)]
+    foreign: Vec<RawForeign>,
 }
 
 #[derive(Default, Deserialize)]
@@ -60,6 +63,14 @@ struct RawAgent {
     who_every: Option<Spanned<String>>,
     close: Option<Spanned<String>>,
     reconnects_max: Option<NonZeroU32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawForeign {
+    at: Spanned<String>,
+    key: Spanned<String>,
+    value: String,
 }
 
 #[derive(Deserialize)]
@@ -185,6 +196,10 @@ impl Reader<'_> {
         for raw in &raw.faults {
             faults.push(self.fault(raw.get_ref(), raw.span(), duration, &agents)?);
         }
+        let foreign = raw.foreign.iter();
+        let foreign = foreign
+            .map(|raw| self.foreign(raw, duration, &agents))
+            .collect::<Result<_, _>>()?;
         Ok(Plan {
             scenario: raw.scenario.into_inner(),
             seed: raw.seed,
@@ -193,6 +208,7 @@ impl Reader<'_> {
             world,
             agents,
             faults,
+            foreign,
             specimen: raw.specimen.map(Spanned::into_inner),
         })
     }
@@ -258,6 +274,30 @@ impl Reader<'_> {
             who_every,
             close: within("close", &raw.close)?,
             reconnects_max: raw.reconnects_max.map(NonZeroU32::get),
+        })
+    }
+
+    fn foreign(
+        &self,
+        raw: &RawForeign,
+        duration: Duration,
+        agents: &[AgentPlan],
+    ) -> Result<ForeignWrite, PlanError> {
+        let key = raw.key.get_ref();
+        if keys::check_key(key).is_err() {
+            return self.wrong(raw.key.span(), format!("key = {key:?} is not a key"));
+        }
+        // What stands under an agent's own key is that agent's to answer for.
+        let owner = agents
+            .iter()
+            .find(|agent| presence::key(PROJECT, &agent.name) == *key);
+        if let Some(AgentPlan { name, .. }) = owner {
+            return self.wrong(raw.key.span(), format!("key = {key:?} is that of {name}"));
+        }
+        Ok(ForeignWrite {
+            at: self.within("at", &raw.at, duration)?,
+            key: key.clone(),
+            value: raw.value.clone(),
         })
     }
 
@@ -412,3 +452,35 @@ pub const PROJECT: &str = "demo";
 pub const BUCKET: &str = "presence";
 /// Watchers allow for crystals that differ by a twelfth.
 const DRIFT_MAX_PPM: u64 = 30_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn foreign(at: &str, key: &str) -> Result<Plan, PlanError> {
+        let foreign = format!("[[foreign]]\nat = {at:?}\nkey = {key:?}\nvalue = \"x\"");
+        parse(&format!(
+            "scenario = \"presence/calm\"\nseed = 1\nduration = \"9s\"\nsettle = \"9s\"\n\
+             [[agent]]\nname = \"alice\"\ninterval = \"1s\"\n{foreign}\n"
+        ))
+    }
+
+    #[test]
+    fn a_foreign_write_is_in_time_and_under_no_agents_key() {
+        let written = foreign("3s", "demo.robot").expect("it is a plan").foreign;
+        assert_eq!(
+            (written.len(), &*written[0].key, &*written[0].value),
+            (1, "demo.robot", "x")
+        );
+        let refused =
+            |at, key| foreign(at, key).map_err(|error| format!("{}: {error}", error.line));
+        let reason = "10: key = \"demo.alice\" is that of alice";
+        assert_eq!(refused("3s", "demo.alice"), Err(reason.to_owned()));
+        assert_eq!(
+            refused("3s", "a b"),
+            Err("10: key = \"a b\" is not a key".to_owned())
+        );
+        let reason = "9: at = \"10s\" lies past the end of the run, which lasts 9s";
+        assert_eq!(refused("10s", "demo.robot"), Err(reason.to_owned()));
+    }
+}

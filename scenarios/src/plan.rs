@@ -27,6 +27,8 @@ pub struct Plan {
     pub agents: Vec<AgentPlan>,
     /// What is done to them.
     pub faults: Vec<Fault>,
+    /// What other programs write into the bucket.
+    pub foreign: Vec<ForeignWrite>,
     /// The wrong variant that stands in for the right one, if any.
     pub specimen: Option<String>,
 }
@@ -71,6 +73,17 @@ pub struct AgentPlan {
     pub reconnects_max: Option<u32>,
 }
 
+/// One write into the bucket by a program that is no agent: it need not be an entry of a presence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignWrite {
+    /// When.
+    pub at: Duration,
+    /// Under which key; no agent's.
+    pub key: String,
+    /// What.
+    pub value: String,
+}
+
 impl AgentPlan {
     /// An agent that starts at once, watches, and stays.
     pub fn new(name: impl Into<String>, interval: Duration) -> Self {
@@ -105,6 +118,11 @@ impl Plan {
 /// A duration as plans write it.
 fn time(duration: Duration) -> String {
     format!("\"{}\"", humantime::format_duration(duration))
+}
+
+/// A text as TOML writes it.
+fn text(text: &str) -> toml::Value {
+    toml::Value::String(text.to_owned())
 }
 
 /// The TOML that [`parse`](crate::parse::parse) reads.
@@ -143,6 +161,12 @@ impl fmt::Display for Plan {
             if let Some(max) = agent.reconnects_max {
                 writeln!(f, "reconnects-max = {max}")?;
             }
+        }
+        for write in &self.foreign {
+            writeln!(f, "\n[[foreign]]")?;
+            writeln!(f, "at = {}", time(write.at))?;
+            writeln!(f, "key = {}", text(&write.key))?;
+            writeln!(f, "value = {}", text(&write.value))?;
         }
         for fault in &self.faults {
             let mut line = format!("kind = {:?}", fault.kind.name());

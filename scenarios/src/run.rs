@@ -17,6 +17,7 @@ use crate::agent::{Actor, Board, Order};
 use crate::fault::{Fault, FaultKind};
 use crate::history::{History, Life, Record, Recorder, What, value_hash};
 use crate::invariants::{self, Verdict};
+use crate::parse::MONITOR;
 use crate::plan::Plan;
 use crate::sim_testbed::SimTestbed;
 use crate::testbed::Testbed;
@@ -136,9 +137,11 @@ enum Step {
     Close(usize),
     Begin(usize),
     End(usize),
+    Foreign(usize),
 }
 
 /// One agent's processes: the latest is the one that faults act on.
+#[derive(Default)]
 struct Player {
     lives: u32,
     current: Option<Process>,
@@ -183,6 +186,8 @@ struct Stage<'a, T: Testbed> {
     struck: BTreeMap<usize, Option<Arc<str>>>,
     bites: BTreeMap<usize, u64>,
     bitten: Vec<bool>,
+    /// Other programs at work.
+    foreign: Vec<Task>,
 }
 
 /// Plays both acts; says for each fault whether it bit.
@@ -196,20 +201,11 @@ pub(crate) async fn perform<T: Testbed>(
         testbed,
         recorder,
         board: Board::default(),
-        players: plan
-            .agents
-            .iter()
-            .map(|_| Player {
-                lives: 0,
-                current: None,
-                previous: None,
-                leaving: Vec::new(),
-                asleep: 0,
-            })
-            .collect(),
+        players: plan.agents.iter().map(|_| Player::default()).collect(),
         struck: BTreeMap::new(),
         bites: BTreeMap::new(),
         bitten: vec![false; plan.faults.len()],
+        foreign: Vec::new(),
     };
     stage.prepare().await;
     stage.first_act().await;
@@ -222,8 +218,7 @@ impl<T: Testbed> Stage<'_, T> {
     /// A bucket that operators made beforehand.
     async fn prepare(&self) {
         if let Some(markers) = self.plan.world.delete_markers {
-            let process: Arc<str> = crate::parse::MONITOR.into();
-            let (env, servers) = self.testbed.start(crate::parse::MONITOR, &process);
+            let (env, servers) = self.testbed.start(MONITOR, &MONITOR.into());
             let made = crate::bucket::create(&env, servers, self.plan, markers);
             let deadline = env.clock().now() + Duration::from_secs(10);
             tokio::select! {
@@ -244,6 +239,9 @@ impl<T: Testbed> Stage<'_, T> {
             steps.push((fault.at, Step::Begin(index)));
             steps.push((fault.ends(), Step::End(index)));
         }
+        for (index, write) in self.plan.foreign.iter().enumerate() {
+            steps.push((write.at, Step::Foreign(index)));
+        }
         steps.sort();
         steps
     }
@@ -257,6 +255,7 @@ impl<T: Testbed> Stage<'_, T> {
                 Step::Close(agent) => self.close(agent),
                 Step::Begin(fault) => self.begin(fault).await,
                 Step::End(fault) => self.end(fault).await,
+                Step::Foreign(write) => self.write(write),
             }
         }
         self.testbed.sleep_until(start + self.plan.duration).await;
@@ -388,6 +387,15 @@ impl<T: Testbed> Stage<'_, T> {
         });
     }
 
+    /// Another program writes into the bucket, from the monitor's host.
+    fn write(&mut self, number: usize) {
+        let name: Arc<str> = format!("foreign/{}", number + 1).into();
+        let (env, servers) = self.testbed.start(MONITOR, &name);
+        let write = self.plan.foreign[number].clone();
+        let writing = crate::bucket::write(env.clone(), servers, write);
+        self.foreign.push(env.spawn("foreign", writing));
+    }
+
     fn close(&mut self, agent: usize) {
         let player = &mut self.players[agent];
         for process in [player.previous.take(), player.current.take()]
@@ -413,13 +421,15 @@ impl<T: Testbed> Stage<'_, T> {
         }
     }
 
+    /// The agent that a fault acts on, unless it acts on the server.
+    fn target(&self, fault: &Fault) -> Option<usize> {
+        let mut agents = self.plan.agents.iter();
+        agents.position(|agent| agent.name == fault.target)
+    }
+
     async fn begin(&mut self, number: usize) {
         let fault = &self.plan.faults[number];
-        let target = self
-            .plan
-            .agents
-            .iter()
-            .position(|agent| agent.name == fault.target);
+        let target = self.target(fault);
         self.tell(number, fault, true);
         self.bites.insert(number, self.testbed.bites(fault));
         match (fault.kind, target) {
@@ -456,11 +466,7 @@ impl<T: Testbed> Stage<'_, T> {
 
     async fn end(&mut self, number: usize) {
         let fault = &self.plan.faults[number];
-        let target = self
-            .plan
-            .agents
-            .iter()
-            .position(|agent| agent.name == fault.target);
+        let target = self.target(fault);
         match (fault.kind, target) {
             (FaultKind::Crash, Some(agent)) => {
                 let plan = &self.plan.agents[agent];

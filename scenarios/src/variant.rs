@@ -4,12 +4,15 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use squall_core::Env;
 use squall_core::presence::{Config, Entry, Event, Notice, OpenError, Presence, PresenceError};
-use squall_core::transport::Transport;
+use squall_core::transport::{Connection, Transport};
 
 use crate::specimens;
 
 /// Connections of an environment.
 pub(crate) type ConnectionOf<E> = <<E as Env>::Transport as Transport>::Connection;
+
+/// Buckets of an environment.
+pub(crate) type BucketOf<E> = <ConnectionOf<E> as Connection>::Bucket;
 
 /// What a watch gives: who is there, and what comes.
 pub type Watching = (Vec<Entry>, BoxStream<'static, Event>);

@@ -10,7 +10,7 @@
 //! | C3 | once mended, everybody is back without a command | derived from two acts | [`c3`] |
 //! | E3 | ok stays, refused never appears, reads see what was | ADR-8, Jepsen's `:fail` and `:info` | [`e3`] |
 //! | E4 | revisions as told never decrease | ADR-8 | [`e4`] |
-//! | R1 | no panic, no leak, every call returns in time | derived | [`r1`] |
+//! | R1 | no panic, no leak, every call returns in time, none fails for no reason | derived | [`r1`] |
 //!
 //! Not checked here: linearizability of whole keys (K1), and what no history tells, such as memory.
 //!
@@ -63,7 +63,8 @@ pub const ALL: [Invariant; 9] = [
     Invariant {
         code: "R1",
         name: "robust",
-        property: "no panic, deadlock, busy loop or task growth; every call returns within its declared bound",
+        property: "no panic, deadlock, busy loop or task growth; every call returns within its declared bound and fails \
+                   only where something was done to the world",
         check: r1::check,
     },
     Invariant {

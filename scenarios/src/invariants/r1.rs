@@ -1,13 +1,19 @@
-//! R1 robust: no panic, nothing left running, every call returns within its bound.
+//! R1 robust: no panic, nothing left running, every call returns within its bound, and none fails for no reason.
+//!
+//! For no reason means: before anything was done to the world. A read that fails then was denied by what other programs
+//! keep in the same bucket, and nobody may be. Once the first fault has begun nothing is said: what it broke may take as
+//! long as reconnects, time-outs and buffers do, and a refusal is then the honest answer. The same goes for plans whose
+//! links are so slow that answers miss their time-outs.
 //!
 //! Bounds are those the core declares, with room for what the plan does to links and crystals; time in which the process
 //! stands still does not count.
 
 use std::time::Duration;
 
+use squall_core::Instant;
 use squall_core::transport::ConnectOptions;
 
-use super::facts::{Facts, without};
+use super::facts::{Called, Ended, Facts, without};
 use super::{Findings, seconds};
 use crate::history::{Call, What};
 
@@ -32,10 +38,31 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
             _ => {}
         }
     }
+    let first_fault = facts.history.0.iter().find_map(|record| match record.what {
+        What::Fault { .. } => Some(record.at),
+        _ => None,
+    });
+    let latency = facts.plan.world.latency;
+    let is_slow = latency.base + latency.jitter > ConnectOptions::default().ack_timeout / 20;
+    let calm_until = match first_fault {
+        _ if is_slow => Instant::ZERO,
+        Some(at) => at,
+        None => facts.end,
+    };
     for called in &facts.calls {
         let Some(life) = facts.lives.get(&**called.process) else {
             continue;
         };
+        let leaves = life.open.map_or(life.ended, |(_, closed)| closed);
+        if let Some((at, error)) = failed_in_calm(called, calm_until.min(leaves)) {
+            let text = format!(
+                "{} called {} at {}, and it failed although nothing had been done to anybody: {error}",
+                called.process,
+                name(called.call),
+                seconds(called.invoked),
+            );
+            findings.add(at, [called.process.clone()], text);
+        }
         let bound = bound(facts, called.call);
         let bound = bound + facts.slack(bound);
         let until = called.ended.map_or(life.ended, |(at, _)| at);
@@ -55,6 +82,18 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
             );
             findings.add(until, [called.process.clone()], text);
         }
+    }
+}
+
+/// How a call of an agent failed before this time, if it did. Conditional writes are refused in the best of worlds.
+fn failed_in_calm<'a>(called: &Called<'a>, until: Instant) -> Option<(Instant, &'a str)> {
+    let (at, ended) = called.ended?;
+    let is_write = matches!(called.call, Call::Write { .. });
+    match ended {
+        Ended::Refused(error) | Ended::Unknown(error) if at < until && !is_write => {
+            Some((at, error))
+        }
+        _ => None,
     }
 }
 

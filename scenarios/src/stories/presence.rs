@@ -12,7 +12,7 @@ pub(super) const SCENARIOS: [Scenario; 10] = [
         promise: "Agents come, stay and leave; everybody is told of each once.",
         roles: "3 to 6 agents that watch and read",
         faults: &[],
-        sometimes: &[TOLD_UP, LEFT, MARKER],
+        sometimes: &[TOLD_UP, LEFT, MARKER, FOREIGN],
         plan: calm,
     },
     Scenario {
@@ -119,6 +119,15 @@ const SILENT: Sometimes = Sometimes {
 const MARKER: Sometimes = Sometimes {
     fact: "the bucket kept delete markers",
     reached: |plan, _| plan.world.delete_markers.is_some(),
+};
+const FOREIGN: Sometimes = Sometimes {
+    fact: "the bucket held what is no entry",
+    reached: |plan, history| {
+        any(
+            history,
+            |what| matches!(what, What::Committed(commit) if plan.foreign.iter().any(|write| *write.key == *commit.key)),
+        )
+    },
 };
 const REBORN: Sometimes = Sometimes {
     fact: "somebody that was told down was told up again",
@@ -234,6 +243,18 @@ fn calm(story: &mut Story) {
     }
     if let Some(first) = story.of(agents[0]) {
         first.close = Some(early);
+    }
+    // Now and then another program writes among the entries what is none. It must harm nobody.
+    if story.workload.chance(1, 3) {
+        let at = story.workload_time(interval * 2, interval * 15);
+        let values = [
+            "",
+            "{}",
+            "not an entry",
+            r#"{"agent_id":7,"project":"demo"}"#,
+        ];
+        let value = *story.workload.pick(&values).unwrap_or(&"");
+        story.foreigner_writes(at, "robot", value);
     }
 }
 

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use squall_core::Rng;
+use squall_core::{Rng, presence};
 
 use crate::fault::{Directions, Fault, FaultKind};
-use crate::parse::SERVER;
-use crate::plan::{AgentPlan, Plan, WorldPlan};
+use crate::parse::{PROJECT, SERVER};
+use crate::plan::{AgentPlan, ForeignWrite, Plan, WorldPlan};
 
 /// See the head of this file. All times are from the start of the run.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ impl Story {
             world: WorldPlan::default(),
             agents: Vec::new(),
             faults: Vec::new(),
+            foreign: Vec::new(),
             specimen: None,
         };
         let stream = |purpose: &str| Rng::labelled(seed, &format!("{scenario}/{purpose}"));
@@ -106,6 +107,15 @@ impl Story {
     /// Something happens to the server.
     pub fn befalls_server(&mut self, kind: FaultKind, at: Duration, lasts: Duration) {
         self.befalls(SERVER, kind, at, lasts);
+    }
+
+    /// Another program writes into the project's part of the bucket, under a name that no agent has.
+    pub fn foreigner_writes(&mut self, at: Duration, name: &str, value: &str) {
+        self.plan.foreign.push(ForeignWrite {
+            at,
+            key: presence::key(PROJECT, name),
+            value: value.to_owned(),
+        });
     }
 
     /// A time between two, to the millisecond, for what agents do.
