@@ -86,6 +86,7 @@ fn plan(exchange: Exchange) -> Plan {
         agents: agents.collect(),
         faults: Vec::new(),
         specimen: None,
+        foreign: Vec::new(),
     }
 }
 

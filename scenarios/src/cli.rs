@@ -25,6 +25,8 @@ use crate::parse::parse;
 use crate::plan::Plan;
 use crate::report;
 use crate::run::{Run, simulate};
+use crate::shrink;
+use crate::specimens::{self, search};
 use crate::stories::{self, Scenario};
 use crate::sweep::{self, reproduce};
 
@@ -89,6 +91,26 @@ enum Command {
         #[arg(long)]
         report: Option<PathBuf>,
     },
+    /// Makes a failing plan as small as it can be while the same invariant is violated.
+    Shrink {
+        /// A TOML file, or a scenario together with --seed.
+        plan: String,
+        /// The seed of the scenario.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Runs that this may take.
+        #[arg(long, default_value_t = 2000)]
+        runs: u32,
+        /// Writes the plan into this file instead of printing it.
+        #[arg(long)]
+        output: Option<PathBuf>,
+    },
+    /// Searches for the planted flaws: found, seeds needed, faults left in the shrunk plan; the right twins must pass.
+    Specimens {
+        /// Writes the smallest failing plan of each into this directory.
+        #[arg(long)]
+        keep: Option<PathBuf>,
+    },
     /// Prints the fingerprint of each run: equal ones mean equal runs, to the nanosecond.
     Fingerprint {
         /// Only scenarios that match: `*` stands for any text.
@@ -141,6 +163,13 @@ pub fn main() -> ExitCode {
             report,
         } => chaos(&scenario, seeds, first_seed, r#for, jobs, report),
         Command::Replay { plan, report } => replay(&plan, report),
+        Command::Shrink {
+            plan,
+            seed,
+            runs,
+            output,
+        } => shrink(&plan, seed, runs, output),
+        Command::Specimens { keep } => inspect_specimens(keep),
         Command::Fingerprint {
             scenario,
             seeds,
@@ -321,6 +350,108 @@ fn chaos(
     })
 }
 
+fn shrink(
+    plan: &str,
+    seed: Option<u64>,
+    runs: u32,
+    output: Option<PathBuf>,
+) -> Result<ExitCode, Unusable> {
+    let original = match seed {
+        Some(seed) => find(plan)?.draw(seed),
+        None => read_plan(Path::new(plan))?,
+    };
+    let Verdict::Fail(violations) = simulate(&original).verdict else {
+        return Err(Unusable(
+            "the plan violates nothing: there is nothing to shrink".to_owned(),
+        ));
+    };
+    let Some(code) = violations.first().map(|violation| violation.code.as_str()) else {
+        return Err(Unusable(
+            "the plan violates nothing: there is nothing to shrink".to_owned(),
+        ));
+    };
+    let Some(shrunk) = shrink::shrink(&original, code, runs) else {
+        return Err(Unusable(
+            "the plan did not violate the same a second time".to_owned(),
+        ));
+    };
+    let (before, after) = (original.faults.len(), shrunk.plan.faults.len());
+    let (many, few) = (original.agents.len(), shrunk.plan.agents.len());
+    eprintln!(
+        "faults {before} -> {after}, agents {many} -> {few}, in {} runs",
+        shrunk.runs
+    );
+    let text = format!("# {}\n{}", shrunk.violation, shrunk.plan);
+    match output {
+        Some(path) => write_whole(&path, text.as_bytes())?,
+        None => print(&text),
+    }
+    Ok(ExitCode::from(VIOLATION))
+}
+
+fn inspect_specimens(keep: Option<PathBuf>) -> Result<ExitCode, Unusable> {
+    let mut all_hold = true;
+    let heads = [
+        "specimen",
+        "level",
+        "code",
+        "seeds needed",
+        "faults left",
+        "right twin",
+    ];
+    let [name, level, code, seeds, faults, twin] = heads;
+    print(&format!(
+        "{name:<38} {level:>5}  {code:<4}  {seeds:>12}  {faults:>11}  {twin}\n"
+    ));
+    for specimen in specimens::all() {
+        let inspection = search::inspect(specimen);
+        all_hold &= inspection.holds();
+        let or_missed = |number: Option<u64>| number.map_or("missed".to_owned(), |n| n.to_string());
+        print(&format!(
+            "{:<38} {:>5}  {:<4}  {:>12}  {:>11}  {}\n",
+            specimen.name,
+            specimen.level,
+            inspection.code().unwrap_or("-"),
+            or_missed(inspection.seeds_needed()),
+            or_missed(inspection.faults_left()),
+            if inspection.twin_passes() {
+                "passes"
+            } else {
+                "FAILS"
+            },
+        ));
+        if let (Some(directory), Some(shrunk)) = (&keep, inspection.smallest()) {
+            let unwritable = |error| Unusable(format!("{}: {error}", directory.display()));
+            std::fs::create_dir_all(directory).map_err(unwritable)?;
+            let path = directory.join(format!("{}.toml", specimen.name));
+            write_whole(&path, search::kept(specimen, shrunk).as_bytes())?;
+        }
+    }
+    let (ranges, each) = (search::RANGES, search::SEEDS_MAX);
+    print(&format!(
+        "\nSeeds needed: the median of {ranges} ranges of up to {each} seeds.\n"
+    ));
+    Ok(if all_hold {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(VIOLATION)
+    })
+}
+
+/// Writes a file whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Unusable> {
+    let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", path.display()));
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(unwritable)?;
+    file.write_all(bytes).map_err(unwritable)?;
+    file.persist(path)
+        .map_err(|error| unwritable(error.error))?;
+    Ok(())
+}
+
 fn fingerprint(pattern: &str, seeds: u64, first_seed: u64) -> Result<ExitCode, Unusable> {
     for scenario in matching(pattern)? {
         for seed in first_seed..first_seed.saturating_add(seeds) {
@@ -478,11 +609,7 @@ fn write_run(
         ("txt", plain.as_bytes()),
     ];
     for (ending, bytes) in files {
-        let path = directory.join(format!("{name}.{ending}"));
-        let mut file = tempfile::NamedTempFile::new_in(directory).map_err(unwritable)?;
-        file.write_all(bytes).map_err(unwritable)?;
-        file.persist(&path)
-            .map_err(|error| unwritable(error.error))?;
+        write_whole(&directory.join(format!("{name}.{ending}")), bytes)?;
     }
     Ok(())
 }
