@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use squall_reports::terminal::{self, Style};
 
-use crate::history::History;
+use crate::history::{History, HistoryError};
 use crate::invariants::{self, Verdict};
 use crate::nearest::nearest;
 use crate::parse::parse;
@@ -125,11 +125,8 @@ enum Command {
     },
     /// Judges a recorded history by all invariants.
     Check {
-        /// A file of JSON lines.
+        /// A file of JSON lines, which begins with its plan.
         history: PathBuf,
-        /// The plan it is the history of.
-        #[arg(long)]
-        plan: PathBuf,
     },
 }
 
@@ -175,7 +172,7 @@ pub fn main() -> ExitCode {
             seeds,
             first_seed,
         } => fingerprint(&scenario, seeds, first_seed),
-        Command::Check { history, plan } => check(&history, &plan),
+        Command::Check { history } => check(&history),
     };
     done.unwrap_or_else(|Unusable(sentence)| {
         eprintln!("squall: {sentence}");
@@ -190,7 +187,7 @@ fn style() -> Style {
         .ok()
         .and_then(|columns| columns.parse().ok());
     let (_, found) = console::Term::stdout().size();
-    let width = columns.unwrap_or(if terminal { usize::from(found) } else { 120 });
+    let width = columns.unwrap_or_else(|| if terminal { usize::from(found) } else { 120 });
     Style {
         color: terminal && wanted,
         width,
@@ -406,7 +403,8 @@ fn inspect_specimens(keep: Option<PathBuf>) -> Result<ExitCode, Unusable> {
     for specimen in specimens::all() {
         let inspection = search::inspect(specimen);
         all_hold &= inspection.holds();
-        let or_missed = |number: Option<u64>| number.map_or("missed".to_owned(), |n| n.to_string());
+        let or_missed =
+            |number: Option<u64>| number.map_or_else(|| "missed".to_owned(), |n| n.to_string());
         print(&format!(
             "{:<38} {:>5}  {:<4}  {:>12}  {:>11}  {}\n",
             specimen.name,
@@ -553,13 +551,11 @@ impl Progress {
     }
 }
 
-fn check(history: &Path, plan: &Path) -> Result<ExitCode, Unusable> {
-    let plan = read_plan(plan)?;
-    let file = std::fs::File::open(history)
-        .map_err(|error| Unusable(format!("{}: {error}", history.display())))?;
-    let history_read = History::read(std::io::BufReader::new(file));
-    let history =
-        history_read.map_err(|error| Unusable(format!("{}: {error}", history.display())))?;
+fn check(path: &Path) -> Result<ExitCode, Unusable> {
+    let unusable = |error: HistoryError| Unusable(format!("{}: {error}", path.display()));
+    let file = std::fs::File::open(path).map_err(|error| unusable(error.into()))?;
+    let history = History::read(std::io::BufReader::new(file)).map_err(unusable)?;
+    let plan = history.plan().map_err(unusable)?;
     let verdict = invariants::judge(&plan, &history);
     match &verdict {
         Verdict::Pass => print("every invariant held\n"),

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use squall_core::Instant;
 use squall_core::transport::{Operation, Outcome, Revision};
 
+use crate::parse::{PlanError, parse};
+use crate::plan::Plan;
+
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -26,6 +29,11 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum What {
+    /// The first record: what was run.
+    Planned {
+        /// The plan, as TOML.
+        plan: String,
+    },
     /// A process calls something.
     Invoke {
         /// Names the call, for its end.
@@ -307,6 +315,12 @@ pub enum HistoryError {
     /// There is none.
     #[error("line 1: the history is empty")]
     Empty,
+    /// Nothing can be judged without knowing what was run.
+    #[error("line 1: a history begins with its plan, and this one does not")]
+    Planless,
+    /// The plan that it begins with is none.
+    #[error("line 1: in line {line} of the plan: {error}", line = .0.line, error = .0)]
+    Plan(#[from] PlanError),
     /// The file cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -342,6 +356,22 @@ impl History {
             Err(HistoryError::Empty)
         } else {
             Ok(Self(records))
+        }
+    }
+}
+
+impl History {
+    /// What was run.
+    ///
+    /// # Errors
+    /// If it does not begin with a plan, or that is none.
+    pub fn plan(&self) -> Result<Plan, HistoryError> {
+        match self.0.first() {
+            Some(Record {
+                what: What::Planned { plan },
+                ..
+            }) => Ok(parse(plan)?),
+            _ => Err(HistoryError::Planless),
         }
     }
 }
@@ -456,8 +486,8 @@ mod tests {
         assert_eq!(all.len(), 127, "only the two empty ones are alike");
     }
 
-    const EMPTY: u64 = 0;
-    const TEN: u64 = 0;
+    const EMPTY: u64 = 2_361_070_584_089_566_796;
+    const TEN: u64 = 9_570_996_348_878_051_073;
 
     #[test]
     fn a_broken_line_is_named() {

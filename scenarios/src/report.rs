@@ -149,7 +149,7 @@ fn faults(run: &Run) -> Vec<FaultBand> {
             let from = times
                 .get(&(number, true))
                 .copied()
-                .unwrap_or(planned(fault.at));
+                .unwrap_or_else(|| planned(fault.at));
             let to = times
                 .get(&(number, false))
                 .copied()
@@ -296,7 +296,7 @@ impl<'a> Writer<'a> {
                     format!("a task panicked: {message}"),
                 );
             }
-            What::Fault { .. } | What::End { .. } => {}
+            What::Planned { .. } | What::Fault { .. } | What::End { .. } => {}
         }
     }
 

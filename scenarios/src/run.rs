@@ -207,6 +207,9 @@ pub(crate) async fn perform<T: Testbed>(
         bitten: vec![false; plan.faults.len()],
         foreign: Vec::new(),
     };
+    recorder.record(What::Planned {
+        plan: plan.to_string(),
+    });
     stage.prepare().await;
     stage.first_act().await;
     stage.second_act().await;

@@ -143,7 +143,8 @@ impl fmt::Display for Violation {
 
 /// A time as people read it: seconds with milliseconds.
 pub(crate) fn seconds(at: Instant) -> String {
-    format!("{:.3}s", at.elapsed().as_secs_f64())
+    let millis = at.elapsed().as_millis();
+    format!("{}.{:03}s", millis / 1000, millis % 1000)
 }
 
 /// What the invariants say of a history.
@@ -196,7 +197,7 @@ pub fn judge(plan: &Plan, history: &History) -> Verdict {
         (invariant.check)(&facts, &mut findings);
     }
     let mut found = findings.found;
-    found.sort_by(|a, b| a.at.cmp(&b.at));
+    found.sort_by_key(|violation| violation.at);
     if !found.is_empty() {
         Verdict::Fail(found)
     } else if over {

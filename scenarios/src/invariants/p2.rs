@@ -18,9 +18,9 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
             };
             // What the watch knew of the agent before: it cannot speak of what was before that.
             let before = watch.tells.iter().filter(|(earlier, _)| earlier < at);
-            let up =
+            let mut up =
                 before.filter(|(_, tell)| matches!(tell, Tell::Up(up) if up.agent == agent.agent));
-            let since = up.last().map_or(watch.invoked, |(up, _)| *up);
+            let since = up.next_back().map_or(watch.invoked, |(up, _)| *up);
             if let Some(fresh) = fresh_throughout(facts, &agent.agent, (since, *at)) {
                 let text = format!(
                     "{} was told at {} that {} is down ({reason}), whose renewals were being committed \

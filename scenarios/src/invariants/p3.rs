@@ -36,13 +36,11 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
                         ));
                     }
                 }
-                Tell::Down { agent, .. } => {
-                    if up.insert(&agent.agent, false) != Some(true) {
-                        wrong(format!(
-                            "{} is down, and had not been told that it was up",
-                            agent.agent
-                        ));
-                    }
+                Tell::Down { agent, .. } if up.insert(&agent.agent, false) != Some(true) => {
+                    wrong(format!(
+                        "{} is down, and had not been told that it was up",
+                        agent.agent
+                    ));
                 }
                 Tell::Lagged { present, .. } => {
                     up = present.iter().map(|seen| (&*seen.agent, true)).collect();

@@ -57,7 +57,8 @@ impl Transport for SimTransport {
                 First::Failed(error) => Poll::Ready(Err(error.clone())),
                 First::Done => Poll::Ready(Ok(())),
             });
-            first.unwrap_or(Poll::Ready(Err(ConnectError::Unreachable("closed".into()))))
+            let gone = || Poll::Ready(Err(ConnectError::Unreachable("closed".into())));
+            first.unwrap_or_else(gone)
         })
         .await?;
         Ok(connection)
