@@ -1,10 +1,5 @@
 //! The same seed gives the same run, to the nanosecond and the byte: in this process and in others, alone and inside a
 //! sweep on several threads, in this profile and in the optimised one.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "starts other processes of this very program"
-)]
-
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Mutex;

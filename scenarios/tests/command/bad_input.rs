@@ -1,0 +1,160 @@
+//! Bad input gets one sentence, with file and line where there is one, exit status 2, and leaves nothing behind.
+
+use std::path::Path;
+use std::process::Command;
+
+const PLAN: &str = r#"scenario = "presence/calm"
+seed = 1
+duration = "5s"
+settle = "10s"
+
+[[agent]]
+name = "alice"
+interval = "1s"
+
+[[fault]]
+at = "1s"
+for = "2s"
+target = "alice"
+kind = "partition"
+"#;
+
+/// What the program says to these arguments; it must refuse them.
+fn refusal(directory: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_squall"))
+        .current_dir(directory)
+        .args(arguments)
+        .output()
+        .expect("the program runs");
+    let said = String::from_utf8(output.stderr).expect("it says text");
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+    assert!(output.stdout.is_empty(), "{arguments:?} prints nothing");
+    said
+}
+
+fn refused_plan(plan: &str) -> String {
+    let directory = tempfile::tempdir().expect("a folder");
+    std::fs::write(directory.path().join("p.toml"), plan).expect("a file");
+    let said = refusal(directory.path(), &["replay", "p.toml", "--report", "out"]);
+    let left = std::fs::read_dir(directory.path())
+        .expect("a folder")
+        .count();
+    assert_eq!(left, 1, "nothing but the plan is there");
+    said
+}
+
+#[test]
+fn a_plan_that_cannot_be_is_refused_with_its_line() {
+    let cases = [
+        ("", "", "squall: p.toml:1: the plan is empty\n"),
+        (
+            "seed = 1",
+            "seed = 1\ncolour = 3",
+            "squall: p.toml:3: unknown field `colour`, expected one of ",
+        ),
+        (
+            "presence/calm",
+            "presence/clam",
+            "squall: p.toml:1: there is no scenario \"presence/clam\", did you mean \"presence/calm\"?\n",
+        ),
+        (
+            "\"partition\"",
+            "\"petition\"",
+            "squall: p.toml:14: there is no fault \"petition\", did you mean \"partition\"?\n",
+        ),
+        (
+            "target = \"alice\"",
+            "target = \"alcie\"",
+            "squall: p.toml:13: there is no agent \"alcie\", did you mean \"alice\"?\n",
+        ),
+        (
+            "interval = \"1s\"",
+            "interval = \"1 fortnight\"",
+            "squall: p.toml:8: interval = \"1 fortnight\" is not a time like 1s 500ms: ",
+        ),
+        (
+            "at = \"1s\"",
+            "at = \"9s\"",
+            "squall: p.toml:11: at = \"9s\" lies past the end of the run, which lasts 5s\n",
+        ),
+        (
+            "for = \"2s\"",
+            "for = \"8s\"",
+            "squall: p.toml:12: the fault ends past the end of the run, which lasts 5s\n",
+        ),
+        (
+            "kind = \"partition\"",
+            "kind = \"partition\"\nppm = 5",
+            "squall: p.toml:15: partition takes no `ppm`\n",
+        ),
+        (
+            "kind = \"partition\"",
+            "kind = \"delay\"",
+            "squall: p.toml:10: delay needs `by`\n",
+        ),
+        (
+            "interval = \"1s\"",
+            "interval = \"1ms\"",
+            "squall: p.toml:8: presence.Config: heartbeat_interval: 3 times it must be at least 100ms",
+        ),
+        (
+            "kind = \"partition\"\n",
+            "kind = \"parti",
+            "squall: p.toml:14: ",
+        ),
+    ];
+    for (good, bad, sentence) in cases {
+        let plan = if good.is_empty() {
+            bad.to_owned()
+        } else {
+            PLAN.replacen(good, bad, 1)
+        };
+        let said = refused_plan(&plan);
+        assert!(said.starts_with(sentence), "{bad:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "one sentence: {said}");
+    }
+}
+
+#[test]
+fn a_history_that_cannot_be_is_refused_with_its_line() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let said = |text: &str| {
+        std::fs::write(directory.path().join("h.jsonl"), text).expect("a file");
+        refusal(directory.path(), &["check", "h.jsonl"])
+    };
+    assert_eq!(said(""), "squall: h.jsonl: line 1: the history is empty\n");
+    let mended = r#"{"at":1,"type":"mended"}"#;
+    assert_eq!(
+        said(mended),
+        "squall: h.jsonl: line 1: a history begins with its plan, and this one does not\n"
+    );
+    let broken = said(&format!("{mended}\n{{\"at\":2,\"ty"));
+    assert!(
+        broken.starts_with("squall: h.jsonl: line 2: not a record of a history: "),
+        "{broken}"
+    );
+}
+
+#[test]
+fn what_does_not_exist_is_named_with_what_is_nearest() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let said = |arguments: &[&str]| refusal(directory.path(), arguments);
+    assert_eq!(
+        said(&["run", "presence/strom"]),
+        "squall: there is no scenario \"presence/strom\", did you mean \"presence/storm\"?\n"
+    );
+    assert_eq!(
+        said(&["chaos", "--scenario", "presence/cal"]),
+        "squall: no scenario matches \"presence/cal\", did you mean \"presence/calm\"?\n"
+    );
+    assert_eq!(
+        said(&["chaos", "--seeds", "0"]),
+        "squall: --seeds must be at least 1\n"
+    );
+    assert_eq!(
+        said(&["chaos", "--jobs", "0"]),
+        "squall: --jobs must be at least 1\n"
+    );
+    assert!(said(&["replay", "nowhere.toml"]).starts_with("squall: nowhere.toml: No such file"));
+    assert!(said(&["chaos", "--for", "soon"]).contains("invalid value 'soon'"));
+}
