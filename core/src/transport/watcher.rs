@@ -619,9 +619,7 @@ mod tests {
         story.created(1, 0);
         story.delivered(1, 1, 0, 1);
         story.delivered(1, 2, 0, 2);
-        let overflow = WatcherEvent::Overflow {
-            queued: Revision(1),
-        };
+        let overflow = WatcherEvent::Overflow { lost: Revision(2) };
         assert_eq!(
             story.hear(at(1), overflow),
             ["discard 1", "Interrupted(Gap)"]
