@@ -155,7 +155,7 @@ impl NatsBucket {
                     complete = pending == 0;
                 }
                 Next::Idle => complete = true,
-                Next::Gap | Next::Silent | Next::Ended => break,
+                Next::Broken => break,
             }
         }
         consumer.delete();
