@@ -44,11 +44,7 @@ fn absences(facts: &Facts<'_>, life: &Lived<'_>, open: Span) -> Vec<Span> {
             continue;
         }
         let next = key.commits.get(index + 1).map(|(at, _)| *at);
-        let removed = key
-            .removals
-            .iter()
-            .find(|(_, revision)| *revision == commit.revision);
-        let ends = [next, removed.map(|(at, _)| *at)]
+        let ends = [next, facts.is_gone(key, *at, commit)]
             .into_iter()
             .flatten()
             .min();
