@@ -5,6 +5,7 @@ mod bucket;
 pub mod fault;
 pub mod history;
 pub mod invariants;
+mod nats_testbed;
 mod nearest;
 pub mod parse;
 pub mod plan;
@@ -17,6 +18,7 @@ pub mod stories;
 mod testbed;
 mod variant;
 
+pub use nats_testbed::{NatsRunError, NatsTestbed, ProcessEnv, run_on_nats, unsupported};
 pub use recorded::RecordedEnv;
 pub use sim_testbed::SimTestbed;
 pub use testbed::Testbed;

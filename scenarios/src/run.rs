@@ -95,7 +95,7 @@ pub fn simulate(plan: &Plan) -> Run {
     }
 }
 
-fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|message| (*message).to_owned())
@@ -104,7 +104,7 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Everything that was recorded, in the order of true time; at the same instant the server's truth comes first.
-fn gather<T: Testbed>(testbed: &T, recorder: &Recorder) -> History {
+pub(crate) fn gather<T: Testbed>(testbed: &T, recorder: &Recorder) -> History {
     let mut records = testbed.take_truth();
     records.extend(recorder.take());
     records.sort_by_key(|record| record.at);
