@@ -151,6 +151,9 @@ pub struct NatsTestbed {
     shared: Arc<Shared>,
 }
 
+/// The host and the tasks of each process.
+type Processes = BTreeMap<Arc<str>, (String, Arc<Tasks>)>;
+
 #[derive(Debug)]
 struct Shared {
     epoch: Epoch,
@@ -158,7 +161,7 @@ struct Shared {
     url: String,
     server: tokio::sync::Mutex<Server>,
     links: BTreeMap<String, Proxy>,
-    processes: Mutex<BTreeMap<Arc<str>, (String, Arc<Tasks>)>>,
+    processes: Mutex<Processes>,
     panics: Arc<Mutex<Vec<Record>>>,
     crashes: AtomicU64,
     seen: Arc<Seen>,
@@ -180,7 +183,7 @@ impl Shared {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn processes(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, (String, Arc<Tasks>)>> {
+    fn processes(&self) -> MutexGuard<'_, Processes> {
         self.processes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

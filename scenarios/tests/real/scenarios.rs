@@ -58,7 +58,7 @@ fn stories_pass_on_a_real_server() {
     ];
     std::thread::scope(|scope| {
         let runs = plans.each_ref().map(|plan| scope.spawn(|| passes(plan)));
-        let longest = scope.spawn(|| violations_are_seen_in_a_real_history());
+        let longest = scope.spawn(violations_are_seen_in_a_real_history);
         for run in runs {
             run.join().expect("it passes");
         }
