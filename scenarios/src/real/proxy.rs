@@ -1,7 +1,8 @@
 //! A link that can be bad: a TCP proxy for one agent, in front of a server.
 //!
-//! What a network does to TCP is done here to bytes: they are held back, never lost in the middle of a stream, and
-//! come late and in order once the link is healed; or the connection is reset. Each direction is held apart, so
+//! What a network does to TCP is done here to bytes: they are held back and come late and in order once the link is
+//! healed; or they are swallowed, and a connection that has lost some is reset before it carries another; or the
+//! connection is reset at once. Each direction is held apart, so
 //! that a partition can be one-way: the agent's requests arrive, and the answers do not.
 
 use std::io;
