@@ -20,9 +20,10 @@ use squall_reports::terminal::{self, Style};
 
 use crate::history::{History, HistoryError};
 use crate::invariants::{self, Verdict};
+use crate::nats_testbed::run_on_nats;
 use crate::nearest::nearest;
 use crate::parse::parse;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::report;
 use crate::run::{Run, simulate};
 use crate::shrink;
@@ -42,6 +43,8 @@ struct Args {
 enum On {
     /// The simulated world.
     Sim,
+    /// Real nats-server processes, as fast as is sound.
+    Nats,
 }
 
 #[derive(Debug, Subcommand)]
@@ -148,9 +151,9 @@ pub fn main() -> ExitCode {
         Command::Run {
             scenario,
             seed,
-            on: On::Sim,
+            on,
             report,
-        } => run(&scenario, seed, report),
+        } => run(&scenario, seed, on, report),
         Command::Chaos {
             scenario,
             seeds,
@@ -236,9 +239,15 @@ fn list() -> Result<ExitCode, Unusable> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(name: &str, seed: u64, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
+fn run(name: &str, seed: u64, on: On, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
     let plan = find(name)?.draw(seed);
-    finish(&plan, reproduce(name, seed), report)
+    match on {
+        On::Sim => finish(&plan, reproduce(name, seed), report),
+        On::Nats => {
+            let command = format!("{} --on nats", reproduce(name, seed));
+            finish(&plan.in_real_time(), command, report)
+        }
+    }
 }
 
 fn replay(path: &Path, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
@@ -253,7 +262,10 @@ fn replay(path: &Path, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
 /// Runs a plan, prints its report and writes it where wanted.
 fn finish(plan: &Plan, reproduce: String, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
     let began = Instant::now();
-    let run = simulate(plan);
+    let run = match plan.world.on {
+        plan::On::Simulated => simulate(plan),
+        plan::On::Nats => run_on_nats(plan).map_err(|error| Unusable(error.to_string()))?,
+    };
     let mut model = report::model(&run, reproduce);
     model.elapsed = Some(began.elapsed());
     model.trace = run.trace.map(|trace| trace.to_string());

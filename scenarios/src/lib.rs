@@ -6,6 +6,7 @@ pub mod cli;
 pub mod fault;
 pub mod history;
 pub mod invariants;
+mod nats_testbed;
 mod nearest;
 pub mod parse;
 pub mod plan;
@@ -21,6 +22,7 @@ pub mod sweep;
 mod testbed;
 mod variant;
 
+pub use nats_testbed::{NatsRunError, NatsTestbed, ProcessEnv, run_on_nats, unsupported};
 pub use recorded::RecordedEnv;
 pub use sim_testbed::SimTestbed;
 pub use testbed::Testbed;

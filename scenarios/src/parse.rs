@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use crate::fault::{Directions, Fault, FaultKind, KINDS};
 use crate::nearest::nearest;
-use crate::plan::{AgentPlan, ForeignWrite, Plan, WorldPlan};
+use crate::plan::{AgentPlan, ForeignWrite, On, Plan, WorldPlan};
 use crate::{specimens, stories};
 
 /// A text is not a plan.
@@ -47,6 +47,7 @@ struct RawPlan {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawWorld {
+    on: Option<Spanned<String>>,
     server: Option<Spanned<String>>,
     latency: Option<Spanned<String>>,
     jitter: Option<Spanned<String>>,
@@ -215,6 +216,16 @@ impl Reader<'_> {
 
     fn world(&self, raw: &RawWorld) -> Result<WorldPlan, PlanError> {
         let mut world = WorldPlan::default();
+        if let Some(on) = &raw.on {
+            world.on = match on.get_ref().as_str() {
+                "sim" => On::Simulated,
+                "nats" => On::Nats,
+                other => {
+                    return self
+                        .wrong(on.span(), format!("on = {other:?} is neither sim nor nats"));
+                }
+            };
+        }
         if let Some(server) = &raw.server {
             world.server = server
                 .get_ref()

@@ -10,6 +10,11 @@ use squall_sim::broker::Version;
 
 use crate::fault::{Directions, Fault, FaultKind, signed};
 
+/// The shortest heartbeat interval in real time. What does not shrink with it sets the bound: servers are up to 0.3 s late
+/// to expire, a busy machine keeps tasks waiting, and every bound of the invariants has two fixed seconds for that. With
+/// much shorter intervals no outage that a story tells would outlast those, and a run would prove nothing.
+pub const REAL_INTERVAL_MIN: Duration = Duration::from_millis(500);
+
 /// One run, before it is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -33,9 +38,22 @@ pub struct Plan {
     pub specimen: Option<String>,
 }
 
+/// Which world a plan is run in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum On {
+    /// The simulated one.
+    #[default]
+    Simulated,
+    /// A real nats-server, in real time.
+    Nats,
+}
+
 /// The server and the links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorldPlan {
+    /// Which world. In real time a machine that is busy adds to every wait, and a server does not say when a record
+    /// goes: histories of the two are judged accordingly.
+    pub on: On,
     /// Which nats-server is modelled.
     pub server: Version,
     /// How long parcels travel.
@@ -47,6 +65,7 @@ pub struct WorldPlan {
 impl Default for WorldPlan {
     fn default() -> Self {
         Self {
+            on: On::Simulated,
             server: Version::REFERENCE,
             latency: Latency::default(),
             delete_markers: None,
@@ -105,6 +124,46 @@ impl Plan {
         self.agents.iter().find(|agent| agent.name == name)
     }
 
+    /// The same story on a real server, in as little time as is sound: every time is divided by the whole number that
+    /// brings the shortest interval down to [`REAL_INTERVAL_MIN`]. What the code under test does not scale with its
+    /// interval stays: the bound of the second act, and the second that delete markers live at least.
+    #[must_use]
+    pub fn in_real_time(&self) -> Self {
+        let shortest = self.agents.iter().map(|agent| agent.interval).min();
+        let divisor = shortest.unwrap_or_default().as_millis() / REAL_INTERVAL_MIN.as_millis();
+        let divisor = u32::try_from(divisor).unwrap_or(u32::MAX).max(1);
+        let mut plan = self.clone();
+        plan.world.on = On::Nats;
+        let shorten = |time: &mut Duration| {
+            if !time.is_zero() {
+                // Whole milliseconds, as entries tell their lives.
+                let millis = (*time / divisor).as_millis().max(1);
+                *time = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+            }
+        };
+        shorten(&mut plan.duration);
+        if let Some(markers) = &mut plan.world.delete_markers {
+            *markers = Duration::from_secs((*markers / divisor).as_secs().max(1));
+        }
+        for agent in &mut plan.agents {
+            shorten(&mut agent.interval);
+            shorten(&mut agent.start);
+            agent.who_every.iter_mut().for_each(shorten);
+            agent.close.iter_mut().for_each(shorten);
+        }
+        for write in &mut plan.foreign {
+            shorten(&mut write.at);
+        }
+        for fault in &mut plan.faults {
+            shorten(&mut fault.at);
+            shorten(&mut fault.lasts);
+            if let FaultKind::Delay(by) = &mut fault.kind {
+                shorten(by);
+            }
+        }
+        plan
+    }
+
     /// The most that links are slowed at any time, one way.
     pub fn delay_max(&self) -> Duration {
         let slowed = self.faults.iter().map(|fault| match fault.kind {
@@ -136,6 +195,9 @@ impl fmt::Display for Plan {
         writeln!(f, "duration = {}", time(self.duration))?;
         writeln!(f, "settle = {}", time(self.settle))?;
         writeln!(f, "\n[world]")?;
+        if self.world.on == On::Nats {
+            writeln!(f, "on = \"nats\"")?;
+        }
         writeln!(f, "server = \"{}\"", self.world.server)?;
         writeln!(f, "latency = {}", time(self.world.latency.base))?;
         writeln!(f, "jitter = {}", time(self.world.latency.jitter))?;
@@ -190,5 +252,24 @@ impl fmt::Display for Plan {
             writeln!(f, "{line}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_real_time_the_fastest_agent_beats_twice_a_second() {
+        for scenario in crate::stories::all() {
+            for seed in 0..50 {
+                let plan = scenario.draw(seed);
+                let real = plan.in_real_time();
+                let fastest = real.agents.iter().map(|agent| agent.interval).min();
+                assert_eq!(fastest, Some(REAL_INTERVAL_MIN), "{plan}");
+                assert_eq!(crate::parse::parse(&real.to_string()), Ok(real.clone()));
+                assert_eq!((real.settle, real.world.on), (plan.settle, On::Nats));
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@ use squall_reports::model::{
 use crate::history::{Call, Life, Record, Reply, Tell, What};
 use crate::invariants::{self, Verdict};
 use crate::parse::SERVER;
+use crate::plan::On;
 use crate::run::Run;
 use crate::stories;
 
@@ -46,7 +47,12 @@ pub fn outline(run: &Run, reproduce: String) -> model::Run {
         schema: model::Schema,
         scenario: run.plan.scenario.clone(),
         title: scenario.map_or(String::new(), |scenario| scenario.promise.to_owned()),
-        world: model::World::Sim,
+        world: match run.plan.world.on {
+            On::Simulated => model::World::Sim,
+            On::Nats => model::World::Nats {
+                version: run.plan.world.server.to_string(),
+            },
+        },
         seed: Some(run.plan.seed),
         reproduce,
         verdict: verdict(run),

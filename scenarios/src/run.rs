@@ -107,7 +107,7 @@ pub fn simulate(plan: &Plan) -> Run {
     }
 }
 
-fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|message| (*message).to_owned())
@@ -117,7 +117,13 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// Everything that was recorded, in the order of true time; at the same instant the server's truth comes first.
 pub fn gather<T: Testbed>(testbed: &T, recorder: &Recorder) -> History {
-    let (truth, recorded) = (testbed.take_truth(), recorder.take());
+    let (mut truth, mut recorded) = (testbed.take_truth(), recorder.take());
+    for records in [&mut truth, &mut recorded] {
+        // They are in order already, unless several threads recorded at once.
+        if !records.is_sorted_by_key(|record| record.at) {
+            records.sort_by_key(|record| record.at);
+        }
+    }
     let mut all = Vec::with_capacity(truth.len() + recorded.len());
     let mut truth = truth.into_iter().peekable();
     for record in recorded {

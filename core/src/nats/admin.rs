@@ -3,6 +3,7 @@
 //! Stream configurations are kept as the JSON that the server sent, so that an update changes what a [`BucketConfig`]
 //! names and nothing else, also settings that this code has never heard of.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -85,6 +86,29 @@ pub(super) async fn delete(shared: &Shared, stream: &str) -> Result<(), BucketEr
 /// The server's description of a stream.
 pub(super) async fn info(shared: &Shared, stream: &str) -> Result<Value, Failure> {
     shared.api(&format!("STREAM.INFO.{stream}"), None).await
+}
+
+/// The keys that have a record now, tombstones included. The server sends so many at a time.
+pub(super) async fn keys(
+    shared: &Shared,
+    bucket: &str,
+    filter: &str,
+) -> Result<Vec<Arc<str>>, Failure> {
+    let prefix = format!("$KV.{bucket}.");
+    let name = format!("STREAM.INFO.{}", stream_of(bucket));
+    let mut keys: Vec<Arc<str>> = Vec::new();
+    loop {
+        let offset = keys.len();
+        let body = json!({ "subjects_filter": format!("{prefix}{filter}"), "offset": offset });
+        let info = shared.api(&name, Some(&body)).await?;
+        let subjects = info["state"]["subjects"].as_object();
+        let subjects = subjects.into_iter().flat_map(|subjects| subjects.keys());
+        keys.extend(subjects.filter_map(|subject| subject.strip_prefix(&prefix).map(Arc::from)));
+        let total = info["total"].as_u64().unwrap_or(0);
+        if keys.len() == offset || keys.len() as u64 >= total {
+            return Ok(keys);
+        }
+    }
 }
 
 /// Servers before 2.11 take the setting for an unknown one and ignore it: the bucket would never tell an expiry.

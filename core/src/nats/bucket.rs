@@ -118,23 +118,51 @@ impl NatsBucket {
         }
     }
 
-    /// All that a consumer delivers until it has nothing more; begun again where it was interrupted.
-    async fn list(&self, filter: &str, deliver: Deliver) -> Result<Vec<KvEntry>, ReadError> {
-        let complete = async {
-            loop {
-                if let Some(entries) = self.list_once(filter, deliver).await? {
-                    return Ok(entries);
-                }
-                tokio::time::sleep(LISTING_PAUSE).await;
-            }
-        };
+    /// A read in several steps, within the time of one.
+    async fn within<T>(
+        &self,
+        steps: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
         let timeout = self.shared().options.request_timeout;
-        let bounded = tokio::time::timeout(timeout, complete);
+        let bounded = tokio::time::timeout(timeout, steps);
         match self.shared().until_closed(bounded).await {
-            Some(Ok(listed)) => listed,
+            Some(Ok(read)) => read,
             Some(Err(_)) => Err(ReadError::TimedOut),
             None => Err(ReadError::Closed),
         }
+    }
+
+    /// All that a consumer delivers until it has nothing more; begun again where it was interrupted.
+    async fn list(&self, filter: &str, deliver: Deliver) -> Result<Vec<KvEntry>, ReadError> {
+        loop {
+            if let Some(entries) = self.list_once(filter, deliver).await? {
+                return Ok(entries);
+            }
+            tokio::time::sleep(LISTING_PAUSE).await;
+        }
+    }
+
+    /// The latest record of each key.
+    ///
+    /// A consumer alone does not tell them all: a bucket with one record a key drops the old one as it stores the new
+    /// one, and before the new one counts as pending there is a moment with nothing to deliver. So the server's own
+    /// list of keys has the last word, and what slipped through is read by its key.
+    async fn list_latest(&self, filter: &str) -> Result<BTreeMap<Arc<str>, KvEntry>, ReadError> {
+        let listed = self.list(filter, Deliver::LastPerKey).await?;
+        // A key written while it was listed comes twice: the later record counts.
+        let mut latest: BTreeMap<Arc<str>, KvEntry> = listed
+            .into_iter()
+            .map(|entry| (Arc::clone(&entry.key), entry))
+            .collect();
+        let keys = admin::keys(self.shared(), &self.name, filter);
+        for key in keys.await.map_err(read_error)? {
+            if !latest.contains_key(&key)
+                && let Some(entry) = self.read(&key).await?
+            {
+                latest.insert(key, entry);
+            }
+        }
+        Ok(latest)
     }
 
     /// `None` where deliveries were interrupted.
@@ -155,7 +183,7 @@ impl NatsBucket {
                     complete = pending == 0;
                 }
                 Next::Idle => complete = true,
-                Next::Gap | Next::Silent | Next::Ended => break,
+                Next::Broken => break,
             }
         }
         consumer.delete();
@@ -202,20 +230,14 @@ impl Bucket for NatsBucket {
         if !is_key(key) {
             return Err(ReadError::InvalidKey(key.into()));
         }
-        self.list(key, Deliver::All).await
+        self.within(self.list(key, Deliver::All)).await
     }
 
     async fn entries(&self, filter: &str) -> Result<Vec<KvEntry>, ReadError> {
         if !is_filter(filter) {
             return Err(ReadError::InvalidKey(filter.into()));
         }
-        // A key written while it was listed comes twice: the later record counts.
-        let latest: BTreeMap<Arc<str>, KvEntry> = self
-            .list(filter, Deliver::LastPerKey)
-            .await?
-            .into_iter()
-            .map(|entry| (Arc::clone(&entry.key), entry))
-            .collect();
+        let latest = self.within(self.list_latest(filter)).await?;
         let mut entries: Vec<KvEntry> = latest
             .into_values()
             .filter(|entry| entry.operation.is_put())

@@ -1,10 +1,10 @@
-//! One life of a push consumer that shows a bucket's records in order, and notices when it no longer does.
+//! One life of a push consumer that shows a bucket's records in order.
 //!
 //! Ephemeral, without acknowledgements, kept in the server's memory: what ADR-17 calls an ordered consumer. It is never
 //! repaired: whoever reads it throws it away at the first doubt and opens another.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
 use bytes::Bytes;
@@ -33,17 +33,30 @@ pub(super) enum Deliver {
 
 /// What comes from a consumer.
 #[derive(Debug)]
+pub(super) enum Heard {
+    /// A record.
+    Entry {
+        entry: KvEntry,
+        /// Counts the deliveries of this consumer from 1, by the server.
+        delivered: u64,
+        /// How many are still to come.
+        pending: u64,
+    },
+    /// All that the server has was delivered, the last one under this number.
+    Idle { delivered: u64 },
+    /// The client is gone.
+    Ended,
+}
+
+/// What a listing makes of it.
+#[derive(Debug)]
 pub(super) enum Next {
     /// A record, and how many are still to come.
     Entry { entry: KvEntry, pending: u64 },
     /// All that the server has was delivered.
     Idle,
-    /// Something was skipped.
-    Gap,
-    /// No sign of life for two heartbeats, or the server says that it is over.
-    Silent,
-    /// The client is gone.
-    Ended,
+    /// It cannot be relied on any more: something was skipped, or there was no sign of life for two heartbeats.
+    Broken,
 }
 
 /// One consumer, from its creation to its end.
@@ -56,10 +69,11 @@ pub(super) struct Consumer {
     address: String,
     /// Records to come when it was created.
     pub(super) pending: u64,
-    /// Deliveries so far, by the server's count.
+    /// Deliveries so far, as a listing counts them.
     delivered: u64,
     heartbeat: Duration,
-    last_sign: Instant,
+    /// Where the server asked whether we keep up, until it is answered: or else deliveries stop.
+    question: Option<String>,
 }
 
 impl Consumer {
@@ -111,68 +125,67 @@ impl Consumer {
             pending: created["num_pending"].as_u64().unwrap_or(0),
             delivered: 0,
             heartbeat,
-            last_sign: Instant::now(),
+            question: None,
         })
     }
 
-    /// The next thing to know. What has arrived is read before silence is declared.
+    /// The next thing to know of a listing. What has arrived is read before silence is declared.
     pub(super) async fn next(&mut self) -> Next {
+        let heard = tokio::time::timeout(2 * self.heartbeat, self.hear()).await;
+        match heard {
+            Ok(Heard::Entry {
+                entry,
+                delivered,
+                pending,
+            }) if delivered == self.delivered + 1 => {
+                self.delivered = delivered;
+                Next::Entry { entry, pending }
+            }
+            Ok(Heard::Idle { delivered }) if delivered == self.delivered => Next::Idle,
+            Ok(_) | Err(_) => Next::Broken,
+        }
+    }
+
+    /// The next thing that is heard. Cancel-safe.
+    pub(super) async fn hear(&mut self) -> Heard {
         loop {
-            let silence = tokio::time::sleep_until((self.last_sign + 2 * self.heartbeat).into());
-            let message = tokio::select! {
-                biased;
-                message = self.deliveries.next() => message,
-                () = silence => return Next::Silent,
+            if let (Some(question), Some(client)) = (&self.question, self.shared.client()) {
+                // If the client is gone, so are the deliveries.
+                let _ = client.publish(question.clone(), Bytes::new()).await;
+            }
+            self.question = None;
+            let Some(message) = self.deliveries.next().await else {
+                return Heard::Ended;
             };
-            let Some(message) = message else {
-                return Next::Ended;
-            };
-            self.last_sign = Instant::now();
-            let next = match message.status.map(|status| status.as_u16()) {
+            let heard = match message.status.map(|status| status.as_u16()) {
                 None => self.on_record(&message),
-                Some(100) => self.on_sign_of_life(&message).await,
-                // Such as 409: consumer deleted, leadership changed.
-                Some(_) => Some(Next::Silent),
+                Some(100) => self.on_sign_of_life(&message),
+                // Nothing that a push consumer says of itself: silence follows where it is over.
+                Some(_) => None,
             };
-            if let Some(next) = next {
-                return next;
+            if let Some(heard) = heard {
+                return heard;
             }
         }
     }
 
-    fn on_record(&mut self, message: &Message) -> Option<Next> {
+    fn on_record(&self, message: &Message) -> Option<Heard> {
         let position = Position::parse(message.reply.as_ref()?.as_str())?;
         let key = message.subject.as_str().strip_prefix(&self.prefix)?;
-        if position.delivered <= self.delivered {
-            return None;
-        }
-        if position.delivered != self.delivered + 1 {
-            return Some(Next::Gap);
-        }
-        self.delivered = position.delivered;
-        Some(Next::Entry {
+        Some(Heard::Entry {
             entry: record(message, key.into(), position.revision, position.stored),
+            delivered: position.delivered,
             pending: position.pending,
         })
     }
 
-    /// A heartbeat, or the question whether we keep up: it must be answered, or deliveries stop.
-    async fn on_sign_of_life(&mut self, message: &Message) -> Option<Next> {
+    /// A heartbeat, or the question whether we keep up. A consumer that waits for the answer is not idle.
+    fn on_sign_of_life(&mut self, message: &Message) -> Option<Heard> {
         let stalled = header(message, "Nats-Consumer-Stalled");
-        let question = message
-            .reply
-            .as_ref()
-            .map(|reply| reply.as_str())
-            .or(stalled);
-        if let (Some(question), Some(client)) = (question, self.shared.client()) {
-            // If the client is gone, so are the deliveries.
-            let _ = client.publish(question.to_owned(), Bytes::new()).await;
-        }
-        let delivered: u64 = header(message, "Nats-Last-Consumer")?.parse().ok()?;
-        if delivered > self.delivered {
-            return Some(Next::Gap);
-        }
-        (stalled.is_none() && message.reply.is_none()).then_some(Next::Idle)
+        let reply = message.reply.as_ref().map(|reply| reply.as_str());
+        self.question = reply.or(stalled).map(str::to_owned);
+        let delivered = header(message, "Nats-Last-Consumer")?.parse().ok()?;
+        self.question.is_none().then_some(Heard::Idle { delivered })
     }
 
     /// Tells the server to forget it, without waiting: otherwise it stays there for 30 s.

@@ -1,27 +1,29 @@
-//! A watch: consumers one after the other, and one story told across them.
+//! A watch: the hands of the core's own [`Watcher`], which decides.
 //!
-//! Think of a reader of a serial whose paper boys come and go: he knows the number of the last issue that he has read,
-//! so each new boy is asked for the next one, and he says aloud when there was no boy. What the story must
-//! never do: repeat a revision, skip one silently, or go on with another bucket's revisions as if they were the old
-//! one's.
+//! The machine is the reader of a serial whose paper boys come and go: it knows the last issue that was read, and asks
+//! each new boy for the next one. Here is the street: requests that describe the bucket and open consumers, one
+//! consumer at a time, what is known of the link, and the queue that the reader takes its events from.
 
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde_json::Value;
-use tokio::sync::mpsc::error::TrySendError;
+use futures_util::future::BoxFuture;
+use tokio::sync::{oneshot, watch};
 
+use super::TokioClock;
 use super::admin::{self, stream_of};
 use super::api::Failure;
-use super::consumer::{Consumer, Deliver, Next};
+use super::consumer::{Consumer, Deliver, Heard};
 use super::link::{Link, Shared};
+use crate::machine::{Shell, drive};
+use crate::transport::watcher::{
+    Attempt, CONTROL_ROOM, ConsumerFrom, Watcher, WatcherEffect, WatcherEvent,
+};
 use crate::transport::{
-    ConnectionEvent, InterruptCause, PublishError, RequestError, Revision, Watch, WatchError,
+    BucketInfo, ConnectionEvent, PublishError, RequestError, Revision, Watch, WatchError,
     WatchEvent, WatchSender, WatchStart,
 };
-
-/// With less, what is said of an interruption would leave no room for a record.
-const CAPACITY_MIN: usize = 4;
 
 pub(super) async fn start(
     shared: &Arc<Shared>,
@@ -29,265 +31,237 @@ pub(super) async fn start(
     filter: &str,
     start: WatchStart,
 ) -> Result<Watch, WatchError> {
-    let capacity = shared.options.subscription_capacity.max(CAPACITY_MIN);
+    let options = &shared.options;
+    let capacity = options
+        .subscription_capacity
+        .max(1)
+        .saturating_add(CONTROL_ROOM);
     let (out, watch) = Watch::channel(capacity, None);
-    let mut story = Story {
+    let mut machine = Watcher::new(start, options.watch_heartbeat);
+    let (opened, answer) = oneshot::channel();
+    let mut links = shared.link_changes();
+    let link = *links.borrow_and_update();
+    let mut street = Street {
         shared: Arc::clone(shared),
         bucket: bucket.into(),
-        stream: stream_of(bucket),
         filter: filter.into(),
-        start,
-        incarnation: None,
-        next: Revision(1),
-        newest: 0,
-        horizon: 0,
-        snapshot_told: false,
-        consumer: None,
-        link: shared.link(),
         out,
+        opened: Some(opened),
+        links,
+        link,
+        heard: VecDeque::new(),
+        asking: None,
+        consumer: None,
+        lost: None,
     };
-    let opened = tokio::time::timeout(shared.options.request_timeout, story.open());
-    match shared.until_closed(opened).await {
-        Some(Ok(Ok(_))) => {}
-        Some(Ok(Err(failure))) => return Err(watch_error(failure, filter)),
-        Some(Err(_)) => return Err(WatchError::TimedOut),
-        None => return Err(WatchError::Closed),
+    if !link.up {
+        street.heard.push_back(WatcherEvent::Link { up: false });
     }
-    tokio::spawn(story.tell_until_over());
-    Ok(watch)
+    tokio::spawn(async move {
+        drive(&TokioClock::new(), &mut machine, &mut street).await;
+        street.discard();
+    });
+    let answer = tokio::time::timeout(options.request_timeout, answer);
+    match shared.until_closed(answer).await {
+        Some(Ok(Ok(opened))) => opened.map(|()| watch),
+        Some(Err(_)) => Err(WatchError::TimedOut),
+        Some(Ok(Err(_))) | None => Err(WatchError::Closed),
+    }
 }
 
-struct Story {
+/// See the head of this file.
+struct Street {
     shared: Arc<Shared>,
     bucket: Arc<str>,
-    stream: String,
     filter: Arc<str>,
-    start: WatchStart,
-    /// When the bucket was created: tells one incarnation from the next. `None` before the first consumer.
-    incarnation: Option<String>,
-    /// The first revision that has not been told.
-    next: Revision,
-    /// The newest revision known to have been given out in this incarnation.
-    newest: u64,
-    /// The newest revision when the present consumer was opened.
-    horizon: u64,
-    snapshot_told: bool,
-    consumer: Option<Consumer>,
-    /// The link when the present consumer was opened.
-    link: Link,
     out: WatchSender,
+    /// Who waits for the first attempt.
+    opened: Option<oneshot::Sender<Result<(), WatchError>>>,
+    links: watch::Receiver<Link>,
+    /// The link as the machine knows it.
+    link: Link,
+    /// What the machine is to hear first.
+    heard: VecDeque<WatcherEvent>,
+    /// What the latest attempt has asked the server; older questions are dropped.
+    asking: Option<BoxFuture<'static, Answer>>,
+    consumer: Option<(Attempt, Consumer)>,
+    /// The first record of this batch that the reader had no room for.
+    lost: Option<Revision>,
 }
 
-impl Story {
-    /// Runs until the reader or the connection is gone.
-    async fn tell_until_over(mut self) {
-        let (shared, out) = (Arc::clone(&self.shared), self.out.clone());
-        tokio::select! {
-            biased;
-            () = out.closed() => {}
-            _ = shared.until_closed(self.tell()) => {}
+enum Answer {
+    Described(Attempt, Result<BucketInfo, Failure>),
+    Created(Attempt, Result<Consumer, Failure>),
+}
+
+impl Shell<Watcher> for Street {
+    async fn next(&mut self) -> Option<WatcherEvent> {
+        loop {
+            if let Some(lost) = self.lost.take() {
+                return Some(WatcherEvent::Overflow { lost });
+            }
+            if let Some(event) = self.heard.pop_front() {
+                return Some(event);
+            }
+            // What has been delivered comes before the news that the link is gone.
+            tokio::select! {
+                biased;
+                () = self.out.closed() => return None,
+                (attempt, heard) = hear(&mut self.consumer) => match heard {
+                    Heard::Entry { entry, delivered, pending } => {
+                        let consumer_seq = delivered;
+                        return Some(WatcherEvent::Delivered { attempt, consumer_seq, pending, entry });
+                    }
+                    Heard::Idle { delivered } => {
+                        let last_consumer_seq = delivered;
+                        return Some(WatcherEvent::Heartbeat { attempt, last_consumer_seq });
+                    }
+                    // Closing follows.
+                    Heard::Ended => self.consumer = None,
+                },
+                changed = self.links.changed() => {
+                    if changed.is_err() || self.links.borrow().closed {
+                        return None;
+                    }
+                    self.link_changed();
+                }
+                answer = answered(&mut self.asking) => return Some(self.answered(answer)),
+            }
         }
-        if let Some(consumer) = self.consumer.take() {
+    }
+
+    async fn perform(&mut self, effect: WatcherEffect) -> ControlFlow<()> {
+        match effect {
+            WatcherEffect::Describe(attempt) => {
+                let (shared, bucket) = (Arc::clone(&self.shared), Arc::clone(&self.bucket));
+                self.asking = Some(Box::pin(async move {
+                    Answer::Described(attempt, describe(&shared, &bucket).await)
+                }));
+            }
+            WatcherEffect::Create { attempt, from } => self.create(attempt, from),
+            WatcherEffect::Discard(_) => self.discard(),
+            WatcherEffect::Tell(WatchEvent::Entry(entry)) => {
+                if self.lost.is_none() && self.out.capacity() > CONTROL_ROOM {
+                    return self.tell(WatchEvent::Entry(entry));
+                }
+                if self.lost.is_none() {
+                    self.shared.tell(ConnectionEvent::SlowConsumer);
+                    self.lost = Some(entry.revision);
+                }
+            }
+            WatcherEffect::Tell(event) => {
+                // There is room, unless the link came and went again and again while the reader slept.
+                return match self.shared.until_closed(self.out.room(1)).await {
+                    Some(()) => self.tell(event),
+                    None => ControlFlow::Break(()),
+                };
+            }
+            WatcherEffect::CheckRoom => {
+                let places = self.shared.options.subscription_capacity.max(1);
+                let enough = self.out.capacity() >= CONTROL_ROOM + places.div_ceil(2);
+                self.heard.push_back(WatcherEvent::Room { enough });
+            }
+            WatcherEffect::Opened => self.open(Ok(())),
+            WatcherEffect::Failed(error) => {
+                self.open(Err(error));
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Street {
+    /// Ends the watch where the reader is gone.
+    fn tell(&self, event: WatchEvent) -> ControlFlow<()> {
+        match self.out.try_send(event) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    fn open(&mut self, opened: Result<(), WatchError>) {
+        if let Some(waiting) = self.opened.take() {
+            // Whoever waited has given up: then the reader is gone, too.
+            let _gone = waiting.send(opened);
+        }
+    }
+
+    /// Another generation is another link, though the end of the one before went by unseen.
+    fn link_changed(&mut self) {
+        let (before, now) = (self.link, *self.links.borrow_and_update());
+        let is_other = now.generation != before.generation;
+        if before.up && (!now.up || is_other) {
+            self.heard.push_back(WatcherEvent::Link { up: false });
+        }
+        if now.up && (!before.up || is_other) {
+            self.heard.push_back(WatcherEvent::Link { up: true });
+        }
+        self.link = now;
+    }
+
+    fn create(&mut self, attempt: Attempt, from: ConsumerFrom) {
+        let deliver = match from {
+            ConsumerFrom::LastPerKey => Deliver::LastPerKey,
+            ConsumerFrom::Revision(revision) => Deliver::From(revision),
+        };
+        let shared = Arc::clone(&self.shared);
+        let (bucket, filter) = (Arc::clone(&self.bucket), Arc::clone(&self.filter));
+        self.asking = Some(Box::pin(async move {
+            let heartbeat = shared.options.watch_heartbeat;
+            let created = Consumer::open(&shared, &bucket, &filter, deliver, heartbeat).await;
+            Answer::Created(attempt, created)
+        }));
+    }
+
+    fn answered(&mut self, answer: Answer) -> WatcherEvent {
+        match answer {
+            Answer::Described(attempt, described) => {
+                let described = described.map_err(|failure| watch_error(failure, &self.filter));
+                WatcherEvent::Described(attempt, described)
+            }
+            Answer::Created(attempt, Ok(consumer)) => {
+                let pending = consumer.pending;
+                self.consumer = Some((attempt, consumer));
+                WatcherEvent::Created(attempt, Ok(pending))
+            }
+            Answer::Created(attempt, Err(failure)) => {
+                WatcherEvent::Created(attempt, Err(watch_error(failure, &self.filter)))
+            }
+        }
+    }
+
+    fn discard(&mut self) {
+        self.asking = None;
+        if let Some((_, consumer)) = self.consumer.take() {
             consumer.delete();
         }
     }
+}
 
-    /// Never ends by itself.
-    async fn tell(&mut self) {
-        self.tell_snapshot_end_if(|story, pending| pending == 0 || story.start == WatchStart::Now)
-            .await;
-        loop {
-            let cause = self.follow().await;
-            if let Some(consumer) = self.consumer.take() {
-                consumer.delete();
-            }
-            self.say(WatchEvent::Interrupted(cause)).await;
-            if cause == InterruptCause::Gap {
-                // A reader that was too slow first reads all: with less room it would be interrupted again at once.
-                self.out.room(usize::MAX).await;
-            }
-            let same_bucket = self.reopen(cause).await;
-            self.say(WatchEvent::Resumed { same_bucket }).await;
-            self.tell_snapshot_end_if(|_, pending| pending == 0).await;
-        }
-    }
-
-    /// Tells what the present consumer delivers, until it cannot be relied on.
-    async fn follow(&mut self) -> InterruptCause {
-        loop {
-            let Some(consumer) = &mut self.consumer else {
-                return InterruptCause::Gap;
-            };
-            let link = self.link;
-            let over = move |now: &Link| !now.up || now.generation != link.generation;
-            let Some(next) = self.shared.until(over, consumer.next()).await else {
-                return InterruptCause::Disconnected;
-            };
-            match next {
-                Next::Entry { entry, pending } => {
-                    let revision = entry.revision;
-                    if revision >= self.next {
-                        match self.out.try_send(WatchEvent::Entry(entry)) {
-                            Ok(()) => self.next = revision.next(),
-                            Err(TrySendError::Full(_)) => {
-                                self.shared.tell(ConnectionEvent::SlowConsumer);
-                                return InterruptCause::Gap;
-                            }
-                            // The reader is gone, which the caller sees.
-                            Err(TrySendError::Closed(_)) => {}
-                        }
-                    }
-                    self.newest = self.newest.max(revision.0);
-                    if !self.snapshot_told && (pending == 0 || revision.0 >= self.horizon) {
-                        self.tell_snapshot_end().await;
-                    }
-                }
-                Next::Idle if !self.snapshot_told => self.tell_snapshot_end().await,
-                Next::Idle => {}
-                Next::Gap => return InterruptCause::Gap,
-                Next::Silent => return InterruptCause::MissedHeartbeat,
-                // Closing follows, and ends this.
-                Next::Ended => std::future::pending().await,
-            }
-        }
-    }
-
-    /// Tries until there is a consumer again; true if it is on the same bucket as before.
-    async fn reopen(&mut self, mut told: InterruptCause) -> bool {
-        let mut failures = 0;
-        loop {
-            let mut link = self.shared.link_changes();
-            if !link.borrow().up {
-                self.say_once(&mut told, InterruptCause::Disconnected).await;
-                // An error would mean that `shared` is gone, and we hold it.
-                let _ = link.wait_for(|link| link.up).await;
-                failures = 0;
-            }
-            self.link = self.shared.link();
-            let generation = self.link.generation;
-            let changed = move |link: &Link| !link.up || link.generation != generation;
-            let shared = Arc::clone(&self.shared);
-            match shared.until(changed, self.open()).await {
-                Some(Ok(same_bucket)) => return same_bucket,
-                Some(Err(failure)) => {
-                    if failure.is_not_found() {
-                        self.say_once(&mut told, InterruptCause::BucketMissing)
-                            .await;
-                    }
-                    let pause = tokio::time::sleep(retry_delay(failures));
-                    failures += 1;
-                    if shared.until(changed, pause).await.is_none() {
-                        failures = 0;
-                    }
-                }
-                // Another link: what was asked on the old one is not worth waiting for.
-                None => failures = 0,
-            }
-        }
-    }
-
-    /// Opens a consumer where the story left off; true if it is on the same bucket as before.
-    async fn open(&mut self) -> Result<bool, Failure> {
-        loop {
-            let before = StreamState::read(&self.shared, &self.stream).await?;
-            // A server that has lost acknowledged writes gives their revisions out again: that is another bucket, too.
-            let same = self
-                .incarnation
-                .as_ref()
-                .is_none_or(|known| *known == before.created && before.last >= self.newest);
-            let (deliver, next) = match (&self.incarnation, self.start) {
-                (Some(_), _) if same => (Deliver::From(self.next), self.next),
-                (Some(_), _) | (None, WatchStart::Snapshot) => (Deliver::LastPerKey, Revision(1)),
-                (None, WatchStart::Now) => {
-                    let next = Revision(before.last).next();
-                    (Deliver::From(next), next)
-                }
-                (None, WatchStart::Revision(first)) => (Deliver::From(first), first),
-            };
-            let consumer = Consumer::open(
-                &self.shared,
-                &self.bucket,
-                &self.filter,
-                deliver,
-                self.shared.options.watch_heartbeat,
-            )
-            .await?;
-            // Created anew between the question and the consumer: then its revisions are not what was asked for.
-            let after = StreamState::read(&self.shared, &self.stream).await?;
-            if after.created != before.created {
-                consumer.delete();
-                continue;
-            }
-            self.next = next;
-            self.newest = if same {
-                self.newest.max(before.last)
-            } else {
-                before.last
-            };
-            self.horizon = before.last;
-            self.incarnation = Some(before.created);
-            self.consumer = Some(consumer);
-            return Ok(same);
-        }
-    }
-
-    async fn tell_snapshot_end_if(&mut self, due: impl FnOnce(&Self, u64) -> bool) {
-        let pending = self
-            .consumer
-            .as_ref()
-            .map_or(0, |consumer| consumer.pending);
-        if !self.snapshot_told && due(self, pending) {
-            self.tell_snapshot_end().await;
-        }
-    }
-
-    async fn tell_snapshot_end(&mut self) {
-        self.snapshot_told = true;
-        self.say(WatchEvent::SnapshotEnd).await;
-    }
-
-    async fn say_once(&self, told: &mut InterruptCause, cause: InterruptCause) {
-        if *told != cause {
-            *told = cause;
-            self.say(WatchEvent::Interrupted(cause)).await;
-        }
-    }
-
-    /// Tells what must not be lost: waits for a slow reader.
-    async fn say(&self, event: WatchEvent) {
-        self.out.room(1).await;
-        if self.out.try_send(event).is_err() {
-            tracing::trace!("the reader of a watch is gone");
-        }
+/// What the consumer says; nothing, where there is none.
+async fn hear(consumer: &mut Option<(Attempt, Consumer)>) -> (Attempt, Heard) {
+    match consumer {
+        Some((attempt, consumer)) => (*attempt, consumer.hear().await),
+        None => std::future::pending().await,
     }
 }
 
-/// What decides whether revisions still mean what they meant.
-struct StreamState {
-    created: String,
-    last: u64,
-}
-
-impl StreamState {
-    async fn read(shared: &Shared, stream: &str) -> Result<Self, Failure> {
-        let info = admin::info(shared, stream).await?;
-        Self::parse(&info).ok_or(Failure::Request(RequestError::TimedOut))
-    }
-
-    fn parse(info: &Value) -> Option<Self> {
-        Some(Self {
-            created: info["created"].as_str()?.to_owned(),
-            last: info["state"]["last_seq"].as_u64()?,
-        })
+/// What the server answers; nothing, where it was asked nothing.
+async fn answered(asking: &mut Option<BoxFuture<'static, Answer>>) -> Answer {
+    match asking {
+        Some(question) => {
+            let answer = question.await;
+            *asking = None;
+            answer
+        }
+        None => std::future::pending().await,
     }
 }
 
-/// The pause after this many failures in a row: async-nats's own schedule. A reconnect cuts it short.
-fn retry_delay(failures: u32) -> Duration {
-    match failures {
-        0..4 => Duration::from_millis(500) * (failures + 1),
-        _ => Duration::from_secs(10),
-    }
+async fn describe(shared: &Shared, bucket: &str) -> Result<BucketInfo, Failure> {
+    let info = admin::info(shared, &stream_of(bucket)).await?;
+    admin::read_info(bucket, &info).ok_or(Failure::Request(RequestError::TimedOut))
 }
 
 fn watch_error(failure: Failure, filter: &str) -> WatchError {
@@ -304,16 +278,5 @@ fn watch_error(failure: Failure, filter: &str) -> WatchError {
         Failure::Request(RequestError::Publish(_) | RequestError::ClosedWhileWaiting) => {
             WatchError::Closed
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retries_come_at_the_pauses_of_async_nats() {
-        let pauses = [0, 1, 2, 3, 4, 9].map(|n| retry_delay(n).as_millis());
-        assert_eq!(pauses, [500, 1000, 1500, 2000, 10_000, 10_000]);
     }
 }

@@ -20,8 +20,8 @@ const RETRY_STEP: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 const RETRIES_BEFORE_MAX: u32 = 4;
 
-/// Places of a reader's queue that entries leave free for the other events: one `Interrupted` and one `Resumed` are at
-/// most under way before entries must fit again, and `SnapshotEnd` comes once.
+/// Places of a reader's queue that entries leave free for the other events: an interruption tells at most two
+/// `Interrupted` and one `Resumed`, and `SnapshotEnd` comes once.
 pub const CONTROL_ROOM: usize = 4;
 
 /// One try at having a consumer. Whatever answers an older attempt is ignored.
@@ -134,10 +134,12 @@ pub struct Watcher {
     failures: u32,
     /// `watch()` has returned.
     opened: bool,
-    /// `Interrupted` was told and `Resumed` not yet.
-    interrupted: bool,
+    /// The `Interrupted` that was told last, where `Resumed` was not told yet.
+    interrupted: Option<InterruptCause>,
     /// Which incarnation of the bucket the told revisions belong to.
     created: Option<UnixTime>,
+    /// The newest revision that this incarnation is known to have given out.
+    newest: Revision,
     /// Everything up to here has been told, or was not asked for.
     told: Revision,
     /// Whether the whole bucket is wanted from the start, rather than what follows `told`.
@@ -145,6 +147,8 @@ pub struct Watcher {
     snapshot_ended: bool,
     /// The last delivery of the current consumer.
     consumer_seq: u64,
+    /// Deliveries that the current consumer began with.
+    awaited: u64,
     early: Vec<(u64, u64, KvEntry)>,
     /// Set when this attempt turned out to watch another incarnation than the one before.
     same_bucket: bool,
@@ -161,12 +165,14 @@ impl Watcher {
             attempt: Attempt(0),
             failures: 0,
             opened: false,
-            interrupted: false,
+            interrupted: None,
             created: None,
+            newest: Revision::NONE,
             told: Revision::NONE,
             from_start: start == WatchStart::Snapshot,
             snapshot_ended: false,
             consumer_seq: 0,
+            awaited: 0,
             early: Vec::new(),
             same_bucket: true,
         }
@@ -195,9 +201,14 @@ impl Watcher {
         self.state = State::Waiting(now + wait);
     }
 
+    /// Told once, and once more where it turns out that the bucket is not there: that no waiting mends.
     fn interrupt(&mut self, cause: InterruptCause, effects: &mut Vec<WatcherEffect>) {
-        if self.opened && !self.interrupted {
-            self.interrupted = true;
+        let is_news = match self.interrupted {
+            None => true,
+            Some(told) => told != cause && cause == InterruptCause::BucketMissing,
+        };
+        if self.opened && is_news {
+            self.interrupted = Some(cause);
             effects.push(WatcherEffect::Tell(WatchEvent::Interrupted(cause)));
         }
     }
@@ -227,14 +238,16 @@ impl Watcher {
             }
             // Deleted and created anew, or an acknowledged tail was lost in a power failure: revisions told before are
             // being given out again, and what they now stand for must be heard.
-            Some(created) if created != info.created || info.last_revision < self.told => {
+            Some(created) if created != info.created || info.last_revision < self.newest => {
                 self.same_bucket = false;
+                self.newest = Revision::NONE;
                 self.told = Revision::NONE;
                 self.from_start = true;
             }
             Some(_) => {}
         }
         self.created = Some(info.created);
+        self.newest = self.newest.max(info.last_revision);
         let from = if self.from_start && self.told == Revision::NONE {
             ConsumerFrom::LastPerKey
         } else {
@@ -253,11 +266,11 @@ impl Watcher {
         if !self.opened {
             self.opened = true;
             effects.push(WatcherEffect::Opened);
-        } else if self.interrupted {
-            self.interrupted = false;
+        } else if self.interrupted.take().is_some() {
             let same_bucket = std::mem::replace(&mut self.same_bucket, true);
             effects.push(WatcherEffect::Tell(WatchEvent::Resumed { same_bucket }));
         }
+        self.awaited = pending;
         if pending == 0 {
             self.end_snapshot(effects);
         }
@@ -296,13 +309,16 @@ impl Watcher {
             return self.give_up(now, InterruptCause::Gap, effects);
         }
         self.consumer_seq = consumer_seq;
+        self.newest = self.newest.max(entry.revision);
         self.heard(now);
         // nats-server 2.10 clamps a start beyond its last sequence and delivers an older record.
         if entry.revision > self.told {
             self.told = entry.revision;
             effects.push(WatcherEffect::Tell(WatchEvent::Entry(entry)));
         }
-        if pending == 0 {
+        // A record that is rewritten before its turn is gone from the count a moment before the new one is in it: fewer
+        // deliveries than were promised mean that it is still to come, or has expired, which the next heartbeat tells.
+        if pending == 0 && consumer_seq >= self.awaited {
             self.end_snapshot(effects);
         }
     }
@@ -549,6 +565,15 @@ mod tests {
     }
 
     #[test]
+    fn a_record_rewritten_under_the_snapshot_is_waited_for() {
+        let (mut story, _) = Story::new(WatchStart::Snapshot);
+        story.described(1, 7, 3);
+        story.created(1, 2);
+        assert_eq!(story.delivered(1, 1, 0, 3), ["entry 3"]);
+        assert_eq!(story.delivered(1, 2, 0, 4), ["entry 4", "SnapshotEnd"]);
+    }
+
+    #[test]
     fn a_watch_from_now_that_heard_nothing_does_not_replay_history_after_a_reconnect() {
         let (mut story, _) = Story::new(WatchStart::Now);
         assert_eq!(story.described(1, 7, 41), ["create 1 from 42"]);
@@ -596,6 +621,39 @@ mod tests {
         story.hear(at(3), WatcherEvent::Link { up: true });
         assert_eq!(story.described(2, 7, 1), ["create 2 last per key"]);
         assert_eq!(story.created(2, 1), ["Resumed { same_bucket: false }"]);
+    }
+
+    #[test]
+    fn a_watch_for_a_revision_to_come_takes_no_tail_for_lost() {
+        let (mut story, _) = Story::new(WatchStart::Revision(Revision(9)));
+        assert_eq!(story.described(1, 7, 2), ["create 1 from 9"]);
+        story.created(1, 0);
+        story.hear(at(2), WatcherEvent::Link { up: false });
+        story.hear(at(3), WatcherEvent::Link { up: true });
+        assert_eq!(story.described(2, 7, 2), ["create 2 from 9"]);
+        assert_eq!(story.created(2, 0), ["Resumed { same_bucket: true }"]);
+    }
+
+    #[test]
+    fn a_bucket_found_missing_after_a_disconnect_is_told_once() {
+        let (mut story, _) = Story::new(WatchStart::Now);
+        story.described(1, 7, 0);
+        story.created(1, 0);
+        story.hear(at(2), WatcherEvent::Link { up: false });
+        story.hear(at(3), WatcherEvent::Link { up: true });
+        let missing =
+            |attempt| WatcherEvent::Described(Attempt(attempt), Err(WatchError::NoBucket));
+        assert_eq!(
+            story.hear(at(3), missing(2)),
+            ["Interrupted(BucketMissing)"]
+        );
+        story.wake(at(4));
+        assert!(story.hear(at(4), missing(3)).is_empty());
+        assert!(
+            story
+                .hear(at(5), WatcherEvent::Link { up: false })
+                .is_empty()
+        );
     }
 
     #[test]

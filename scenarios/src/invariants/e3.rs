@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use squall_core::Instant;
 use squall_core::transport::Revision;
 
-use super::facts::{Called, Ended, Facts, Key};
+use super::facts::{Called, Ended, Facts};
 use super::{Findings, seconds};
 use crate::history::{Call, Commit, Reply};
 
@@ -42,13 +43,16 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
                 Ended::Refused(error),
             ) => (operation.is_put() && by_value.contains(&(&**key, *value)))
                 .then(|| format!("its write of {key} was refused ({error}) and is there")),
-            (Call::Read { key, .. }, Ended::Ok(Reply::Read { revision })) => {
-                let records = facts.keys.get(&**key);
-                (!was_latest(records, called, at, *revision)).then(|| {
-                    let read = revision.map_or_else(|| "nothing".to_owned(), |r| format!("revision {r}"));
-                    format!("it read {read} of {key}, which was not the latest at any moment of the read")
-                })
-            }
+            (Call::Read { key, .. }, Ended::Ok(Reply::Read { revision })) => (!was_latest(
+                facts, key, called, at, *revision,
+            ))
+            .then(|| {
+                let read =
+                    revision.map_or_else(|| "nothing".to_owned(), |r| format!("revision {r}"));
+                format!(
+                    "it read {read} of {key}, which was not the latest at any moment of the read"
+                )
+            }),
             _ => None,
         };
         if let Some(wrong) = wrong {
@@ -63,44 +67,38 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
 }
 
 fn was_latest(
-    records: Option<&Key<'_>>,
+    facts: &Facts<'_>,
+    key: &str,
     called: &Called<'_>,
-    at: squall_core::Instant,
+    at: Instant,
     read: Option<Revision>,
 ) -> bool {
-    let Some(records) = records else {
+    let Some(records) = facts.keys.get(key) else {
         return read.is_none();
     };
-    // What was the latest when the read began, and everything that became so until it ended.
-    let before = records
+    let agent = facts.agent_of(key).unwrap_or_default();
+    let during_the_read = |from: Instant, until: Instant| from <= at && until > called.invoked;
+    let first = records
+        .commits
+        .first()
+        .map_or(Instant::FAR_FUTURE, |(at, _)| *at);
+    if read.is_none() && during_the_read(Instant::ZERO, first) {
+        return true;
+    }
+    // Each record is the latest until the next one, or until it went without another in its place.
+    let nexts = records.commits.iter().skip(1).map(|(at, _)| *at);
+    let nexts = nexts.chain([Instant::FAR_FUTURE]);
+    records
         .commits
         .iter()
-        .rev()
-        .find(|(commit, _)| *commit <= called.invoked);
-    let mut candidates: Vec<Option<Revision>> = Vec::new();
-    let removed_by = |revision: Revision, by: squall_core::Instant| {
-        records
-            .removals
-            .iter()
-            .any(|(at, removed)| *removed == revision && *at <= by)
-    };
-    match before {
-        Some((_, commit)) if !removed_by(commit.revision, called.invoked) => {
-            candidates.push(Some(commit.revision));
-        }
-        _ => candidates.push(None),
-    }
-    for (commit_at, commit) in &records.commits {
-        if *commit_at > called.invoked && *commit_at <= at {
-            candidates.push(Some(commit.revision));
-        }
-    }
-    if records
-        .removals
-        .iter()
-        .any(|(removed, _)| *removed > called.invoked && *removed <= at)
-    {
-        candidates.push(None);
-    }
-    candidates.contains(&read)
+        .zip(nexts)
+        .any(|((from, commit), next)| {
+            if read.is_some() {
+                let removed = records.removal(commit).unwrap_or(next);
+                read == Some(commit.revision) && during_the_read(*from, removed.min(next))
+            } else {
+                let gone = facts.may_be_gone(agent, records, *from, commit);
+                gone.is_some_and(|gone| gone < next && during_the_read(gone, next))
+            }
+        })
 }

@@ -1,6 +1,7 @@
 //! P5 self-knowledge: a running agent whose record is gone for longer than `d` has been told so.
 //!
-//! Gone means: removed, deleted by another, or replaced by another process's. `d` is the life of the entry and two
+//! Gone means: removed, deleted by another, or replaced by another process's; on a real server, which does not say when
+//! it removes a record, also older than the bucket's age. `d` is the life of the entry and two
 //! intervals: until then an agent that hears nothing cannot know. Time in which the process stands still does not count.
 
 use squall_core::Instant;
@@ -44,11 +45,7 @@ fn absences(facts: &Facts<'_>, life: &Lived<'_>, open: Span) -> Vec<Span> {
             continue;
         }
         let next = key.commits.get(index + 1).map(|(at, _)| *at);
-        let removed = key
-            .removals
-            .iter()
-            .find(|(_, revision)| *revision == commit.revision);
-        let ends = [next, removed.map(|(at, _)| *at)]
+        let ends = [next, facts.is_gone(key, *at, commit)]
             .into_iter()
             .flatten()
             .min();

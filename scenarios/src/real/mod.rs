@@ -14,5 +14,5 @@ mod proxy;
 mod server;
 
 pub use provision::{DEFAULT_VERSION, ProvisionError, VERSIONS, nats_server};
-pub use proxy::{Direction, Proxy};
+pub use proxy::{Direction, LinkBites, Proxy};
 pub use server::{NatsServer, ServerError, ServerOptions};

@@ -1,13 +1,14 @@
 //! A link that can be bad: a TCP proxy for one agent, in front of a server.
 //!
-//! What a network does to TCP is done here to bytes: they are held back, never lost in the middle of a stream, and
-//! come late and in order once the link is healed; or the connection is reset. Each direction is held apart, so
+//! What a network does to TCP is done here to bytes: they are held back and come late and in order once the link is
+//! healed; or they are swallowed, and a connection that has lost some is reset before it carries another; or the
+//! connection is reset at once. Each direction is held apart, so
 //! that a partition can be one-way: the agent's requests arrive, and the answers do not.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -30,11 +31,11 @@ pub enum Direction {
     ToClient,
 }
 
-/// How the link is now.
+/// How the link is now. Faults of one kind may overlap, and each is mended by itself: so they are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Link {
-    to_server_held: bool,
-    to_client_held: bool,
+    held: [u32; 2],
+    swallowed: [u32; 2],
     delay: Duration,
     /// Connections of an earlier number are reset.
     cuts: u64,
@@ -42,11 +43,39 @@ struct Link {
 
 impl Link {
     fn is_held(&self, direction: Direction) -> bool {
-        match direction {
-            Direction::ToServer => self.to_server_held,
-            Direction::ToClient => self.to_client_held,
-        }
+        self.held[direction as usize] > 0
     }
+
+    fn is_swallowed(&self, direction: Direction) -> bool {
+        self.swallowed[direction as usize] > 0
+    }
+}
+
+/// How often a fault of a link has changed anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkBites {
+    /// Bytes, ends of streams or new connections that had to wait.
+    pub held: u64,
+    /// Chunks of bytes that were swallowed.
+    pub swallowed: u64,
+    /// Chunks of bytes that were delayed.
+    pub delayed: u64,
+    /// Connections that were reset by a cut.
+    pub cut: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    accepted: AtomicU64,
+    alive: AtomicU64,
+    held: AtomicU64,
+    swallowed: AtomicU64,
+    delayed: AtomicU64,
+    cut: AtomicU64,
+}
+
+fn one_more(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
 }
 
 /// A listening proxy; connections and port go with it.
@@ -54,7 +83,7 @@ impl Link {
 pub struct Proxy {
     address: SocketAddr,
     link: watch::Sender<Link>,
-    accepted: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     listener: JoinHandle<()>,
 }
 
@@ -66,12 +95,12 @@ impl Proxy {
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let (link, accepted) = (watch::Sender::new(Link::default()), Arc::default());
-        let accept = accept(listener, server, link.subscribe(), Arc::clone(&accepted));
+        let (link, counts) = (watch::Sender::new(Link::default()), Arc::default());
+        let accept = accept(listener, server, link.subscribe(), Arc::clone(&counts));
         Ok(Self {
             address,
             link,
-            accepted,
+            counts,
             listener: tokio::spawn(accept),
         })
     }
@@ -83,28 +112,75 @@ impl Proxy {
 
     /// Connections that agents have made so far.
     pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
+        self.counts.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How often what is done to this link has changed anything so far.
+    pub fn bites(&self) -> LinkBites {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        LinkBites {
+            held: read(&self.counts.held),
+            swallowed: read(&self.counts.swallowed),
+            delayed: read(&self.counts.delayed),
+            cut: read(&self.counts.cut),
+        }
     }
 
     /// Resets all connections, on both sides, with what is under way in them. New ones are served.
     pub fn cut(&self) {
+        let alive = self.counts.alive.load(Ordering::Relaxed);
+        self.counts.cut.fetch_add(alive, Ordering::Relaxed);
         self.link.send_modify(|link| link.cuts += 1);
+    }
+
+    /// Holds all bytes of one direction back, while sockets stay open, until one [`release`](Self::release) for each.
+    pub fn hold(&self, direction: Direction) {
+        self.link
+            .send_modify(|link| link.held[direction as usize] += 1);
+    }
+
+    /// Ends one [`hold`](Self::hold): what was held arrives, in order.
+    pub fn release(&self, direction: Direction) {
+        self.link.send_modify(|link| {
+            let held = &mut link.held[direction as usize];
+            *held = held.saturating_sub(1);
+        });
+    }
+
+    /// Loses all bytes of one direction, while sockets stay open, until one [`fill`](Self::fill) for each.
+    pub fn swallow(&self, direction: Direction) {
+        self.link
+            .send_modify(|link| link.swallowed[direction as usize] += 1);
+    }
+
+    /// Ends one [`swallow`](Self::swallow): connections that have lost bytes are reset.
+    pub fn fill(&self, direction: Direction) {
+        self.link.send_modify(|link| {
+            let swallowed = &mut link.swallowed[direction as usize];
+            *swallowed = swallowed.saturating_sub(1);
+        });
+    }
+
+    /// Delays every byte by this much more, each way.
+    pub fn slow(&self, by: Duration) {
+        self.link.send_modify(|link| link.delay += by);
+    }
+
+    /// Ends one [`slow`](Self::slow) of the same length.
+    pub fn restore(&self, by: Duration) {
+        self.link
+            .send_modify(|link| link.delay = link.delay.saturating_sub(by));
     }
 
     /// Holds all bytes of one direction, while sockets stay open.
     pub fn blackhole(&self, direction: Direction) {
-        self.link.send_modify(|link| match direction {
-            Direction::ToServer => link.to_server_held = true,
-            Direction::ToClient => link.to_client_held = true,
-        });
+        self.hold(direction);
     }
 
     /// Holds all bytes of both directions; new connections hear nothing, too.
     pub fn partition(&self) {
-        self.link.send_modify(|link| {
-            link.to_server_held = true;
-            link.to_client_held = true;
-        });
+        self.hold(Direction::ToServer);
+        self.hold(Direction::ToClient);
     }
 
     /// Delays every byte by this much, each way.
@@ -134,20 +210,30 @@ async fn accept(
     listener: TcpListener,
     server: SocketAddr,
     link: watch::Receiver<Link>,
-    accepted: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
-        accepted.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(serve(client, server, link.clone()));
+        one_more(&counts.accepted);
+        let (link, counts) = (link.clone(), Arc::clone(&counts));
+        tokio::spawn(async move {
+            one_more(&counts.alive);
+            serve(client, server, link, &counts).await;
+            counts.alive.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 }
 
 /// One connection, until either side ends it, it is cut, or the proxy is gone.
-async fn serve(mut client: TcpStream, server: SocketAddr, mut link: watch::Receiver<Link>) {
+async fn serve(
+    mut client: TcpStream,
+    server: SocketAddr,
+    mut link: watch::Receiver<Link>,
+    counts: &Counts,
+) {
     let (cuts, at) = (link.borrow().cuts, link.clone());
     let connect = async {
         // Over a held link no connection is made; the agent's own half of the handshake is the kernel's.
-        released(at.clone(), Direction::ToServer).await;
+        released(at.clone(), Direction::ToServer, counts).await;
         TcpStream::connect(server).await
     };
     let connected = tokio::select! {
@@ -157,13 +243,25 @@ async fn serve(mut client: TcpStream, server: SocketAddr, mut link: watch::Recei
     let Ok(mut upstream) = connected else {
         return reset(&client);
     };
+    let torn = AtomicBool::new(false);
+    let broken = |link: &Link| {
+        let swallows =
+            link.is_swallowed(Direction::ToServer) || link.is_swallowed(Direction::ToClient);
+        link.cuts != cuts || (torn.load(Ordering::Relaxed) && !swallows)
+    };
     let cut = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = upstream.split();
+        let way = |direction| Way {
+            direction,
+            link: at.clone(),
+            counts,
+            torn: &torn,
+        };
         tokio::select! {
-            () = pipe(from_client, to_server, Direction::ToServer, at.clone()) => false,
-            () = pipe(from_server, to_client, Direction::ToClient, at) => false,
-            _ = link.wait_for(|link| link.cuts != cuts) => true,
+            () = pipe(from_client, to_server, way(Direction::ToServer)) => false,
+            () = pipe(from_server, to_client, way(Direction::ToClient)) => false,
+            _ = link.wait_for(broken) => true,
         }
     };
     if cut {
@@ -177,43 +275,50 @@ fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// Carries bytes one way, in order, until either end is gone and what was read before has been written.
-async fn pipe(
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
+/// One direction of one connection.
+struct Way<'a> {
     direction: Direction,
     link: watch::Receiver<Link>,
-) {
+    counts: &'a Counts,
+    /// Bytes of the connection were swallowed.
+    torn: &'a AtomicBool,
+}
+
+/// Carries bytes one way, in order, until either end is gone and what was read before has been written.
+async fn pipe(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, way: Way<'_>) {
     let (sender, mut under_way) = mpsc::channel::<(Instant, Vec<u8>)>(UNDER_WAY);
-    let delays = link.clone();
-    let read = async move {
+    let read = async {
         loop {
             let mut chunk = vec![0; CHUNK];
             match from.read(&mut chunk).await {
-                Ok(0) | Err(_) => return,
+                Ok(0) | Err(_) => break,
                 Ok(size) => chunk.truncate(size),
             }
-            let due = Instant::now() + delays.borrow().delay;
-            if sender.send((due, chunk)).await.is_err() {
-                return;
+            let delay = way.link.borrow().delay;
+            if !delay.is_zero() {
+                one_more(&way.counts.delayed);
+            }
+            if sender.send((Instant::now() + delay, chunk)).await.is_err() {
+                break;
             }
         }
+        // Reading ends by dropping the sender, and writing ends after what is left.
+        drop(sender);
+        std::future::pending::<()>().await;
     };
     let write = async {
         while let Some((due, chunk)) = under_way.recv().await {
             sleep_until(due).await;
-            released(link.clone(), direction).await;
-            if to.write_all(&chunk).await.is_err() {
+            released(way.link.clone(), way.direction, way.counts).await;
+            if way.link.borrow().is_swallowed(way.direction) {
+                one_more(&way.counts.swallowed);
+                way.torn.store(true, Ordering::Relaxed);
+            } else if to.write_all(&chunk).await.is_err() {
                 return;
             }
         }
         // The end of the stream is held like its bytes.
-        released(link.clone(), direction).await;
-    };
-    // Reading ends by dropping the sender, and writing ends after what is left.
-    let read = async {
-        read.await;
-        std::future::pending::<()>().await;
+        released(way.link.clone(), way.direction, way.counts).await;
     };
     tokio::select! {
         () = read => {}
@@ -222,7 +327,10 @@ async fn pipe(
 }
 
 /// Ready while the direction is not held; never, if the proxy goes while it is.
-async fn released(mut link: watch::Receiver<Link>, direction: Direction) {
+async fn released(mut link: watch::Receiver<Link>, direction: Direction, counts: &Counts) {
+    if link.borrow().is_held(direction) {
+        one_more(&counts.held);
+    }
     if link
         .wait_for(|link| !link.is_held(direction))
         .await

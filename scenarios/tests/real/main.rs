@@ -11,5 +11,6 @@ mod buckets;
 mod connections;
 mod outages;
 mod processes;
+mod scenarios;
 mod watches;
 mod world;

@@ -1,0 +1,415 @@
+//! [`NatsTestbed`]: scenarios on a real nats-server, in real time.
+//!
+//! One server process, one TCP proxy for each agent's host as its link, one group of tasks for each process of an agent.
+//! True time is the monotonic time since the testbed's start. Everything ends with the testbed, also when a run panics: the server by
+//! its handle, the rest with the runtime that [`run_on_nats`] makes and drops.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real servers in real time: nothing here is decided by a seed"
+)]
+
+mod process;
+mod truth;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use squall_core::{Instant, Rng};
+use squall_sim::broker::Version;
+
+pub use self::process::ProcessEnv;
+use self::process::Tasks;
+use self::truth::{Epoch, Seen};
+use crate::fault::{Directions, Fault, FaultKind};
+use crate::history::{Record, Recorder, What};
+use crate::invariants::{self, Verdict};
+use crate::parse::MONITOR;
+use crate::plan::{On, Plan};
+use crate::real::{Direction, NatsServer, Proxy, ServerError, ServerOptions};
+use crate::run::{Run, gather, perform};
+use crate::testbed::Testbed;
+
+/// Why a fault cannot be done to a real server; `None` where it can.
+///
+/// | fault | on a real server |
+/// |---|---|
+/// | partition, blackhole, cut, delay | by the TCP proxy between the agent's host and the server |
+/// | crash, overlap | the process's tasks are aborted, its connections reset; another group of tasks is started |
+/// | server-stop, server-pause | SIGKILL and a new start; SIGSTOP and SIGCONT |
+/// | pause, suspend, jump, drift, lose-reply, jetstream-mute | refused with these sentences |
+pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
+    match kind {
+        FaultKind::Pause => {
+            Some("pause: agents on a real server share one process, and none stands still alone")
+        }
+        FaultKind::Suspend => {
+            Some("suspend: the machine that runs the test cannot be put to sleep by it")
+        }
+        FaultKind::Jump(_) => Some("jump: agents on a real server share the machine's wall clock"),
+        FaultKind::Drift(_) => Some("drift: agents on a real server share the machine's crystal"),
+        FaultKind::LoseReply => {
+            Some("lose-reply: a proxy of bytes cannot tell an acknowledgement from a delivery")
+        }
+        FaultKind::JetstreamMute => {
+            Some("jetstream-mute: a real server cannot be told to be silent on JetStream alone")
+        }
+        FaultKind::Partition(_)
+        | FaultKind::Blackhole(_)
+        | FaultKind::Cut
+        | FaultKind::Delay(_)
+        | FaultKind::Crash
+        | FaultKind::Overlap
+        | FaultKind::ServerStop
+        | FaultKind::ServerPause => None,
+    }
+}
+
+/// A plan could not be run on a real server.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NatsRunError {
+    /// It needs a fault that only the simulated world can do; nothing was started.
+    #[error("this plan cannot run on a real server: {0}")]
+    Unsupported(&'static str),
+    /// There is no server.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// A fault could not be done or mended, so that the run was not that of the plan.
+    #[error("the plan's {fault} failed on the real server: {reason}")]
+    Fault {
+        /// Which.
+        fault: String,
+        /// Why.
+        reason: String,
+    },
+    /// The system refused a runtime or a port.
+    #[error("cannot run on a real server: {0}")]
+    System(String),
+}
+
+impl From<std::io::Error> for NatsRunError {
+    fn from(error: std::io::Error) -> Self {
+        Self::System(error.to_string())
+    }
+}
+
+/// Runs a plan on a real nats-server, as it is: [`Plan::in_real_time`] makes one that takes seconds.
+///
+/// Blocks while it runs, and must not be called inside an asynchronous runtime: it makes one of its own.
+///
+/// # Errors
+/// If the plan needs what only the simulated world can do, or the real one failed it.
+pub fn run_on_nats(plan: &Plan) -> Result<Run, NatsRunError> {
+    if let Some(reason) = plan.faults.iter().find_map(|fault| unsupported(fault.kind)) {
+        return Err(NatsRunError::Unsupported(reason));
+    }
+    let mut plan = plan.clone();
+    plan.world.on = On::Nats;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(plan))
+}
+
+async fn run(plan: Plan) -> Result<Run, NatsRunError> {
+    let testbed = NatsTestbed::start(&plan).await?;
+    let epoch = testbed.shared.epoch;
+    let recorder = Recorder::new(move || epoch.now());
+    let bitten = perform(&plan, &testbed, &recorder).await;
+    truth::catch_up(&testbed.shared.url, &testbed.shared.seen).await;
+    let end = testbed.now();
+    if let Some(error) = testbed.shared.failed().take() {
+        return Err(error);
+    }
+    let (history, unknown) = truth::attribute(gather(&testbed, &recorder));
+    let verdict = match invariants::judge(&plan, &history) {
+        Verdict::Pass if testbed.shared.epoch.is_broken() => {
+            Verdict::Inconclusive("the machine's wall clock was set during the run".to_owned())
+        }
+        Verdict::Pass if !unknown.is_empty() => {
+            let revisions: Vec<String> = unknown.iter().map(ToString::to_string).collect();
+            let revisions = revisions.join(", ");
+            Verdict::Inconclusive(format!("nobody saw what was stored as {revisions}"))
+        }
+        verdict => verdict,
+    };
+    Ok(Run {
+        plan,
+        history,
+        verdict,
+        bitten,
+        trace: None,
+        simulated: end.elapsed(),
+    })
+}
+
+/// A real server, links to it, and who is who on them.
+#[derive(Clone, Debug)]
+pub struct NatsTestbed {
+    shared: Arc<Shared>,
+}
+
+/// The host and the tasks of each process.
+type Processes = BTreeMap<Arc<str>, (String, Arc<Tasks>)>;
+
+#[derive(Debug)]
+struct Shared {
+    epoch: Epoch,
+    seed: u64,
+    url: String,
+    server: tokio::sync::Mutex<Server>,
+    links: BTreeMap<String, Proxy>,
+    processes: Mutex<Processes>,
+    panics: Arc<Mutex<Vec<Record>>>,
+    crashes: AtomicU64,
+    seen: Arc<Seen>,
+    observer: tokio::task::JoinHandle<()>,
+    /// The first fault that could not be done.
+    failed: Mutex<Option<NatsRunError>>,
+}
+
+#[derive(Debug)]
+struct Server {
+    process: NatsServer,
+    /// Faults that want it stopped, and frozen.
+    stopped: u32,
+    frozen: u32,
+}
+
+impl Shared {
+    fn failed(&self) -> MutexGuard<'_, Option<NatsRunError>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn processes(&self) -> MutexGuard<'_, Processes> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.observer.abort();
+        for (_, tasks) in self.processes().values() {
+            tasks.kill();
+        }
+    }
+}
+
+impl NatsTestbed {
+    /// The world of this plan. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// If there is no server, or no port for a link.
+    pub async fn start(plan: &Plan) -> Result<Self, NatsRunError> {
+        let version = plan.world.server;
+        let options = ServerOptions {
+            // The reference may be replaced by what the surroundings name.
+            version: (version != Version::REFERENCE).then(|| version.to_string()),
+            ..ServerOptions::default()
+        };
+        let server = NatsServer::start(options).await?;
+        let mut links = BTreeMap::new();
+        let hosts = plan.agents.iter().map(|agent| agent.name.as_str());
+        for host in hosts.chain([MONITOR]) {
+            links.insert(host.to_owned(), Proxy::start(server.address()).await?);
+        }
+        let (url, seen) = (server.url(), Arc::new(Seen::default()));
+        let observer = tokio::spawn(truth::observe(url.clone(), Arc::clone(&seen)));
+        let server = Server {
+            process: server,
+            stopped: 0,
+            frozen: 0,
+        };
+        let shared = Shared {
+            epoch: Epoch::new(),
+            seed: plan.seed,
+            url,
+            server: tokio::sync::Mutex::new(server),
+            links,
+            processes: Mutex::default(),
+            panics: Arc::default(),
+            crashes: AtomicU64::new(0),
+            seen,
+            observer,
+            failed: Mutex::default(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    fn link(&self, fault: &Fault) -> Result<&Proxy, String> {
+        let link = self.shared.links.get(&fault.target);
+        link.ok_or_else(|| format!("{} has no link", fault.target))
+    }
+
+    async fn try_begin(&self, fault: &Fault) -> Result<(), String> {
+        match fault.kind {
+            FaultKind::Partition(ways) => {
+                let link = self.link(fault)?;
+                directions(ways).iter().for_each(|way| link.hold(*way));
+            }
+            FaultKind::Blackhole(ways) => {
+                let link = self.link(fault)?;
+                directions(ways).iter().for_each(|way| link.swallow(*way));
+            }
+            FaultKind::Cut => self.link(fault)?.cut(),
+            FaultKind::Delay(by) => self.link(fault)?.slow(by),
+            FaultKind::ServerStop => {
+                let mut server = self.shared.server.lock().await;
+                server.stopped += 1;
+                if server.stopped == 1 {
+                    server.process.kill().await.map_err(|e| e.to_string())?;
+                }
+            }
+            FaultKind::ServerPause => {
+                let mut server = self.shared.server.lock().await;
+                server.frozen += 1;
+                if server.frozen == 1 && server.stopped == 0 {
+                    server.process.pause().await.map_err(|e| e.to_string())?;
+                }
+            }
+            kind => return Err(unsupported(kind).unwrap_or("it is the runner's").to_owned()),
+        }
+        Ok(())
+    }
+
+    async fn try_end(&self, fault: &Fault) -> Result<(), String> {
+        match fault.kind {
+            FaultKind::Partition(ways) => {
+                let link = self.link(fault)?;
+                directions(ways).iter().for_each(|way| link.release(*way));
+            }
+            FaultKind::Blackhole(ways) => {
+                let link = self.link(fault)?;
+                directions(ways).iter().for_each(|way| link.fill(*way));
+            }
+            FaultKind::Cut => {}
+            FaultKind::Delay(by) => self.link(fault)?.restore(by),
+            FaultKind::ServerStop => {
+                let mut server = self.shared.server.lock().await;
+                server.stopped -= 1;
+                if server.stopped == 0 {
+                    server.process.restart().await.map_err(|e| e.to_string())?;
+                    if server.frozen > 0 {
+                        server.process.pause().await.map_err(|e| e.to_string())?;
+                    }
+                }
+            }
+            FaultKind::ServerPause => {
+                let mut server = self.shared.server.lock().await;
+                server.frozen -= 1;
+                if server.frozen == 0 && server.stopped == 0 {
+                    server.process.resume().map_err(|e| e.to_string())?;
+                }
+            }
+            kind => return Err(unsupported(kind).unwrap_or("it is the runner's").to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Notes that the plan could not be followed.
+    fn note(&self, fault: &Fault, done: Result<(), String>) -> Result<(), String> {
+        if let Err(reason) = &done {
+            self.shared
+                .failed()
+                .get_or_insert_with(|| NatsRunError::Fault {
+                    fault: fault.to_string(),
+                    reason: reason.clone(),
+                });
+        }
+        done
+    }
+}
+
+const fn directions(ways: Directions) -> &'static [Direction] {
+    match ways {
+        Directions::Both => &[Direction::ToServer, Direction::ToClient],
+        Directions::ToServer => &[Direction::ToServer],
+        Directions::ToAgent => &[Direction::ToClient],
+    }
+}
+
+impl Testbed for NatsTestbed {
+    type Env = ProcessEnv;
+
+    fn now(&self) -> Instant {
+        self.shared.epoch.now()
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        tokio::time::sleep_until(self.shared.epoch.due(at)).await;
+    }
+
+    fn start(&self, host: &str, process: &Arc<str>) -> (ProcessEnv, Vec<String>) {
+        let seed = Rng::labelled(self.shared.seed, process).next_u64();
+        let (epoch, panics) = (self.shared.epoch, Arc::clone(&self.shared.panics));
+        let on_panic = move |message| {
+            let record = Record {
+                at: epoch.now(),
+                what: What::Panicked { message },
+            };
+            let mut panics = panics.lock().unwrap_or_else(PoisonError::into_inner);
+            panics.push(record);
+        };
+        let env = ProcessEnv::new(seed, Arc::new(on_panic));
+        let running = (host.to_owned(), env.tasks());
+        self.shared.processes().insert(process.clone(), running);
+        let link = self.shared.links.get(host);
+        let url = link.map_or_else(|| self.shared.url.clone(), Proxy::url);
+        (env, vec![url])
+    }
+
+    fn crash(&self, process: &Arc<str>) {
+        if let Some((host, tasks)) = self.shared.processes().get(process) {
+            // First the links, so that nobody says goodbye. All processes of a host die together.
+            self.shared.links.get(host).inspect(|link| link.cut());
+            tasks.kill();
+            self.shared.crashes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn begin(&self, fault: &Fault, _: Option<&Arc<str>>) -> Result<(), String> {
+        let done = self.try_begin(fault).await;
+        self.note(fault, done)
+    }
+
+    async fn end(&self, fault: &Fault, _: Option<&Arc<str>>) -> Result<(), String> {
+        let done = self.try_end(fault).await;
+        self.note(fault, done)
+    }
+
+    fn bites(&self, fault: &Fault) -> u64 {
+        let link = self.shared.links.get(&fault.target);
+        let bites = link.map(Proxy::bites).unwrap_or_default();
+        match fault.kind {
+            FaultKind::Partition(_) => bites.held,
+            FaultKind::Blackhole(_) => bites.swallowed,
+            FaultKind::Cut => bites.cut,
+            FaultKind::Crash => self.shared.crashes.load(Ordering::Relaxed),
+            FaultKind::Delay(_) => bites.delayed,
+            // Asked before and after: a server that was stopped or frozen always was so for everybody.
+            _ => self.now().as_nanos(),
+        }
+    }
+
+    fn tasks(&self, process: &Arc<str>) -> Option<u32> {
+        let processes = self.shared.processes();
+        processes.get(process).map(|(_, tasks)| tasks.count())
+    }
+
+    fn take_truth(&self) -> Vec<Record> {
+        let mut truth = self.shared.seen.take(&self.shared.epoch);
+        let mut panics = self
+            .shared
+            .panics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        truth.append(&mut panics);
+        truth
+    }
+}

@@ -1,0 +1,395 @@
+//! The server's own truth, on a real server: an observer with a connection of its own follows the bucket's stream from
+//! its first revision on, and after the run each record is given to whoever wrote it.
+//!
+//! A record is dated by the server itself when it stores it: on one machine that is true time, and it does not matter
+//! how late the observer hears of it. A bucket keeps only the latest record of a key, so one that is overwritten before
+//! the observer has read it is never seen. But revisions have no holes, so it is known that it was there; what its
+//! writer was answered tells the rest. That a record ages out is not told at all (see `Facts::removal`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use squall_core::nats::NatsEnv;
+use squall_core::presence::Entry;
+use squall_core::transport::{
+    ConnectOptions, ConnectionEvent, KvEntry, Operation, Revision, WatchEvent, WatchStart,
+};
+use squall_core::{Bucket, Connection, Env, Instant, Transport, UnixTime};
+
+use crate::history::{Call, Commit, History, Record, Reply, What, value_hash};
+use crate::parse::BUCKET;
+
+/// How often the observer asks whether server and bucket are there.
+const POLL: Duration = Duration::from_millis(5);
+/// How long it may take to have heard of the last record.
+const CATCH_UP_MAX: Duration = Duration::from_secs(2);
+/// The wall clock may have been set by so much while a run went on, before nothing can be said of it.
+const CLOCK_STEP_MAX: Duration = Duration::from_millis(20);
+
+/// True time: the monotonic clock since the start, and the wall clock then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Epoch {
+    monotonic: std::time::Instant,
+    wall: UnixTime,
+}
+
+impl Epoch {
+    pub(super) fn new() -> Self {
+        Self {
+            monotonic: std::time::Instant::now(),
+            wall: wall(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        Instant::ZERO + self.monotonic.elapsed()
+    }
+
+    pub(super) fn due(&self, at: Instant) -> tokio::time::Instant {
+        (self.monotonic + at.elapsed()).into()
+    }
+
+    fn of(&self, wall: UnixTime) -> Instant {
+        Instant::ZERO + wall.since(self.wall)
+    }
+
+    /// Whether the wall clock was set since the start: then the server's dates are not true time.
+    pub(super) fn is_broken(&self) -> bool {
+        let (now, passed) = (wall(), self.now().elapsed());
+        let there = self.wall + passed;
+        now.since(there).max(there.since(now)) > CLOCK_STEP_MAX
+    }
+}
+
+fn wall() -> UnixTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    UnixTime::EPOCH + since.unwrap_or_default()
+}
+
+/// What the observer has seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen(Mutex<Vec<KvEntry>>);
+
+impl Seen {
+    fn all(&self) -> MutexGuard<'_, Vec<KvEntry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn newest(&self) -> Revision {
+        self.all()
+            .last()
+            .map_or(Revision::NONE, |entry| entry.revision)
+    }
+
+    /// All that was seen so far, as records; whose they are is not known yet.
+    pub(super) fn take(&self, epoch: &Epoch) -> Vec<Record> {
+        let seen = std::mem::take(&mut *self.all());
+        seen.into_iter()
+            .map(|record| {
+                let entry = Entry::decode(&record);
+                let commit = Commit {
+                    bucket: BUCKET.into(),
+                    value: value_hash(&record.value),
+                    revision: record.revision,
+                    operation: record.operation,
+                    by: None,
+                    incarnation: entry.as_ref().map(|entry| entry.incarnation().0.into()),
+                    ttl: entry.as_ref().and_then(Entry::ttl),
+                    key: record.key,
+                };
+                Record {
+                    at: epoch.of(record.created),
+                    what: What::Committed(commit),
+                }
+            })
+            .collect()
+    }
+}
+
+/// Follows the bucket for ever. A connection that is lost is not waited for but made anew: clients wait ever longer.
+pub(super) async fn observe(url: String, seen: Arc<Seen>) {
+    loop {
+        // Whatever has failed is tried again; what was missed is found by its revision.
+        let _over = observe_once(&url, &seen).await;
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn connect(url: &str) -> Option<impl Connection + use<>> {
+    let options = ConnectOptions {
+        name: "observer".to_owned(),
+        servers: vec![url.to_owned()],
+        ..ConnectOptions::default()
+    };
+    NatsEnv::new(0).transport().connect(options).await.ok()
+}
+
+async fn observe_once(url: &str, seen: &Seen) -> Option<()> {
+    let connection = connect(url).await?;
+    let mut events = connection.events();
+    let bucket = connection.bucket(BUCKET).ok()?;
+    let mut watch = loop {
+        let start = WatchStart::Revision(seen.newest().next());
+        if let Ok(watch) = bucket.watch(">", start).await {
+            break watch;
+        }
+        if connection.state() != squall_core::transport::ConnectionState::Connected {
+            return None;
+        }
+        tokio::time::sleep(POLL).await;
+    };
+    loop {
+        tokio::select! {
+            biased;
+            event = watch.next() => if let WatchEvent::Entry(entry) = event? {
+                seen.all().push(entry);
+            },
+            event = events.next() => if matches!(event?, ConnectionEvent::Disconnected(_)) {
+                return None;
+            },
+        }
+    }
+}
+
+/// Waits until the observer has heard of all that there is.
+pub(super) async fn catch_up(url: &str, seen: &Seen) {
+    let caught_up = async {
+        let connection = connect(url).await?;
+        let last = connection
+            .bucket(BUCKET)
+            .ok()?
+            .info()
+            .await
+            .ok()?
+            .last_revision;
+        while seen.newest() < last {
+            tokio::time::sleep(POLL).await;
+        }
+        Some(())
+    };
+    // What is missing then is found to be missing.
+    let _late = tokio::time::timeout(CATCH_UP_MAX, caught_up).await;
+}
+
+/// A write as its process knows it.
+struct Written<'a> {
+    process: &'a Arc<str>,
+    key: &'a Arc<str>,
+    operation: Operation,
+    expected: Option<Revision>,
+    value: u64,
+    /// When it was acknowledged, and under which revision.
+    stored: Option<(Instant, Revision)>,
+    is_refused: bool,
+}
+
+/// Gives every record to its writer, and adds those that were overwritten unseen but acknowledged. Returns the history,
+/// and the revisions of which nothing is known.
+pub(super) fn attribute(history: History) -> (History, Vec<Revision>) {
+    let writes = writes(&history);
+    let by_value: BTreeMap<(&str, u64), &Arc<str>> = writes
+        .values()
+        .filter(|write| write.operation.is_put())
+        .map(|write| ((&**write.key, write.value), write.process))
+        .collect();
+    let by_revision: BTreeMap<Revision, &Written<'_>> = writes
+        .values()
+        .filter_map(|write| write.stored.map(|(_, revision)| (revision, write)))
+        .collect();
+
+    let mut commits: BTreeMap<Revision, (Instant, Commit)> = BTreeMap::new();
+    for record in &history.0 {
+        if let What::Committed(commit) = &record.what {
+            commits.insert(commit.revision, (record.at, commit.clone()));
+        }
+    }
+    for (revision, write) in &by_revision {
+        commits.entry(*revision).or_insert_with(|| {
+            let at = write.stored.map_or(Instant::ZERO, |(at, _)| at);
+            let commit = Commit {
+                bucket: BUCKET.into(),
+                key: write.key.clone(),
+                revision: *revision,
+                operation: write.operation,
+                by: None,
+                incarnation: None,
+                ttl: None,
+                value: write.value,
+            };
+            (at, commit)
+        });
+    }
+    // The last record of each key so far, over which a deletion of unknown outcome was made.
+    let mut latest: BTreeMap<Arc<str>, Revision> = BTreeMap::new();
+    for (revision, (_, commit)) in &mut commits {
+        let before = latest.insert(commit.key.clone(), *revision);
+        let deletes = |write: &&Written<'_>| {
+            let names = *write.key == commit.key && write.operation == commit.operation;
+            names && !write.is_refused && write.stored.is_none() && write.expected == before
+        };
+        commit.by = match commit.operation {
+            Operation::Expire => None,
+            Operation::Put => by_value
+                .get(&(&*commit.key, commit.value))
+                .copied()
+                .cloned(),
+            Operation::Delete | Operation::Purge => by_revision
+                .get(revision)
+                .copied()
+                .or_else(|| writes.values().find(deletes))
+                .map(|write| write.process.clone()),
+        };
+    }
+    let newest = commits
+        .last_key_value()
+        .map_or(0, |(revision, _)| revision.0);
+    let known: BTreeSet<u64> = commits.keys().map(|revision| revision.0).collect();
+    let unknown = (1..=newest)
+        .filter(|revision| !known.contains(revision))
+        .map(Revision)
+        .collect();
+
+    // An acknowledgement comes after its record, perhaps after the next one's: revisions give the order.
+    let mut dated: Vec<Record> = Vec::new();
+    let mut before = Instant::FAR_FUTURE;
+    for (at, commit) in commits.into_values().rev() {
+        before = before.min(at);
+        dated.push(Record {
+            at: before,
+            what: What::Committed(commit),
+        });
+    }
+    dated.reverse();
+    let others = history.0.into_iter();
+    dated.extend(others.filter(|record| !matches!(record.what, What::Committed(_))));
+    dated.sort_by_key(|record| record.at);
+    (History(dated), unknown)
+}
+
+fn writes(history: &History) -> BTreeMap<u64, Written<'_>> {
+    let mut writes: BTreeMap<u64, Written<'_>> = BTreeMap::new();
+    for record in &history.0 {
+        match &record.what {
+            What::Invoke {
+                id,
+                process,
+                call:
+                    Call::Write {
+                        key,
+                        operation,
+                        expected,
+                        value,
+                        ..
+                    },
+            } => {
+                let write = Written {
+                    process,
+                    key,
+                    operation: *operation,
+                    expected: *expected,
+                    value: *value,
+                    stored: None,
+                    is_refused: false,
+                };
+                writes.insert(*id, write);
+            }
+            What::Ok {
+                id,
+                reply: Reply::Stored { revision },
+            } => {
+                if let Some(write) = writes.get_mut(id) {
+                    write.stored = Some((record.at, *revision));
+                }
+            }
+            What::Refused { id, .. } => {
+                if let Some(write) = writes.get_mut(id) {
+                    write.is_refused = true;
+                }
+            }
+            _ => {}
+        }
+    }
+    writes
+}
+
+#[cfg(test)]
+mod tests {
+    use squall_core::transport::Outcome;
+
+    use super::*;
+    use crate::history::Recorder;
+
+    fn write(operation: Operation, expected: u64, value: u64) -> Call {
+        Call::Write {
+            bucket: BUCKET.into(),
+            key: "k".into(),
+            operation,
+            expected: Some(Revision(expected)),
+            value,
+        }
+    }
+
+    fn committed(at: u64, revision: u64, operation: Operation, value: u64) -> Record {
+        let what = What::Committed(Commit {
+            bucket: BUCKET.into(),
+            key: "k".into(),
+            revision: Revision(revision),
+            operation,
+            by: None,
+            incarnation: None,
+            ttl: None,
+            value,
+        });
+        Record {
+            at: Instant::from_nanos(at),
+            what,
+        }
+    }
+
+    /// The second of three records was overwritten before it was seen, and the fourth is nobody's: the server's own.
+    #[test]
+    fn records_are_given_to_their_writers_and_gaps_are_filled() {
+        let now = Arc::new(Mutex::new(0));
+        let clock = Arc::clone(&now);
+        let recorder = Recorder::new(move || {
+            let mut now = clock.lock().unwrap_or_else(PoisonError::into_inner);
+            *now += 10;
+            Instant::from_nanos(*now)
+        });
+        let (a, b): (Arc<str>, Arc<str>) = ("a/1".into(), "b/1".into());
+        let stored = |revision| Reply::Stored {
+            revision: Revision(revision),
+        };
+        let first = recorder.invoke(&a, write(Operation::Put, 0, 1));
+        recorder.ended(first, Ok(stored(1)));
+        let second = recorder.invoke(&a, write(Operation::Put, 1, 2));
+        let third = recorder.invoke(&b, write(Operation::Delete, 2, 0));
+        recorder.ended(third, Err((Outcome::Unknown, "no answer".to_owned())));
+        recorder.ended(second, Ok(stored(2)));
+        let mut records = vec![
+            committed(15, 1, Operation::Put, 1),
+            committed(45, 3, Operation::Delete, 0),
+            committed(90, 5, Operation::Expire, 0),
+        ];
+        records.extend(recorder.take());
+        let (history, unknown) = attribute(History(records));
+        assert_eq!(unknown, [Revision(4)]);
+        let commits = history.0.iter().filter_map(|record| match &record.what {
+            What::Committed(commit) => Some((
+                record.at.as_nanos(),
+                commit.revision.0,
+                commit.by.as_deref(),
+            )),
+            _ => None,
+        });
+        let expected = [
+            (15, 1, Some("a/1")),
+            (45, 2, Some("a/1")),
+            (45, 3, Some("b/1")),
+            (90, 5, None),
+        ];
+        assert_eq!(commits.collect::<Vec<_>>(), expected);
+        assert!(history.0.is_sorted_by_key(|record| record.at));
+    }
+}

@@ -1,0 +1,102 @@
+//! Scenarios on a real server: the same stories, the same invariants.
+
+use squall_scenarios::fault::Fault;
+use squall_scenarios::history::{History, Tell, What};
+use squall_scenarios::invariants::{Verdict, judge};
+use squall_scenarios::plan::Plan;
+use squall_scenarios::run::Run;
+use squall_scenarios::{NatsRunError, run_on_nats, stories, unsupported};
+
+/// The first plan that a real server can do and that is `wanted`, in real time.
+fn draw(scenario: &str, wanted: impl Fn(&Plan) -> bool) -> Plan {
+    let scenario = stories::find(scenario).expect("the scenario is there");
+    let is_supported = |fault: &Fault| unsupported(fault.kind).is_none();
+    (1..1000)
+        .map(|seed| scenario.draw(seed).in_real_time())
+        .find(|plan| plan.faults.iter().all(is_supported) && wanted(plan))
+        .expect("some seed draws it")
+}
+
+/// Whether it has faults of all these kinds.
+fn has(plan: &Plan, kinds: &[&str]) -> bool {
+    let has = |kind: &&str| plan.faults.iter().any(|fault| fault.kind.name() == *kind);
+    kinds.iter().all(has)
+}
+
+/// Runs it; fails with what was found and what led to it.
+fn passes(plan: &Plan) -> Run {
+    let run = run_on_nats(plan).expect("the plan is run");
+    if run.verdict != Verdict::Pass {
+        let mut history = Vec::new();
+        run.history.write(&mut history).expect("it is memory");
+        let history = String::from_utf8_lossy(&history);
+        panic!("{:#?}\n{plan}\n{history}", run.verdict);
+    }
+    let faults = plan.faults.iter().zip(&run.bitten);
+    for (fault, bitten) in faults {
+        assert!(bitten, "{fault} changed nothing in {}", plan.scenario);
+    }
+    run
+}
+
+/// One server each, all at once: most of the time they wait.
+#[test]
+fn stories_pass_on_a_real_server() {
+    let plans = [
+        draw("presence/calm", |plan| plan.world.delete_markers.is_some()),
+        draw("presence/missed-heartbeats", |_| true),
+        draw("presence/partition-and-heal", |plan| has(plan, &["cut"])),
+        draw("presence/one-way-silence", |plan| {
+            has(plan, &["partition", "blackhole"])
+        }),
+        draw("presence/mixed-intervals", |plan| {
+            plan.duration.as_secs() < 22
+        }),
+        draw("presence/server-restart", |plan| {
+            has(plan, &["server-stop", "server-pause"])
+        }),
+    ];
+    std::thread::scope(|scope| {
+        let runs = plans.each_ref().map(|plan| scope.spawn(|| passes(plan)));
+        let longest = scope.spawn(violations_are_seen_in_a_real_history);
+        for run in runs {
+            run.join().expect("it passes");
+        }
+        longest.join().expect("they are seen");
+    });
+}
+
+/// Alice is away for as long as the story allows. Had nobody been told, neither she nor the others, it would be found:
+/// the bounds for real time are not so wide that they hide it.
+fn violations_are_seen_in_a_real_history() {
+    let run = passes(&draw("presence/partition-and-heal", |plan| {
+        plan.faults
+            .iter()
+            .any(|fault| fault.lasts.as_millis() > 6500)
+    }));
+    let without = |is_hidden: fn(&Tell) -> bool| {
+        let records =
+            run.history.0.iter().filter(
+                |record| !matches!(&record.what, What::Told { tell, .. } if is_hidden(tell)),
+            );
+        match judge(&run.plan, &History(records.cloned().collect())) {
+            Verdict::Fail(found) => found.into_iter().map(|violation| violation.code).collect(),
+            _ => Vec::new(),
+        }
+    };
+    let untold = without(|tell| matches!(tell, Tell::Evicted { .. }));
+    assert!(untold.contains(&"P5".to_owned()), "{untold:?}");
+    let untold = without(|tell| matches!(tell, Tell::Down { .. }));
+    assert!(untold.contains(&"P1".to_owned()), "{untold:?}");
+}
+
+#[test]
+fn a_plan_that_only_the_simulated_world_can_do_is_refused_with_its_sentence() {
+    let scenario = stories::find("presence/paused-watcher").expect("the scenario is there");
+    let plan = scenario.draw(1).in_real_time();
+    let Err(NatsRunError::Unsupported(reason)) = run_on_nats(&plan) else {
+        panic!("it is refused");
+    };
+    let mut faults = plan.faults.iter();
+    assert!(faults.any(|fault| unsupported(fault.kind) == Some(reason)));
+}
