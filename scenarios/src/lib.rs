@@ -2,6 +2,7 @@
 
 mod agent;
 mod bucket;
+pub mod conformance;
 pub mod fault;
 pub mod history;
 pub mod invariants;
