@@ -309,8 +309,10 @@ impl Connection for SimConnection {
     }
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        keys::check_publish_subject(&message.subject)
-            .map_err(|()| PublishError::InvalidSubject(message.subject.clone()))?;
+        for subject in std::iter::once(&message.subject).chain(&message.reply) {
+            keys::check_publish_subject(subject)
+                .map_err(|()| PublishError::InvalidSubject(subject.clone()))?;
+        }
         let mut message = Some(message);
         poll_fn(|context| {
             let polled = self.with(|client, net| {
@@ -372,8 +374,10 @@ impl Connection for SimConnection {
         subject: &str,
         queue: Option<&str>,
     ) -> Result<Subscription, SubscribeError> {
-        keys::check_subscribe_subject(subject)
-            .map_err(|()| SubscribeError::InvalidSubject(subject.into()))?;
+        for name in [Some(subject), queue].into_iter().flatten() {
+            keys::check_subscribe_subject(name)
+                .map_err(|()| SubscribeError::InvalidSubject(name.into()))?;
+        }
         let begun = self.with(|client, net| {
             if client.phase == Phase::Closed {
                 return None;
