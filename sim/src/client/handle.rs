@@ -10,9 +10,9 @@ use bytes::Bytes;
 use squall_core::Clock as _;
 use squall_core::transport::{
     Bucket, BucketConfig, BucketError, BucketInfo, ConnectError, ConnectOptions, Connection,
-    ConnectionId, ConnectionState, CreateError, Events, FlushError, KvEntry, Message, Operation,
-    PublishError, ReadError, RequestError, Revision, SubscribeError, Subscription, Transport,
-    UpdateError, Watch, WatchError, WatchEvent, WatchStart, WriteError, keys,
+    ConnectionId, ConnectionState, CreateError, Events, FlushError, Headers, KvEntry, Message,
+    Operation, PublishError, ReadError, RequestError, Revision, SubscribeError, Subscription,
+    Transport, UpdateError, Watch, WatchError, WatchEvent, WatchStart, WriteError, keys,
 };
 
 use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of};
@@ -313,7 +313,10 @@ impl Connection for SimConnection {
             keys::check_publish_subject(subject)
                 .map_err(|()| PublishError::InvalidSubject(subject.clone()))?;
         }
-        let mut message = Some(message);
+        let mut message = Some(Message {
+            headers: as_delivered(&message.headers)?,
+            ..message
+        });
         poll_fn(|context| {
             let polled = self.with(|client, net| {
                 if client.phase == Phase::Closed {
@@ -342,6 +345,7 @@ impl Connection for SimConnection {
     async fn request(&self, mut message: Message) -> Result<Message, RequestError> {
         keys::check_publish_subject(&message.subject)
             .map_err(|()| PublishError::InvalidSubject(message.subject.clone()))?;
+        message.headers = as_delivered(&message.headers)?;
         let size = message.headers.wire_len() + message.payload.len();
         let prepared = self.with(|client, net| {
             if size > client.max_payload {
@@ -557,6 +561,21 @@ impl SimBucket {
             () = self.connection.clock.sleep_until(deadline) => Err(ReadError::TimedOut),
         }
     }
+}
+
+/// Headers as they arrive: in the order of their names, without white space around their values.
+fn as_delivered(headers: &Headers) -> Result<Headers, PublishError> {
+    let mut all: Vec<(&str, &str)> = headers.iter().collect();
+    for (name, value) in &all {
+        keys::check_header(name, value)
+            .map_err(|()| PublishError::InvalidHeader((*name).into()))?;
+    }
+    all.sort_by_key(|(name, _)| *name);
+    let mut delivered = Headers::new();
+    for (name, value) in all {
+        delivered.append(name, value.trim());
+    }
+    Ok(delivered)
 }
 
 fn unwatched(error: WatchError) -> ReadError {
