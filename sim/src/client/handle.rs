@@ -382,6 +382,20 @@ impl Connection for SimConnection {
             keys::check_subscribe_subject(name)
                 .map_err(|()| SubscribeError::InvalidSubject(name.into()))?;
         }
+        poll_fn(|context| {
+            let room = self.with(|client, _| {
+                let ready = client.phase == Phase::Closed || client.has_room();
+                if !ready {
+                    client.room.push(context.waker().clone());
+                }
+                ready
+            });
+            match room {
+                Some(false) => Poll::Pending,
+                Some(true) | None => Poll::Ready(()),
+            }
+        })
+        .await;
         let begun = self.with(|client, net| {
             if client.phase == Phase::Closed {
                 return None;
