@@ -10,9 +10,10 @@ use bytes::Bytes;
 use squall_core::Clock as _;
 use squall_core::transport::{
     Bucket, BucketConfig, BucketError, BucketInfo, ConnectError, ConnectOptions, Connection,
-    ConnectionId, ConnectionState, CreateError, Events, FlushError, Headers, KvEntry, Message,
-    Operation, PublishError, ReadError, RequestError, Revision, SubscribeError, Subscription,
-    Transport, UpdateError, Watch, WatchError, WatchEvent, WatchStart, WriteError, keys,
+    ConnectionEvent, ConnectionId, ConnectionState, CreateError, Events, FlushError, Headers,
+    KvEntry, Message, Operation, PublishError, ReadError, RequestError, Revision, SubscribeError,
+    Subscription, Transport, UpdateError, Watch, WatchError, WatchEvent, WatchStart, WriteError,
+    keys,
 };
 
 use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of};
@@ -304,8 +305,15 @@ impl Connection for SimConnection {
     }
 
     fn events(&self) -> Events {
-        self.with(|client, _| client.events.listen())
-            .unwrap_or_else(Events::ended)
+        self.with(|client, _| {
+            let events = client.events.listen();
+            if client.phase == Phase::Closed {
+                // It hears just that.
+                client.events.send(&ConnectionEvent::Closed);
+            }
+            events
+        })
+        .unwrap_or_else(Events::ended)
     }
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
