@@ -183,7 +183,8 @@ impl SimConnection {
             return Err(WatchError::Closed);
         };
         let guard = WatchGuard {
-            connection: self.clone(),
+            world: self.client.world.clone(),
+            client: self.client.client,
             key: None,
         };
         let guard = Arc::new(std::sync::Mutex::new(guard));
@@ -245,32 +246,34 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Ends the watch when its reading end is dropped.
+/// Ends the watch when its reading end is dropped. Does not keep its connection open.
 struct WatchGuard {
-    connection: SimConnection,
+    world: World,
+    client: ClientKey,
     key: Option<WatchKey>,
 }
 
 impl Drop for WatchGuard {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.connection
-                .with(|client, net| client.end_watch(net, key));
+            self.world
+                .with_client(self.client, |client, net| client.end_watch(net, key));
         }
     }
 }
 
-/// Unsubscribes when the reading end of a subscription is dropped.
+/// Unsubscribes when the reading end of a subscription is dropped. Does not keep its connection open.
 struct SubscriptionGuard {
-    connection: SimConnection,
+    world: World,
+    client: ClientKey,
     sid: Sid,
 }
 
 impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
         let sid = self.sid;
-        self.connection
-            .with(|client, net| client.unsubscribe(net, sid));
+        self.world
+            .with_client(self.client, |client, net| client.unsubscribe(net, sid));
     }
 }
 
@@ -410,7 +413,8 @@ impl Connection for SimConnection {
             }
             let sid = client.new_sid();
             let guard = SubscriptionGuard {
-                connection: self.clone(),
+                world: self.client.world.clone(),
+                client: self.client.client,
                 sid,
             };
             let capacity = client.options.subscription_capacity;
