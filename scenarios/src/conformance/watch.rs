@@ -430,7 +430,13 @@ async fn a_bucket_deleted_and_created_anew_is_told<L: Laboratory>(
     t.note("before", line(&rest(lab, &mut watch).await));
     near.delete_bucket("b").await?;
     let told = during(lab, &mut watch, Duration::from_millis(1600)).await;
-    t.note("deleted", line(&told));
+    // Whether it also says that the bucket is missing depends on when it asks.
+    let first = told.first().map_or("nothing", |first| first);
+    t.is(
+        "deleted",
+        first,
+        "interrupted (no sign of life from the server)",
+    );
     let b = near.create_bucket(&BucketConfig::new("b")).await?;
     b.put("a", "new".into()).await?;
     b.put("b", "new".into()).await?;
@@ -463,7 +469,9 @@ async fn a_bucket_that_vanished_with_a_restart_is_told<L: Laboratory>(
     )
     .await?;
     b.put("a", "new".into()).await?;
-    let told = until_told(lab, &mut watch, "a=new@1").await;
+    let mut told = until_told(lab, &mut watch, "a=new@1").await;
+    // Told or not, depending on when it asks.
+    told.retain(|event| event != "interrupted (the bucket is not there)");
     t.is(
         "anew",
         line(&told),

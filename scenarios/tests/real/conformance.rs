@@ -82,3 +82,145 @@ fn connections_agree() {
 fn expiry_agrees() {
     agree("expiry");
 }
+
+/// Thousands of sequences of operations have one outcome in both worlds.
+#[test]
+fn generated_sequences_agree() {
+    let cases = match std::env::var("PROPTEST_CASES") {
+        Ok(_) => Config::default().cases,
+        Err(_) => SEQUENCES,
+    };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &SEED);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let trees: Vec<_> = (0..cases)
+        .map(|_| {
+            sequences()
+                .new_tree(&mut runner)
+                .expect("nothing is filtered")
+        })
+        .collect();
+    let all: Vec<Sequence> = trees.iter().map(|tree| tree.current()).collect();
+    let Some(failed) = first_difference(&all) else {
+        return;
+    };
+    // Smaller and smaller ones, as long as they differ.
+    let mut tree = trees.into_iter().nth(failed).expect("it is one of them");
+    let mut smallest = tree.current();
+    let mut simpler = tree.simplify();
+    for _ in 0..SHRINKS_MAX {
+        if !simpler {
+            break;
+        }
+        let sequence = tree.current();
+        simpler = if first_difference(std::slice::from_ref(&sequence)).is_some() {
+            smallest = sequence;
+            tree.simplify()
+        } else {
+            tree.complicate()
+        };
+    }
+    let (simulated, real) = both(&smallest);
+    panic!(
+        "sequence {failed} of {cases} with seed {SEED:?} differs; its smallest form:\n{smallest:#?}\n\
+         simulated: {simulated:#?}\nreal: {real:#?}"
+    );
+}
+
+/// What every sequence follows from.
+const SEED: [u8; 32] = *b"the same sequences in every run.";
+/// Enough for a sequence of fifteen operations.
+const SHRINKS_MAX: u32 = 300;
+
+fn expected() -> impl Strategy<Value = Expected> {
+    prop_oneof![
+        4 => Just(Expected::Latest),
+        2 => Just(Expected::Stale),
+        1 => Just(Expected::None),
+        1 => (0..20_u8).prop_map(Expected::Other),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let key = || 0..4_u8;
+    prop_oneof![
+        6 => key().prop_map(Op::Put),
+        4 => key().prop_map(Op::Create),
+        4 => (key(), expected()).prop_map(|(key, expected)| Op::Update(key, expected)),
+        2 => (key(), prop::option::of(expected())).prop_map(|(key, e)| Op::Delete(key, e)),
+        2 => (key(), prop::option::of(expected())).prop_map(|(key, e)| Op::Purge(key, e)),
+        2 => key().prop_map(Op::Entry),
+        1 => key().prop_map(Op::History),
+        1 => (0..4_u8).prop_map(Op::Entries),
+        1 => Just(Op::Info),
+        2 => (0..4_u8, prop::option::of(0..20_u8), any::<bool>())
+            .prop_map(|(filter, from, now)| Op::Watch(filter, from, now)),
+        1 => (0..4_u8).prop_map(Op::Unwatch),
+    ]
+}
+
+fn sequences() -> impl Strategy<Value = Sequence> {
+    (1..=3_u8, prop::collection::vec((0..3_u8, op()), 8..22))
+        .prop_map(|(history, steps)| Sequence { history, steps })
+}
+
+/// What is seen, or why it could not be.
+type Seen = Result<Vec<String>, String>;
+
+fn in_simulation(sequence: &Sequence) -> Seen {
+    simulate(1, async {
+        let lab = Simulated::new(1, Setup::DEFAULT);
+        let clients = Clients::connect(&lab).await.map_err(|stop| stop.0)?;
+        clients
+            .play(&lab, "b", sequence)
+            .await
+            .map_err(|stop| stop.0)
+    })
+}
+
+fn both(sequence: &Sequence) -> (Seen, Seen) {
+    let real = on_server(std::slice::from_ref(sequence));
+    (
+        in_simulation(sequence),
+        real.into_iter().next().expect("one was played"),
+    )
+}
+
+/// Plays sequences on one server, several at a time, each in a bucket of its own.
+fn on_server(sequences: &[Sequence]) -> Vec<Seen> {
+    observe(async {
+        let lab = match Real::start(Setup::DEFAULT).await {
+            Ok(lab) => lab,
+            Err(stop) => return sequences.iter().map(|_| Err(stop.0.clone())).collect(),
+        };
+        let mut players = Vec::new();
+        for _ in 0..PLAYERS.min(sequences.len()) {
+            players.push(Clients::connect(&lab).await.expect("the server runs"));
+        }
+        let next = AtomicUsize::new(0);
+        let played = futures_util::future::join_all(players.iter().map(|clients| async {
+            let mut played = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(sequence) = sequences.get(index) else {
+                    return played;
+                };
+                let seen = clients.play(&lab, &format!("b{index}"), sequence).await;
+                played.push((index, seen.map_err(|stop| stop.0)));
+            }
+        }))
+        .await;
+        let mut all: Vec<_> = played.into_iter().flatten().collect();
+        all.sort_by_key(|(index, _)| *index);
+        all.into_iter().map(|(_, seen)| seen).collect()
+    })
+}
+
+/// The first sequence whose outcomes differ, or which could not be played.
+fn first_difference(sequences: &[Sequence]) -> Option<usize> {
+    let (simulated, real): (Vec<Seen>, Vec<Seen>) = std::thread::scope(|scope| {
+        let real = scope.spawn(|| on_server(sequences));
+        let simulated = sequences.iter().map(in_simulation).collect();
+        (simulated, real.join().expect("it does not panic"))
+    });
+    (0..sequences.len()).find(|&i| simulated[i].is_err() || simulated[i] != real[i])
+}
