@@ -14,7 +14,7 @@ const AT_ONCE: usize = 8;
 /// Generated sequences, where `PROPTEST_CASES` does not say another number.
 const SEQUENCES: u32 = 2_000;
 /// Sequences played on the real server at a time.
-const PLAYERS: usize = 8;
+const PLAYERS: usize = 24;
 
 /// Runs all cases of a group in both worlds, and tells every difference.
 fn agree(group: &str) {
@@ -81,6 +81,30 @@ fn connections_agree() {
 #[test]
 fn expiry_agrees() {
     agree("expiry");
+}
+
+/// What the document lists is what is run.
+#[test]
+fn the_document_lists_every_case() {
+    let document = include_str!("../../../docs/conformance.md");
+    let listed: Vec<&str> = document
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let run: Vec<String> = cases()
+        .iter()
+        .map(|case| format!("| `{}::{}` | {} | both |", case.group, case.name, case.fact))
+        .collect();
+    let listed: Vec<&str> = listed
+        .into_iter()
+        .filter(|line| line.contains("::"))
+        .collect();
+    assert_eq!(
+        listed,
+        run,
+        "docs/conformance.md should say:\n{}",
+        run.join("\n")
+    );
 }
 
 /// Thousands of sequences of operations have one outcome in both worlds.
@@ -159,7 +183,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn sequences() -> impl Strategy<Value = Sequence> {
-    (1..=3_u8, prop::collection::vec((0..3_u8, op()), 8..22))
+    (1..=3_u8, prop::collection::vec((0..3_u8, op()), 1..30))
         .prop_map(|(history, steps)| Sequence { history, steps })
 }
 
