@@ -7,7 +7,7 @@ use squall_core::Connection as _;
 use squall_core::transport::{Headers, Message};
 
 use super::laboratory::{
-    Laboratory, LinkVerb, ServerVerb, Stop, connect, connect_with, sleep, soon, timed, within,
+    Laboratory, LinkVerb, Stop, connect, connect_with, sleep, soon, timed, within,
 };
 use super::transcript::{Transcript, gist, line, rest, told, until_told, went};
 
@@ -22,11 +22,7 @@ super::facts!("core_messaging" {
     headers_and_reply_subjects_arrive: "6 headers",
     what_is_too_large_is_refused_here: "6 max_payload",
     a_slow_subscriber_loses_the_newest: "6 slow consumer (client)",
-    messages_published_in_an_outage_arrive_in_order: "surprise 14; 6 subscriptions",
-    messages_of_others_in_an_outage_are_lost: "6 other clients' messages during my reconnect",
-    a_full_buffer_blocks: "surprise 14: the 2049th publish blocks",
     flush_is_a_round_trip_here: "surprise 13 (the seam is better than async-nats)",
-    requests_over_an_outage: "6 request in flight at SIGKILL / issued while down",
 });
 
 async fn wildcards_match_whole_tokens<L: Laboratory>(
@@ -377,89 +373,6 @@ async fn a_slow_subscriber_loses_the_newest<L: Laboratory>(
     Ok(())
 }
 
-async fn messages_published_in_an_outage_arrive_in_order<L: Laboratory>(
-    lab: &L,
-    t: &mut Transcript,
-) -> Result<(), Stop> {
-    let near = connect(lab, "near").await?;
-    let mut events = near.events();
-    let mut heard = near.subscribe("s", None).await?;
-    near.flush().await?;
-    lab.server(ServerVerb::Stop).await?;
-    let told = until_told(lab, &mut events, "disconnected: link lost").await;
-    t.is("events", line(&told), "disconnected: link lost");
-    for i in 0..100 {
-        near.publish(Message::new("s", format!("{i}"))).await?;
-    }
-    lab.server(ServerVerb::Start).await?;
-    let told = until_told(lab, &mut heard, "s=99").await;
-    let expected: Vec<String> = (0..100).map(|i| format!("s={i}")).collect();
-    t.is("all in order", (told == expected).to_string(), "true");
-    Ok(())
-}
-
-async fn messages_of_others_in_an_outage_are_lost<L: Laboratory>(
-    lab: &L,
-    t: &mut Transcript,
-) -> Result<(), Stop> {
-    let near = connect(lab, "near").await?;
-    let far = connect_with(lab, "far", |options| {
-        options.ping_interval = Duration::from_millis(200);
-        options.connect_timeout = Duration::from_millis(500);
-    })
-    .await?;
-    let mut events = far.events();
-    let mut heard = far.subscribe("s", None).await?;
-    far.flush().await?;
-    lab.link("far", LinkVerb::Hold);
-    until_told(lab, &mut events, "disconnected: link lost").await;
-    lab.link("far", LinkVerb::Cut);
-    sleep(lab, Duration::from_millis(100)).await;
-    near.publish(Message::new("s", "lost")).await?;
-    near.flush().await?;
-    lab.link("far", LinkVerb::Release);
-    until_told(lab, &mut events, "reconnected").await;
-    far.flush().await?;
-    near.publish(Message::new("s", "heard")).await?;
-    t.is(
-        "heard",
-        line(&until_told(lab, &mut heard, "s=heard").await),
-        "s=heard",
-    );
-    Ok(())
-}
-
-async fn a_full_buffer_blocks<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop> {
-    let near = connect(lab, "near").await?;
-    let mut events = near.events();
-    let mut heard = near.subscribe("s", None).await?;
-    near.flush().await?;
-    lab.server(ServerVerb::Stop).await?;
-    until_told(lab, &mut events, "disconnected: link lost").await;
-    sleep(lab, Duration::from_millis(100)).await;
-    let mut published = 0;
-    while published < 3000 {
-        let message = Message::new("s", format!("{published}"));
-        match within(lab, Duration::from_millis(300), near.publish(message)).await {
-            Some(done) => done?,
-            None => break,
-        }
-        published += 1;
-    }
-    t.counts("published", published, 2040, 2060);
-    let short = Duration::from_millis(100);
-    let subscribed = within(lab, short, near.subscribe("x", None)).await;
-    t.is(
-        "subscribe",
-        subscribed.map_or_else(|| "blocks".to_owned(), |s| went(&s)),
-        "blocks",
-    );
-    lab.server(ServerVerb::Start).await?;
-    let told = until_told(lab, &mut heard, &format!("s={}", published - 1)).await;
-    t.is("all arrive", (told.len() == published).to_string(), "true");
-    Ok(())
-}
-
 async fn flush_is_a_round_trip_here<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
@@ -486,45 +399,4 @@ async fn flush_is_a_round_trip_here<L: Laboratory>(
     lab.link("far", LinkVerb::Release);
     t.is("released", told(&far.flush().await), "done");
     Ok(())
-}
-
-async fn requests_over_an_outage<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop> {
-    let near = connect(lab, "near").await?;
-    let far = connect(lab, "far").await?;
-    let _silent = far.subscribe("s", None).await?;
-    far.flush().await?;
-    let stop = async {
-        sleep(lab, Duration::from_millis(100)).await;
-        lab.server(ServerVerb::Stop).await
-    };
-    let ask = timed(lab, near.request(Message::new("s", "?")));
-    let (stopped, (time, asked)) = tokio::join!(biased; stop, ask);
-    stopped?;
-    t.is("in flight", told(&asked), "unknown (no answer in time)");
-    t.lasts("in flight", time, 1990, 2600);
-    let start = async {
-        sleep(lab, Duration::from_millis(100)).await;
-        lab.server(ServerVerb::Start).await
-    };
-    let patient = connect_later(lab, &near).await;
-    let (started, asked) = tokio::join!(biased; start, patient);
-    started?;
-    t.is("while down", asked, "refused (no responders)");
-    Ok(())
-}
-
-/// Asks until an answer comes: the next attempt to connect may be further away than one request waits.
-async fn connect_later<'a, L: Laboratory>(
-    lab: &'a L,
-    near: &'a super::laboratory::Conn<L>,
-) -> impl Future<Output = String> + 'a {
-    async move {
-        loop {
-            let asked = told(&near.request(Message::new("nobody", "?")).await);
-            if asked != "unknown (no answer in time)" {
-                return asked;
-            }
-            sleep(lab, Duration::from_millis(10)).await;
-        }
-    }
 }

@@ -6,16 +6,19 @@
 //!
 //! Times are compared as outcomes within windows, never to the millisecond: the real world has neighbours.
 
+mod buckets;
 mod connection;
 mod core_messaging;
 mod expiry;
 mod kv;
 mod laboratory;
+mod outages;
 mod real;
 pub mod sequence;
 mod simulated;
 mod transcript;
 mod watch;
+mod watch_outages;
 
 pub use laboratory::{Laboratory, Setup, Stop};
 pub use real::{Real, block_on as observe};
@@ -69,8 +72,11 @@ impl Case {
 pub fn cases() -> Vec<Case> {
     [
         kv::CASES,
+        buckets::CASES,
         watch::CASES,
+        watch_outages::CASES,
         core_messaging::CASES,
+        outages::CASES,
         connection::CASES,
         expiry::CASES,
     ]

@@ -59,7 +59,7 @@ fn compare(case: &Case) -> Option<String> {
 }
 
 #[test]
-fn key_value_buckets_agree() {
+fn keys_and_values_agree() {
     agree("kv");
 }
 
@@ -76,6 +76,21 @@ fn core_messaging_agrees() {
 #[test]
 fn connections_agree() {
     agree("connection");
+}
+
+#[test]
+fn buckets_agree() {
+    agree("buckets");
+}
+
+#[test]
+fn watches_in_outages_agree() {
+    agree("watch_outages");
+}
+
+#[test]
+fn outages_agree() {
+    agree("outages");
 }
 
 #[test]
