@@ -3,6 +3,7 @@
 mod agent;
 mod bucket;
 pub mod cli;
+pub mod conformance;
 pub mod fault;
 pub mod history;
 pub mod invariants;

@@ -23,6 +23,18 @@ pub(super) fn stream_of(bucket: &str) -> String {
     format!("KV_{bucket}")
 }
 
+/// The server would take any history, and 0 as endless: the limit is the clients' own (ADR-8). Said in its manner.
+pub(super) fn check(config: &BucketConfig) -> Result<(), BucketError> {
+    if (1..=64).contains(&config.history) {
+        return Ok(());
+    }
+    Err(BucketError::Rejected(ApiError {
+        code: 500,
+        err_code: 10052,
+        description: "history must be between 1 and 64".into(),
+    }))
+}
+
 pub(super) async fn create(shared: &Shared, config: &BucketConfig) -> Result<(), BucketError> {
     if config.delete_markers.is_some() {
         markers_possible(shared)?;

@@ -202,12 +202,14 @@ impl Connection for NatsConnection {
 
     async fn create_bucket(&self, config: &BucketConfig) -> Result<NatsBucket, BucketError> {
         let bucket = self.bucket(&config.bucket)?;
+        admin::check(config)?;
         admin::create(self.shared(), config).await?;
         Ok(bucket)
     }
 
     async fn update_bucket(&self, config: &BucketConfig) -> Result<NatsBucket, BucketError> {
         let bucket = self.bucket(&config.bucket)?;
+        admin::check(config)?;
         admin::update(self.shared(), config).await?;
         Ok(bucket)
     }

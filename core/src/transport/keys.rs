@@ -75,6 +75,19 @@ pub fn check_subscribe_subject(subject: &str) -> Result<(), ()> {
     }
 }
 
+/// A name of printable ASCII without a colon, and a value without a line break; what async-nats can send.
+///
+/// # Errors
+/// If it is not a header.
+pub fn check_header(name: &str, value: &str) -> Result<(), ()> {
+    let printable = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+    if name.bytes().all(printable) && !value.contains(['\r', '\n']) {
+        Ok(())
+    } else {
+        Err(())
+    }
+}
+
 /// Header bytes that a conditional write adds to its message.
 pub fn expectation_len(expected: Option<Revision>) -> usize {
     expected.map_or(0, |revision| {
@@ -125,6 +138,14 @@ mod tests {
         }
         for filter in ["", "a..b", "bad key", ".a", ">.a", "a*", "a.>.b"] {
             assert!(check_filter(filter).is_err(), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn headers_are_single_lines() {
+        assert!(check_header("X-Any_1", "é: any text").is_ok());
+        for (name, value) in [("a\r\nb", "c"), ("a", "b\nc"), ("a:b", "c"), ("é", "c")] {
+            assert!(check_header(name, value).is_err(), "{name:?}: {value:?}");
         }
     }
 

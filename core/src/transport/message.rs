@@ -11,7 +11,7 @@ pub struct Message {
     pub subject: Arc<str>,
     /// Where an answer is expected, if anywhere.
     pub reply: Option<Arc<str>>,
-    /// Its headers, in the order they were added.
+    /// Its headers: on arrival in the order of their names.
     pub headers: Headers,
     /// Its body, at most the server's `max_payload` (1 MiB by default) together with the headers.
     pub payload: Bytes,
@@ -28,7 +28,10 @@ impl Message {
     }
 }
 
-/// Headers of a message: names are case-sensitive, a name may come more than once, order is kept (ADR-4).
+/// Headers of a message: names are case-sensitive, a name may come more than once (ADR-4).
+///
+/// They arrive in the order of their names, those of one name in the order they were added, without white space around
+/// their values: that is what async-nats leaves of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(Arc<str>, Arc<str>)>);
 

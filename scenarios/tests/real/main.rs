@@ -8,6 +8,7 @@
 )]
 
 mod buckets;
+mod conformance;
 mod connections;
 mod outages;
 mod processes;

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use squall_core::Clock as _;
 use squall_core::transport::{
     Bucket, BucketConfig, BucketError, BucketInfo, ConnectError, ConnectOptions, Connection,
-    ConnectionId, ConnectionState, CreateError, Events, FlushError, KvEntry, Message, Operation,
-    PublishError, ReadError, RequestError, Revision, SubscribeError, Subscription, Transport,
-    UpdateError, Watch, WatchError, WatchEvent, WatchStart, WriteError, keys,
+    ConnectionEvent, ConnectionId, ConnectionState, CreateError, Events, FlushError, Headers,
+    KvEntry, Message, Operation, PublishError, ReadError, RequestError, Revision, SubscribeError,
+    Subscription, Transport, UpdateError, Watch, WatchError, WatchEvent, WatchStart, WriteError,
+    keys,
 };
 
 use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of};
@@ -183,7 +184,8 @@ impl SimConnection {
             return Err(WatchError::Closed);
         };
         let guard = WatchGuard {
-            connection: self.clone(),
+            world: self.client.world.clone(),
+            client: self.client.client,
             key: None,
         };
         let guard = Arc::new(std::sync::Mutex::new(guard));
@@ -245,32 +247,34 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Ends the watch when its reading end is dropped.
+/// Ends the watch when its reading end is dropped. Does not keep its connection open.
 struct WatchGuard {
-    connection: SimConnection,
+    world: World,
+    client: ClientKey,
     key: Option<WatchKey>,
 }
 
 impl Drop for WatchGuard {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.connection
-                .with(|client, net| client.end_watch(net, key));
+            self.world
+                .with_client(self.client, |client, net| client.end_watch(net, key));
         }
     }
 }
 
-/// Unsubscribes when the reading end of a subscription is dropped.
+/// Unsubscribes when the reading end of a subscription is dropped. Does not keep its connection open.
 struct SubscriptionGuard {
-    connection: SimConnection,
+    world: World,
+    client: ClientKey,
     sid: Sid,
 }
 
 impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
         let sid = self.sid;
-        self.connection
-            .with(|client, net| client.unsubscribe(net, sid));
+        self.world
+            .with_client(self.client, |client, net| client.unsubscribe(net, sid));
     }
 }
 
@@ -305,14 +309,26 @@ impl Connection for SimConnection {
     }
 
     fn events(&self) -> Events {
-        self.with(|client, _| client.events.listen())
-            .unwrap_or_else(Events::ended)
+        self.with(|client, _| {
+            let events = client.events.listen();
+            if client.phase == Phase::Closed {
+                // It hears just that.
+                client.events.send(&ConnectionEvent::Closed);
+            }
+            events
+        })
+        .unwrap_or_else(Events::ended)
     }
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        keys::check_publish_subject(&message.subject)
-            .map_err(|()| PublishError::InvalidSubject(message.subject.clone()))?;
-        let mut message = Some(message);
+        for subject in std::iter::once(&message.subject).chain(&message.reply) {
+            keys::check_publish_subject(subject)
+                .map_err(|()| PublishError::InvalidSubject(subject.clone()))?;
+        }
+        let mut message = Some(Message {
+            headers: as_delivered(&message.headers)?,
+            ..message
+        });
         poll_fn(|context| {
             let polled = self.with(|client, net| {
                 if client.phase == Phase::Closed {
@@ -341,6 +357,7 @@ impl Connection for SimConnection {
     async fn request(&self, mut message: Message) -> Result<Message, RequestError> {
         keys::check_publish_subject(&message.subject)
             .map_err(|()| PublishError::InvalidSubject(message.subject.clone()))?;
+        message.headers = as_delivered(&message.headers)?;
         let size = message.headers.wire_len() + message.payload.len();
         let prepared = self.with(|client, net| {
             if size > client.max_payload {
@@ -373,15 +390,32 @@ impl Connection for SimConnection {
         subject: &str,
         queue: Option<&str>,
     ) -> Result<Subscription, SubscribeError> {
-        keys::check_subscribe_subject(subject)
-            .map_err(|()| SubscribeError::InvalidSubject(subject.into()))?;
+        for name in [Some(subject), queue].into_iter().flatten() {
+            keys::check_subscribe_subject(name)
+                .map_err(|()| SubscribeError::InvalidSubject(name.into()))?;
+        }
+        poll_fn(|context| {
+            let room = self.with(|client, _| {
+                let ready = client.phase == Phase::Closed || client.has_room();
+                if !ready {
+                    client.room.push(context.waker().clone());
+                }
+                ready
+            });
+            match room {
+                Some(false) => Poll::Pending,
+                Some(true) | None => Poll::Ready(()),
+            }
+        })
+        .await;
         let begun = self.with(|client, net| {
             if client.phase == Phase::Closed {
                 return None;
             }
             let sid = client.new_sid();
             let guard = SubscriptionGuard {
-                connection: self.clone(),
+                world: self.client.world.clone(),
+                client: self.client.client,
                 sid,
             };
             let capacity = client.options.subscription_capacity;
@@ -554,6 +588,21 @@ impl SimBucket {
             () = self.connection.clock.sleep_until(deadline) => Err(ReadError::TimedOut),
         }
     }
+}
+
+/// Headers as they arrive: in the order of their names, without white space around their values.
+fn as_delivered(headers: &Headers) -> Result<Headers, PublishError> {
+    let mut all: Vec<(&str, &str)> = headers.iter().collect();
+    for (name, value) in &all {
+        keys::check_header(name, value)
+            .map_err(|()| PublishError::InvalidHeader((*name).into()))?;
+    }
+    all.sort_by_key(|(name, _)| *name);
+    let mut delivered = Headers::new();
+    for (name, value) in all {
+        delivered.append(name, value.trim());
+    }
+    Ok(delivered)
 }
 
 fn unwatched(error: WatchError) -> ReadError {

@@ -1,0 +1,101 @@
+//! The conformance suite: does the simulated NATS behave as the real one, as far as a client can see?
+//!
+//! Each case is a small story told through the seam, generic over the [`Laboratory`] it happens in. What it observes it
+//! writes into a [`Transcript`]; the harness runs it in both worlds and wants the same transcript, and in each world
+//! what the measured facts say. What is compared and what differs on purpose is told in `docs/conformance.md`.
+//!
+//! Times are compared as outcomes within windows, never to the millisecond: the real world has neighbours.
+
+mod buckets;
+mod connection;
+mod core_messaging;
+mod expiry;
+mod kv;
+mod laboratory;
+mod outages;
+mod real;
+pub mod sequence;
+mod simulated;
+mod transcript;
+mod watch;
+mod watch_outages;
+
+pub use laboratory::{Laboratory, Setup, Stop};
+pub use real::{Real, block_on as observe};
+pub use simulated::{Simulated, block_on as simulate};
+pub use transcript::Transcript;
+
+use std::future::Future;
+use std::pin::Pin;
+
+type Told<'a> = Pin<Box<dyn Future<Output = Result<(), Stop>> + 'a>>;
+
+/// One fact, and how to see it.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// The file it stands in.
+    pub group: &'static str,
+    /// The fact.
+    pub name: &'static str,
+    /// The row of the facts it shows.
+    pub fact: &'static str,
+    setup: Setup,
+    simulated: for<'a> fn(&'a Simulated, &'a mut Transcript) -> Told<'a>,
+    real: for<'a> fn(&'a Real, &'a mut Transcript) -> Told<'a>,
+}
+
+impl Case {
+    /// What is seen in the simulated world.
+    pub fn simulate(&self, seed: u64) -> Transcript {
+        simulated::block_on(seed, async {
+            let laboratory = Simulated::new(seed, self.setup);
+            let mut transcript = Transcript::default();
+            let told = (self.simulated)(&laboratory, &mut transcript).await;
+            transcript.close(told)
+        })
+    }
+
+    /// What is seen on a real server.
+    pub fn observe(&self) -> Transcript {
+        real::block_on(async {
+            let mut transcript = Transcript::default();
+            let told = match Real::start(self.setup).await {
+                Ok(laboratory) => (self.real)(&laboratory, &mut transcript).await,
+                Err(stop) => Err(stop),
+            };
+            transcript.close(told)
+        })
+    }
+}
+
+/// All cases, in the order of the files.
+pub fn cases() -> Vec<Case> {
+    [
+        kv::CASES,
+        buckets::CASES,
+        watch::CASES,
+        watch_outages::CASES,
+        core_messaging::CASES,
+        outages::CASES,
+        connection::CASES,
+        expiry::CASES,
+    ]
+    .concat()
+}
+
+/// A table of cases: name, the fact's row, and the setup where it is not the default.
+macro_rules! facts {
+    ($group:literal { $($name:ident: $fact:literal $(with $setup:expr)?,)* }) => {
+        pub(super) const CASES: &[crate::conformance::Case] = &[$(crate::conformance::Case {
+            group: $group,
+            name: stringify!($name),
+            fact: $fact,
+            setup: super::facts!(@setup $($setup)?),
+            simulated: |laboratory, transcript| Box::pin($name(laboratory, transcript)),
+            real: |laboratory, transcript| Box::pin($name(laboratory, transcript)),
+        }),*];
+    };
+    (@setup) => { crate::conformance::Setup::DEFAULT };
+    (@setup $setup:expr) => { $setup };
+}
+use facts;
