@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use squall_core::presence;
-use squall_core::transport::keys;
+use squall_core::transport::names;
 use squall_sim::Latency;
 use squall_sim::broker::Version;
 use toml::Spanned;
@@ -295,7 +295,7 @@ impl Reader<'_> {
         agents: &[AgentPlan],
     ) -> Result<ForeignWrite, PlanError> {
         let key = raw.key.get_ref();
-        if keys::check_key(key).is_err() {
+        if !names::is_key(key) {
             return self.wrong(raw.key.span(), format!("key = {key:?} is not a key"));
         }
         // What stands under an agent's own key is that agent's to answer for.

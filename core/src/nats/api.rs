@@ -9,8 +9,8 @@ use serde_json::Value;
 use tokio::sync::oneshot::error::RecvError;
 
 use super::link::Shared;
-use super::names::is_publish_subject;
 use crate::time::UnixTime;
+use crate::transport::names::is_publish_subject;
 use crate::transport::{ApiError, KvEntry, Operation, PublishError, RequestError, Revision};
 
 /// A request to JetStream failed.

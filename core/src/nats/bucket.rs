@@ -16,9 +16,9 @@ use super::api::{Failure, actual_revision, header, read_ack, record};
 use super::connection::NatsConnection;
 use super::consumer::{Consumer, Deliver, Next};
 use super::link::Shared;
-use super::names::{is_filter, is_key};
 use super::watch;
 use crate::time::UnixTime;
+use crate::transport::names::{is_filter, is_key};
 use crate::transport::{
     Bucket, BucketInfo, CreateError, KvEntry, PublishError, ReadError, RequestError, Revision,
     UpdateError, Watch, WatchError, WatchStart, WriteError,

@@ -13,7 +13,7 @@ use super::admin;
 use super::api::check_size;
 use super::bucket::NatsBucket;
 use super::link::Shared;
-use super::names::{is_bucket, is_publish_subject, is_subscribe_subject};
+use crate::transport::names::{is_bucket, is_publish_subject, is_subscribe_subject};
 use crate::transport::{
     BucketConfig, BucketError, Connection, ConnectionEvent, ConnectionId, ConnectionState, Events,
     FlushError, Headers, Message, PublishError, RequestError, SubscribeError, Subscription,

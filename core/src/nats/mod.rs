@@ -25,7 +25,6 @@ mod connection;
 mod consumer;
 mod dial;
 mod link;
-mod names;
 mod watch;
 
 use std::future::Future;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::entry;
-use crate::transport::keys;
+use crate::transport::names;
 
 /// An entry outlives its heartbeat by this factor. Fixed: three beats may be missed, no setting changes that.
 pub const TTL_MULTIPLIER: u32 = 3;
@@ -122,7 +122,7 @@ impl TryFrom<Config> for Settings {
                 );
             }
         }
-        if keys::check_bucket(&config.bucket).is_err() {
+        if !names::is_bucket(&config.bucket) {
             let bucket = &config.bucket;
             return reject(
                 "bucket",
@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn the_first_violation_is_named() {
-        let cases: [(fn(&mut Config), &str); 7] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(Spoil, &str); 7] = [
             (
                 |c| c.agent_id.clear(),
                 "presence.Config: agent_id: must not be empty",

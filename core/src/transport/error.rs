@@ -206,6 +206,20 @@ pub enum ReadError {
     Closed,
 }
 
+impl ReadError {
+    /// The same as the error of a write that this read was a part of, before anything was written.
+    pub fn before_write(self) -> WriteError {
+        match self {
+            Self::InvalidKey(key) => WriteError::InvalidKey(key),
+            Self::Rejected(error) => WriteError::Rejected(error),
+            Self::NoBucket => WriteError::NoBucket,
+            // Its outcome is unknown, which claims less than is known here, and so is safe.
+            Self::TimedOut => WriteError::TimedOut,
+            Self::Closed => WriteError::Closed,
+        }
+    }
+}
+
 impl Fallible for ReadError {
     fn outcome(&self) -> Outcome {
         Outcome::Refused

@@ -10,9 +10,9 @@
 mod channel;
 mod connection;
 mod error;
-pub mod keys;
 mod kv;
 mod message;
+pub mod names;
 pub mod watcher;
 
 pub use channel::{Events, EventsSender, Subscription, SubscriptionSender, Watch, WatchSender};

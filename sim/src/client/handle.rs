@@ -13,7 +13,7 @@ use squall_core::transport::{
     ConnectionEvent, ConnectionId, ConnectionState, CreateError, Events, FlushError, Headers,
     KvEntry, Message, Operation, PublishError, ReadError, RequestError, Revision, SubscribeError,
     Subscription, Transport, UpdateError, Watch, WatchError, WatchEvent, WatchStart, WriteError,
-    keys,
+    names,
 };
 
 use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of};
@@ -322,8 +322,9 @@ impl Connection for SimConnection {
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
         for subject in std::iter::once(&message.subject).chain(&message.reply) {
-            keys::check_publish_subject(subject)
-                .map_err(|()| PublishError::InvalidSubject(subject.clone()))?;
+            if !names::is_publish_subject(subject) {
+                return Err(PublishError::InvalidSubject(subject.clone()));
+            }
         }
         let mut message = Some(Message {
             headers: as_delivered(&message.headers)?,
@@ -355,8 +356,9 @@ impl Connection for SimConnection {
     }
 
     async fn request(&self, mut message: Message) -> Result<Message, RequestError> {
-        keys::check_publish_subject(&message.subject)
-            .map_err(|()| PublishError::InvalidSubject(message.subject.clone()))?;
+        if !names::is_publish_subject(&message.subject) {
+            return Err(PublishError::InvalidSubject(message.subject.clone()).into());
+        }
         message.headers = as_delivered(&message.headers)?;
         let size = message.headers.wire_len() + message.payload.len();
         let prepared = self.with(|client, net| {
@@ -391,8 +393,9 @@ impl Connection for SimConnection {
         queue: Option<&str>,
     ) -> Result<Subscription, SubscribeError> {
         for name in [Some(subject), queue].into_iter().flatten() {
-            keys::check_subscribe_subject(name)
-                .map_err(|()| SubscribeError::InvalidSubject(name.into()))?;
+            if !names::is_subscribe_subject(name) {
+                return Err(SubscribeError::InvalidSubject(name.into()));
+            }
         }
         poll_fn(|context| {
             let room = self.with(|client, _| {
@@ -458,7 +461,9 @@ impl Connection for SimConnection {
     }
 
     fn bucket(&self, name: &str) -> Result<SimBucket, BucketError> {
-        keys::check_bucket(name).map_err(|()| BucketError::InvalidName(name.to_owned()))?;
+        if !names::is_bucket(name) {
+            return Err(BucketError::InvalidName(name.to_owned()));
+        }
         Ok(SimBucket {
             connection: self.clone(),
             name: name.into(),
@@ -508,10 +513,12 @@ impl SimBucket {
         write: Write,
         expected: Option<Revision>,
     ) -> Result<Revision, UpdateError> {
-        keys::check_key(key).map_err(|()| WriteError::InvalidKey(key.into()))?;
+        if !names::is_key(key) {
+            return Err(WriteError::InvalidKey(key.into()).into());
+        }
         if let Write::Put(value) = &write {
             let limit = self.connection.with(|client, _| client.max_payload);
-            let size = value.len() + keys::expectation_len(expected);
+            let size = value.len() + names::expectation_len(expected);
             if let Some(limit) = limit
                 && size > limit
             {
@@ -594,8 +601,9 @@ impl SimBucket {
 fn as_delivered(headers: &Headers) -> Result<Headers, PublishError> {
     let mut all: Vec<(&str, &str)> = headers.iter().collect();
     for (name, value) in &all {
-        keys::check_header(name, value)
-            .map_err(|()| PublishError::InvalidHeader((*name).into()))?;
+        if !names::is_header(name, value) {
+            return Err(PublishError::InvalidHeader((*name).into()));
+        }
     }
     all.sort_by_key(|(name, _)| *name);
     let mut delivered = Headers::new();
@@ -632,7 +640,9 @@ impl Bucket for SimBucket {
     }
 
     async fn entry(&self, key: &str) -> Result<Option<KvEntry>, ReadError> {
-        keys::check_key(key).map_err(|()| ReadError::InvalidKey(key.into()))?;
+        if !names::is_key(key) {
+            return Err(ReadError::InvalidKey(key.into()));
+        }
         let request = Request::Entry {
             bucket: self.name.clone(),
             key: key.into(),
@@ -644,12 +654,16 @@ impl Bucket for SimBucket {
     }
 
     async fn history(&self, key: &str) -> Result<Vec<KvEntry>, ReadError> {
-        keys::check_key(key).map_err(|()| ReadError::InvalidKey(key.into()))?;
+        if !names::is_key(key) {
+            return Err(ReadError::InvalidKey(key.into()));
+        }
         self.scan(key, true).await
     }
 
     async fn entries(&self, filter: &str) -> Result<Vec<KvEntry>, ReadError> {
-        keys::check_filter(filter).map_err(|()| ReadError::InvalidKey(filter.into()))?;
+        if !names::is_filter(filter) {
+            return Err(ReadError::InvalidKey(filter.into()));
+        }
         let mut entries = self.scan(filter, false).await?;
         entries.retain(|entry| entry.operation == Operation::Put);
         Ok(entries)
@@ -678,7 +692,7 @@ impl Bucket for SimBucket {
             Ok(Some(entry)) if entry.operation.is_put() => return Err(CreateError::AlreadyExists),
             Ok(Some(entry)) => entry.revision,
             Ok(None) => Revision::NONE,
-            Err(error) => return Err(keys::unread_create(error).into()),
+            Err(error) => return Err(error.before_write().into()),
         };
         match self.write(key, Write::Put(value), Some(over)).await {
             Ok(revision) => Ok(revision),
@@ -705,7 +719,9 @@ impl Bucket for SimBucket {
     }
 
     async fn watch(&self, filter: &str, start: WatchStart) -> Result<Watch, WatchError> {
-        keys::check_filter(filter).map_err(|()| WatchError::InvalidFilter(filter.into()))?;
+        if !names::is_filter(filter) {
+            return Err(WatchError::InvalidFilter(filter.into()));
+        }
         let heartbeat = self
             .connection
             .with(|client, _| client.options.watch_heartbeat);

@@ -1,14 +1,16 @@
-//! What may be called what: names that would be refused late, answered by nobody, or cost the connection, are refused
-//! here and at once.
+//! What may be called what, alike in both worlds: names that would be refused late, answered by nobody, or cost the
+//! connection, are refused at once, before anything is sent.
 //!
-//! async-nats lets `a..b` pass as a key (the server then answers with "no stream"), and lets a subject pass that is
+//! The rules are ADR-8's and those of nats-server, and stricter than async-nats'. It lets `a..b` pass as a key (the server then answers with "no stream"), and lets a subject pass that is
 //! too long for the server's control line, which closes the connection.
 
+use super::kv::Revision;
+
 /// Longest subject sent: with a reply subject and lengths it stays within the server's 4096 bytes of control line.
-pub(super) const SUBJECT_MAX: usize = 3900;
+pub const SUBJECT_MAX: usize = 3900;
 
 /// `A-Z a-z 0-9 - _`, not empty.
-pub(super) fn is_bucket(name: &str) -> bool {
+pub fn is_bucket(name: &str) -> bool {
     !name.is_empty()
         && name
             .bytes()
@@ -16,12 +18,12 @@ pub(super) fn is_bucket(name: &str) -> bool {
 }
 
 /// Tokens of `[-/_=a-zA-Z0-9]+`, joined by single dots.
-pub(super) fn is_key(key: &str) -> bool {
+pub fn is_key(key: &str) -> bool {
     key.len() <= SUBJECT_MAX / 2 && key.split('.').all(is_key_token)
 }
 
 /// A key, in which `*` may stand for a token and `>` for the rest.
-pub(super) fn is_filter(filter: &str) -> bool {
+pub fn is_filter(filter: &str) -> bool {
     let body = match filter {
         ">" => return true,
         _ => filter.strip_suffix(".>").unwrap_or(filter),
@@ -40,7 +42,7 @@ fn is_key_token(token: &str) -> bool {
 }
 
 /// Not empty, no white space, not too long.
-pub(super) fn is_publish_subject(subject: &str) -> bool {
+pub fn is_publish_subject(subject: &str) -> bool {
     !subject.is_empty()
         && subject.len() <= SUBJECT_MAX
         && !subject
@@ -49,8 +51,22 @@ pub(super) fn is_publish_subject(subject: &str) -> bool {
 }
 
 /// The same, and no empty token.
-pub(super) fn is_subscribe_subject(subject: &str) -> bool {
+pub fn is_subscribe_subject(subject: &str) -> bool {
     is_publish_subject(subject) && subject.split('.').all(|token| !token.is_empty())
+}
+
+/// A name of printable ASCII without a colon, and a value without a line break: what async-nats can send.
+pub fn is_header(name: &str, value: &str) -> bool {
+    let printable = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+    name.bytes().all(printable) && !value.contains(['\r', '\n'])
+}
+
+/// Header bytes that a conditional write adds to its message.
+pub fn expectation_len(expected: Option<Revision>) -> usize {
+    expected.map_or(0, |revision| {
+        "NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: \r\n\r\n".len()
+            + revision.to_string().len()
+    })
 }
 
 #[cfg(test)]
@@ -85,5 +101,20 @@ mod tests {
         assert!(is_publish_subject("a..b") && !is_subscribe_subject("a..b"));
         assert!(!is_publish_subject("") && !is_publish_subject("a b"));
         assert!(is_bucket("A-z_9") && !is_bucket("") && !is_bucket("a.b"));
+    }
+
+    #[test]
+    fn the_header_of_a_conditional_write_counts() {
+        // Measured: with a limit of 100 bytes a conditional write takes 48.
+        assert_eq!(expectation_len(Some(Revision(0))), 52);
+        assert_eq!(expectation_len(None), 0);
+    }
+
+    #[test]
+    fn headers_are_single_lines() {
+        assert!(is_header("X-Any_1", "é: any text"));
+        for (name, value) in [("a\r\nb", "c"), ("a", "b\nc"), ("a:b", "c"), ("é", "c")] {
+            assert!(!is_header(name, value), "{name:?}: {value:?}");
+        }
     }
 }
