@@ -20,7 +20,7 @@ use squall_reports::terminal::{self, Style};
 
 use crate::history::{History, HistoryError};
 use crate::invariants::{self, Verdict};
-use crate::nats_testbed::run_on_nats;
+use crate::nats_testbed::{run_on_nats, unsupported};
 use crate::nearest::nearest;
 use crate::parse::parse;
 use crate::plan::{self, Plan};
@@ -55,9 +55,9 @@ enum Command {
     Run {
         /// Which, such as presence/storm.
         scenario: String,
-        /// Decides everything.
-        #[arg(long, default_value_t = 0)]
-        seed: u64,
+        /// Decides everything. Default: 0; on a real server, the first whose faults can be done there.
+        #[arg(long)]
+        seed: Option<u64>,
         /// In which world.
         #[arg(long, value_enum, default_value_t = On::Sim)]
         on: On,
@@ -239,15 +239,33 @@ fn list() -> Result<ExitCode, Unusable> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(name: &str, seed: u64, on: On, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
-    let plan = find(name)?.draw(seed);
+fn run(
+    name: &str,
+    seed: Option<u64>,
+    on: On,
+    report: Option<PathBuf>,
+) -> Result<ExitCode, Unusable> {
+    let scenario = find(name)?;
     match on {
-        On::Sim => finish(&plan, reproduce(name, seed), report),
+        On::Sim => {
+            let seed = seed.unwrap_or(0);
+            finish(&scenario.draw(seed), reproduce(name, seed), report)
+        }
         On::Nats => {
+            let seed = seed.unwrap_or_else(|| first_real_seed(scenario));
             let command = format!("{} --on nats", reproduce(name, seed));
-            finish(&plan.in_real_time(), command, report)
+            finish(&scenario.draw(seed).in_real_time(), command, report)
         }
     }
+}
+
+/// The first seed whose plan can be run on a real server; 0, whose refusal says why, where there is none.
+fn first_real_seed(scenario: &Scenario) -> u64 {
+    let is_real = |seed: &u64| {
+        let faults = scenario.draw(*seed).faults;
+        faults.iter().all(|fault| unsupported(fault.kind).is_none())
+    };
+    (0..1000).find(is_real).unwrap_or(0)
 }
 
 fn replay(path: &Path, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {

@@ -9,7 +9,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         if let What::Unsettled { pending } = &record.what {
             let bound = facts.plan.settle;
             let process = pending.split(' ').next().unwrap_or_default();
-            let concerned = facts.lives.get(process).map(|life| life.process.clone());
+            let concerned = facts.life(process).map(|life| life.process.clone());
             findings.add(
                 record.at,
                 concerned,

@@ -3,31 +3,25 @@
 //! A write is found again by its key and a hash of its value (beats carry their time, so no two are alike), a deletion by
 //! its process. A read must name a revision that was the key's latest at some moment while it was under way.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use squall_core::Instant;
 use squall_core::transport::Revision;
 
 use super::facts::{Called, Ended, Facts};
 use super::{Findings, seconds};
-use crate::history::{Call, Commit, Reply};
+use crate::history::{Call, Reply};
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
-    let mut by_value: BTreeSet<(&str, u64)> = BTreeSet::new();
-    let mut by_revision: BTreeMap<(&str, Revision), &Commit> = BTreeMap::new();
-    for (key, records) in &facts.keys {
-        for (_, commit) in &records.commits {
-            by_value.insert((key, commit.value));
-            by_revision.insert((key, commit.revision), commit);
-        }
-    }
     for called in &facts.calls {
         let Some((at, ended)) = called.ended else {
             continue;
         };
         let wrong = match (called.call, ended) {
             (Call::Write { key, value, .. }, Ended::Ok(Reply::Stored { revision })) => {
-                match by_revision.get(&(&**key, *revision)) {
+                match facts
+                    .keys
+                    .get(&**key)
+                    .and_then(|records| records.at(*revision))
+                {
                     Some(commit) if commit.value == *value => None,
                     Some(_) => Some(format!("revision {revision} of {key} is another's")),
                     None => Some(format!("there is no revision {revision} of {key}")),
@@ -41,7 +35,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
                     ..
                 },
                 Ended::Refused(error),
-            ) => (operation.is_put() && by_value.contains(&(&**key, *value)))
+            ) => (operation.is_put() && holds(facts, key, *value))
                 .then(|| format!("its write of {key} was refused ({error}) and is there")),
             (Call::Read { key, .. }, Ended::Ok(Reply::Read { revision })) => (!was_latest(
                 facts, key, called, at, *revision,
@@ -64,6 +58,17 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
             findings.add(at, [called.process.clone()], text);
         }
     }
+}
+
+/// Whether some record of this key has this value.
+fn holds(facts: &Facts<'_>, key: &str, value: u64) -> bool {
+    let records = facts.keys.get(key);
+    records.is_some_and(|records| {
+        records
+            .commits
+            .iter()
+            .any(|(_, commit)| commit.value == value)
+    })
 }
 
 fn was_latest(

@@ -7,52 +7,63 @@ use std::collections::BTreeMap;
 use squall_core::Instant;
 use squall_core::transport::Revision;
 
-use super::facts::{Ended, Facts};
+use super::facts::{Called, Ended, Facts};
 use super::{Findings, seconds};
 use crate::history::{Call, Reply};
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
-    // The newest revision told of each key, and when, for each process; in the order in which calls ended.
-    let mut told: Vec<(Instant, Instant, &str, &str, Revision, bool)> = Vec::new();
+    let mut calls: Vec<Vec<&Called<'_>>> = vec![Vec::new(); facts.lives.len()];
     for called in &facts.calls {
-        let Some((at, Ended::Ok(reply))) = called.ended else {
+        if let Some(of) = called.life.and_then(|life| calls.get_mut(life)) {
+            of.push(called);
+        }
+    }
+    for of_process in calls {
+        check_process(of_process, findings);
+    }
+}
+
+/// What one call told of a key, and whether it wrote it.
+fn told<'a>(called: &Called<'a>) -> Option<(Instant, &'a str, Revision, bool)> {
+    let (at, Ended::Ok(reply)) = called.ended? else {
+        return None;
+    };
+    match (called.call, reply) {
+        (Call::Write { key, .. }, Reply::Stored { revision }) => Some((at, key, *revision, true)),
+        (
+            Call::Read { key, .. },
+            Reply::Read {
+                revision: Some(revision),
+            },
+        ) => Some((at, key, *revision, false)),
+        _ => None,
+    }
+}
+
+fn check_process(mut calls: Vec<&Called<'_>>, findings: &mut Findings) {
+    calls.sort_by_key(|called| called.ended.map(|(at, _)| at));
+    // The newest revision told of each key so far, and when, in the order in which calls ended.
+    let mut newest: BTreeMap<&str, Vec<(Instant, Revision)>> = BTreeMap::new();
+    for called in calls {
+        let Some((at, key, revision, is_write)) = told(called) else {
             continue;
         };
-        let (key, revision, is_write) = match (called.call, reply) {
-            (Call::Write { key, .. }, Reply::Stored { revision }) => (key, *revision, true),
-            (
-                Call::Read { key, .. },
-                Reply::Read {
-                    revision: Some(revision),
-                },
-            ) => (key, *revision, false),
-            _ => continue,
-        };
-        told.push((
-            at,
-            called.invoked,
-            &**called.process,
-            &**key,
-            revision,
-            is_write,
-        ));
-    }
-    told.sort_by_key(|(at, ..)| *at);
-    let mut newest: BTreeMap<(&str, &str), Vec<(Instant, Revision)>> = BTreeMap::new();
-    for (at, invoked, process, key, revision, is_write) in told {
-        let known = newest.entry((process, key)).or_default();
+        let known = newest.entry(key).or_default();
         // Ends come in order, so the newest revision told before this call began is found from the back.
-        let before = known.iter().rev().find(|(earlier, _)| *earlier < invoked);
+        let before = known
+            .iter()
+            .rev()
+            .find(|(earlier, _)| *earlier < called.invoked);
         if let Some((earlier, newer)) = before
             && (revision < *newer || (is_write && revision == *newer))
-            && let Some(life) = facts.lives.get(process)
         {
             let text = format!(
-                "{process} was told revision {revision} of {key} at {}, and had been told {newer} at {}",
+                "{} was told revision {revision} of {key} at {}, and had been told {newer} at {}",
+                called.process,
                 seconds(at),
                 seconds(*earlier),
             );
-            findings.add(at, [life.process.clone()], text);
+            findings.add(at, [called.process.clone()], text);
         }
         let highest = known
             .last()

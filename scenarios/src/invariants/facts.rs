@@ -33,8 +33,12 @@ pub enum Ended<'a> {
 /// One call and its end, if it has one.
 #[derive(Clone, Debug)]
 pub struct Called<'a> {
+    /// Its number in the history.
+    pub id: u64,
     /// Who.
     pub process: &'a Arc<str>,
+    /// That process, in [`Facts::lives`], where it is an agent's.
+    pub life: Option<usize>,
     /// What.
     pub call: &'a Call,
     /// From when.
@@ -91,6 +95,19 @@ pub struct Key<'a> {
 }
 
 impl Key<'_> {
+    /// The record of this revision. Revisions grow with the commits, unless the bucket was made anew.
+    pub fn at(&self, revision: Revision) -> Option<&Commit> {
+        let found = self
+            .commits
+            .binary_search_by_key(&revision, |(_, commit)| commit.revision);
+        let index = found.ok().or_else(|| {
+            self.commits
+                .iter()
+                .position(|(_, commit)| commit.revision == revision)
+        });
+        self.commits.get(index?).map(|(_, commit)| *commit)
+    }
+
     /// When this record went away without another in its place, where the server says so.
     pub fn removal(&self, commit: &Commit) -> Option<Instant> {
         self.removals
@@ -109,14 +126,18 @@ pub struct Facts<'a> {
     pub history: &'a History,
     /// All calls, in the order of their numbers.
     pub calls: Vec<Called<'a>>,
-    /// All processes of agents, by name.
-    pub lives: BTreeMap<&'a str, Lived<'a>>,
+    /// All processes of agents, in the order in which they started.
+    pub lives: Vec<Lived<'a>>,
+    /// Where each stands in `lives`.
+    by_name: BTreeMap<&'a str, usize>,
     /// All watches, in the order they began.
     pub watches: Vec<Watched<'a>>,
     /// All keys.
     pub keys: BTreeMap<&'a str, Key<'a>>,
     /// When the run ended.
     pub end: Instant,
+    /// The most that links are slowed at any time.
+    delay_max: Duration,
 }
 
 impl<'a> Facts<'a> {
@@ -127,36 +148,38 @@ impl<'a> Facts<'a> {
             plan,
             history,
             calls: Vec::new(),
-            lives: BTreeMap::new(),
+            lives: Vec::new(),
+            by_name: BTreeMap::new(),
+            delay_max: plan.delay_max(),
             watches: Vec::new(),
             keys: BTreeMap::new(),
             end,
         };
-        let mut by_id: BTreeMap<u64, usize> = BTreeMap::new();
         // The watch that a process has now.
         let mut watching: BTreeMap<&str, usize> = BTreeMap::new();
         for record in &history.0 {
             let at = record.at;
             match &record.what {
                 What::Invoke { id, process, call } => {
-                    by_id.insert(*id, facts.calls.len());
+                    let life = facts.by_name.get(&**process).copied();
                     facts.calls.push(Called {
+                        id: *id,
                         process,
+                        life,
                         call,
                         invoked: at,
                         ended: None,
                     });
-                    if let (Call::Close { .. }, Some(life)) =
-                        (call, facts.lives.get_mut(&**process))
+                    if let (Call::Close { .. }, Some(life)) = (call, facts.life_mut(process))
                         && let Some(open) = &mut life.open
                     {
                         open.1 = at;
                     }
                 }
                 What::Ok { id, reply } => {
-                    if let Some(called) = facts.end_call(&by_id, *id, at, Ended::Ok(reply)) {
+                    if let Some(called) = facts.end_call(*id, at, Ended::Ok(reply)) {
                         if matches!(called.call, Call::Open { .. })
-                            && let Some(life) = facts.lives.get_mut(&**called.process)
+                            && let Some(life) = facts.life_mut(called.process)
                         {
                             life.open = Some((at, end));
                         }
@@ -177,14 +200,14 @@ impl<'a> Facts<'a> {
                     }
                 }
                 What::Refused { id, error } => {
-                    facts.end_call(&by_id, *id, at, Ended::Refused(error));
+                    facts.end_call(*id, at, Ended::Refused(error));
                 }
                 What::Unknown { id, error } => {
-                    facts.end_call(&by_id, *id, at, Ended::Unknown(error));
+                    facts.end_call(*id, at, Ended::Unknown(error));
                 }
                 What::Told { process, tell } => {
                     if matches!(tell, Tell::Evicted { .. } | Tell::Restored) {
-                        if let Some(life) = facts.lives.get_mut(&**process) {
+                        if let Some(life) = facts.life_mut(process) {
                             life.notices.push((at, tell));
                         }
                     } else if let Some(watch) = watching.get(&**process)
@@ -213,36 +236,35 @@ impl<'a> Facts<'a> {
                         .removals
                         .push((at, *revision));
                 }
-                What::Life { process, event } => facts.life(process, *event, at, &mut watching),
+                What::Life { process, event } => facts.lived(process, *event, at, &mut watching),
                 _ => {}
             }
         }
-        for watch in &mut facts.watches {
-            let closed = facts.lives.get(&**watch.process).map(|life| {
+        for index in 0..facts.watches.len() {
+            let closed = facts.life(facts.watches[index].process).map(|life| {
                 life.open
                     .map_or(life.ended, |(_, closed)| closed.min(life.ended))
             });
+            let watch = &mut facts.watches[index];
             watch.until = watch.until.min(closed.unwrap_or(end));
         }
         facts
     }
 
     /// Notes how a call ended, and gives it.
-    fn end_call(
-        &mut self,
-        by_id: &BTreeMap<u64, usize>,
-        id: u64,
-        at: Instant,
-        ended: Ended<'a>,
-    ) -> Option<Called<'a>> {
-        let called = by_id
-            .get(&id)
-            .and_then(|index| self.calls.get_mut(*index))?;
+    fn end_call(&mut self, id: u64, at: Instant, ended: Ended<'a>) -> Option<Called<'a>> {
+        // Calls are numbered from 1 and begin in that order, unless several threads recorded at once.
+        let guess = usize::try_from(id).ok()?.checked_sub(1)?;
+        let index = match self.calls.get(guess) {
+            Some(called) if called.id == id => guess,
+            _ => self.calls.iter().position(|called| called.id == id)?,
+        };
+        let called = self.calls.get_mut(index)?;
         called.ended = Some((at, ended));
         Some(called.clone())
     }
 
-    fn life(
+    fn lived(
         &mut self,
         process: &'a Arc<str>,
         event: Life,
@@ -250,7 +272,7 @@ impl<'a> Facts<'a> {
         watching: &mut BTreeMap<&str, usize>,
     ) {
         let end = self.end;
-        match (event, self.lives.get_mut(&**process)) {
+        match (event, self.life_mut(process)) {
             (Life::Started, _) => {
                 let agent = process.split('/').next().unwrap_or(process);
                 let life = Lived {
@@ -263,7 +285,8 @@ impl<'a> Facts<'a> {
                     open: None,
                     notices: Vec::new(),
                 };
-                self.lives.insert(process, life);
+                self.by_name.insert(process, self.lives.len());
+                self.lives.push(life);
             }
             (Life::Crashed, Some(life)) => {
                 (life.ended, life.crashed) = (at, true);
@@ -320,7 +343,7 @@ impl<'a> Facts<'a> {
             On::Simulated => Duration::ZERO,
             On::Nats => REAL_MACHINE,
         };
-        Duration::from_secs(1) + machine + self.plan.delay_max() * 6 + wait / 16
+        Duration::from_secs(1) + machine + self.delay_max * 6 + wait / 16
     }
 
     /// From when on the record of this commit may be gone without another in its place: when it was removed, or, on a
@@ -357,6 +380,15 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The process of this name, where it is an agent's.
+    pub fn life(&self, process: &str) -> Option<&Lived<'a>> {
+        self.lives.get(*self.by_name.get(process)?)
+    }
+
+    fn life_mut(&mut self, process: &str) -> Option<&mut Lived<'a>> {
+        self.lives.get_mut(*self.by_name.get(process)?)
+    }
+
     /// When a process stood still, or its watch was told that it was blind, between two times: the stretches in between.
     pub fn seeing(&self, watch: &Watched<'_>) -> Vec<Span> {
         let mut blind: Vec<Span> = Vec::new();
@@ -371,7 +403,7 @@ impl<'a> Facts<'a> {
                 _ => {}
             }
         }
-        if let Some(life) = self.lives.get(&**watch.process) {
+        if let Some(life) = self.life(watch.process) {
             blind.extend(life.frozen.iter().copied());
         }
         without((watch.from, watch.until), blind)
@@ -380,6 +412,9 @@ impl<'a> Facts<'a> {
 
 /// What is left of a span without some others.
 pub fn without(span: Span, mut holes: Vec<Span>) -> Vec<Span> {
+    if holes.is_empty() && span.0 < span.1 {
+        return vec![span];
+    }
     holes.sort();
     let mut left = Vec::new();
     let mut from = span.0;

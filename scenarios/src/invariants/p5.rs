@@ -11,7 +11,7 @@ use super::{Findings, seconds};
 use crate::history::Tell;
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
-    for life in facts.lives.values() {
+    for life in &facts.lives {
         let Some(open) = life.open else { continue };
         let interval = facts.interval(life.agent);
         let ttl = interval * squall_core::presence::TTL_MULTIPLIER;

@@ -50,7 +50,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         None => facts.end,
     };
     for called in &facts.calls {
-        let Some(life) = facts.lives.get(&**called.process) else {
+        let Some(life) = called.life.and_then(|life| facts.lives.get(life)) else {
             continue;
         };
         let leaves = life.open.map_or(life.ended, |(_, closed)| closed);
