@@ -2,15 +2,15 @@
 //!
 //! | code | property | source | module |
 //! |---|---|---|---|
-//! | P1 | completeness: who falls silent is told down to every watcher in time | promises of `presence` | [`p1`] |
-//! | P2 | accuracy: nobody who renews in time is told down or absent | promises of `presence` | [`p2`] |
-//! | P3 | edges: up and down alternate, one up an incarnation | promises of `presence` | [`p3`] |
-//! | P4 | the end of one incarnation removes no other's record | promises of `presence` | [`p4`] |
-//! | P5 | who is gone while it runs is told so | promises of `presence` | [`p5`] |
-//! | C3 | once mended, everybody is back without a command | derived from two acts | [`c3`] |
-//! | E3 | ok stays, refused never appears, reads see what was | ADR-8, Jepsen's `:fail` and `:info` | [`e3`] |
-//! | E4 | revisions as told never decrease | ADR-8 | [`e4`] |
-//! | R1 | no panic, no leak, every call returns in time, none fails for no reason | derived | [`r1`] |
+//! | P1 | completeness: who falls silent is told down to every watcher in time | promises of `presence` | `p1.rs` |
+//! | P2 | accuracy: nobody who renews in time is told down or absent | promises of `presence` | `p2.rs` |
+//! | P3 | edges: up and down alternate, one up an incarnation | promises of `presence` | `p3.rs` |
+//! | P4 | the end of one incarnation removes no other's record | promises of `presence` | `p4.rs` |
+//! | P5 | who is gone while it runs is told so | promises of `presence` | `p5.rs` |
+//! | C3 | once mended, everybody is back without a command | derived from two acts | `c3.rs` |
+//! | E3 | ok stays, refused never appears, reads see what was | ADR-8, Jepsen's `:fail` and `:info` | `e3.rs` |
+//! | E4 | revisions as told never decrease | ADR-8 | `e4.rs` |
+//! | R1 | no panic, no leak, every call returns in time, none fails for no reason | derived | `r1.rs` |
 //!
 //! Not checked here: linearizability of whole keys (K1), and what no history tells, such as memory.
 //!

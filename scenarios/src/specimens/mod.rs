@@ -6,12 +6,12 @@
 //!
 //! | specimen | level | flaw | module |
 //! |---|---|---|---|
-//! | `presence-up-on-every-heartbeat` | 0 | P3 | [`up_on_every_heartbeat`] |
-//! | `bucket-ttl-clobber` | 0 | P2 | [`bucket_ttl_clobber`] |
-//! | `presence-who-poisoned` | 0 | R1 | [`who_poisoned`] |
-//! | `presence-no-down-on-ttl` | 2 | P1 | [`no_down_on_ttl`] |
-//! | `presence-zombie-after-max-reconnects` | 2 | P5, C3 | [`zombie_after_max_reconnects`] |
-//! | `presence-close-deletes-successor` | 3 | P4 | [`close_deletes_successor`] |
+//! | `presence-up-on-every-heartbeat` | 0 | P3 | `up_on_every_heartbeat.rs` |
+//! | `bucket-ttl-clobber` | 0 | P2 | `bucket_ttl_clobber.rs` |
+//! | `presence-who-poisoned` | 0 | R1 | `who_poisoned.rs` |
+//! | `presence-no-down-on-ttl` | 2 | P1 | `no_down_on_ttl.rs` |
+//! | `presence-zombie-after-max-reconnects` | 2 | P5, C3 | `zombie_after_max_reconnects.rs` |
+//! | `presence-close-deletes-successor` | 3 | P4 | `close_deletes_successor.rs` |
 
 mod bucket_ttl_clobber;
 mod close_deletes_successor;
