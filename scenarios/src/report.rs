@@ -1,6 +1,6 @@
 //! From a finished run to the model that reports are drawn from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,6 +110,15 @@ fn lane_of(run: &Run, process: &str) -> LaneId {
     LaneId(found.unwrap_or(run.plan.agents.len()))
 }
 
+/// The lanes of these processes, each once.
+fn concerned(run: &Run, processes: &[Arc<str>]) -> Vec<LaneId> {
+    let lanes: BTreeSet<LaneId> = processes
+        .iter()
+        .map(|process| lane_of(run, process))
+        .collect();
+    lanes.into_iter().collect()
+}
+
 fn verdict(run: &Run) -> model::Verdict {
     match &run.verdict {
         Verdict::Pass => model::Verdict::Pass,
@@ -124,11 +133,7 @@ fn verdict(run: &Run) -> model::Verdict {
                         property: known.map_or("", |known| known.property).to_owned(),
                     },
                     at: time(violation.at),
-                    lanes: violation
-                        .processes
-                        .iter()
-                        .map(|p| lane_of(run, p))
-                        .collect(),
+                    lanes: concerned(run, &violation.processes),
                     what_happened: violation.text.clone(),
                     evidence: Vec::new(),
                 }
@@ -171,19 +176,42 @@ fn faults(run: &Run) -> Vec<FaultBand> {
         .collect()
 }
 
+/// A call that has not ended yet.
+struct Asked<'a> {
+    mark: MarkId,
+    lane: LaneId,
+    routine: Option<String>,
+    process: &'a str,
+    call: &'a Call,
+}
+
 /// Turns records into marks, and keeps the beliefs that they begin and end.
 struct Writer<'a> {
     run: &'a Run,
+    /// Agents that lived more than once: of these it is told which life did what.
+    reborn: BTreeSet<&'a str>,
     marks: Vec<Mark>,
-    calls: BTreeMap<u64, (MarkId, LaneId, Option<String>, &'a Call)>,
+    calls: BTreeMap<u64, Asked<'a>>,
     beliefs: Vec<Belief>,
     open: BTreeMap<(LaneId, String), Belief>,
 }
 
 impl<'a> Writer<'a> {
-    const fn new(run: &'a Run) -> Self {
+    fn new(run: &'a Run) -> Self {
+        let reborn = run
+            .history
+            .0
+            .iter()
+            .filter_map(|record| match &record.what {
+                What::Life {
+                    process,
+                    event: Life::Started,
+                } if !process.ends_with("/1") => Some(agent(process)),
+                _ => None,
+            });
         Self {
             run,
+            reborn: reborn.collect(),
             marks: Vec::new(),
             calls: BTreeMap::new(),
             beliefs: Vec::new(),
@@ -205,6 +233,15 @@ impl<'a> Writer<'a> {
         &mut self.marks[index]
     }
 
+    /// What a process did, with its name where its lane does not tell it.
+    fn named(&self, process: &str, text: String) -> String {
+        if self.reborn.contains(agent(process)) {
+            format!("{process}: {text}")
+        } else {
+            text
+        }
+    }
+
     fn write(&mut self, record: &'a Record) {
         let at = record.at;
         let server = LaneId(self.run.plan.agents.len());
@@ -212,14 +249,24 @@ impl<'a> Writer<'a> {
             What::Invoke { id, process, call } => {
                 let lane = lane_of(self.run, process);
                 let routine = routine(call, process);
-                let mark = self.mark(at, lane, MarkKind::Call, call_text(call));
+                let text = self.named(process, call_text(call));
+                let mark = self.mark(at, lane, MarkKind::Call, text);
                 mark.routine.clone_from(&routine);
                 let mark = MarkId(self.marks.len() - 1);
-                self.calls.insert(*id, (mark, lane, routine, call));
+                self.calls.insert(
+                    *id,
+                    Asked {
+                        mark,
+                        lane,
+                        routine,
+                        process,
+                        call,
+                    },
+                );
             }
             What::Ok { id, reply } => {
                 if let Some(call) = self.calls.remove(id) {
-                    let process_lane = call.1;
+                    let process_lane = call.lane;
                     self.answer(at, MarkKind::Ok, call, reply_text(reply));
                     if let Reply::Watching { present } = reply {
                         for agent in present {
@@ -238,7 +285,7 @@ impl<'a> Writer<'a> {
                     self.answer(at, MarkKind::Unknown, call, error.clone());
                 }
             }
-            What::Told { process, tell } => self.told(at, lane_of(self.run, process), tell),
+            What::Told { process, tell } => self.told(at, process, tell),
             What::Committed(commit) => {
                 let what = match commit.operation {
                     Operation::Put => "stored",
@@ -248,7 +295,9 @@ impl<'a> Writer<'a> {
                 };
                 let text = format!("{} {what} as revision {}", commit.key, commit.revision);
                 let routine = match (&commit.by, commit.operation) {
-                    (Some(by), Operation::Put) => Some(format!("beat of {}", agent(by))),
+                    (Some(by), Operation::Put) if self.run.plan.agent(agent(by)).is_some() => {
+                        Some(format!("beat of {}", agent(by)))
+                    }
                     _ => None,
                 };
                 self.mark(at, server, MarkKind::Commit, text).routine = routine;
@@ -306,21 +355,23 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn answer(
-        &mut self,
-        at: Instant,
-        kind: MarkKind,
-        (call, lane, routine, asked): (MarkId, LaneId, Option<String>, &'a Call),
-        text: String,
-    ) {
-        let text = format!("{}: {text}", call_text(asked));
+    fn answer(&mut self, at: Instant, kind: MarkKind, asked: Asked<'a>, text: String) {
+        let Asked {
+            mark: call,
+            lane,
+            routine,
+            process,
+            call: what,
+        } = asked;
+        let text = self.named(process, format!("{}: {text}", call_text(what)));
         let mark = self.mark(at, lane, kind, text);
         mark.answers = Some(call);
         // An answer that is not a plain ok is no hum.
         mark.routine = routine.filter(|_| kind == MarkKind::Ok);
     }
 
-    fn told(&mut self, at: Instant, lane: LaneId, tell: &Tell) {
+    fn told(&mut self, at: Instant, process: &str, tell: &Tell) {
+        let lane = lane_of(self.run, process);
         let (kind, text) = match tell {
             Tell::Up(agent) => {
                 self.believe(at, lane, &agent.agent, "present", Tone::Well);
@@ -363,6 +414,7 @@ impl<'a> Writer<'a> {
             .get(lane.0)
             .map_or("", |agent| agent.name.as_str());
         let routine = failed.then(|| format!("attempt of {who}"));
+        let text = self.named(process, text);
         self.mark(at, lane, kind, text).routine = routine;
     }
 
