@@ -4,6 +4,7 @@
 //! nothing here runs, but what arrives waits in the socket. What goes out while disconnected waits in a buffer of
 //! [`COMMANDS_MAX`] and is sent in order after the reconnect, also long after its caller gave up: ghost writes.
 
+mod bucket;
 mod handle;
 mod requests;
 mod watches;
@@ -20,7 +21,8 @@ use squall_core::transport::{
     EventsSender, Message, SubscriptionSender,
 };
 
-pub use self::handle::{SimBucket, SimConnection, SimTransport};
+pub use self::bucket::SimBucket;
+pub use self::handle::{SimConnection, SimTransport};
 use self::requests::{Reply, Requests};
 use self::watches::{WatchKey, WatchState};
 use crate::link::LinkKey;
