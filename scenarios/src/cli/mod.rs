@@ -8,6 +8,9 @@
     reason = "the command line prints, reads the clock and the environment; nothing of it reaches a run"
 )]
 
+mod files;
+mod progress;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,17 +18,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use squall_reports::terminal::{self, Style};
 
+use self::files::{read_plan, write_run, write_whole};
+use self::progress::Progress;
 use crate::history::{History, HistoryError};
 use crate::invariants::{self, Verdict};
 use crate::nats_testbed::{run_on_nats, unsupported};
 use crate::nearest::nearest;
-use crate::parse::parse;
 use crate::plan::{self, Plan};
 use crate::report;
-use crate::run::{Run, simulate};
+use crate::run::simulate;
 use crate::shrink;
 use crate::specimens::{self, search};
 use crate::stories::{self, Scenario};
@@ -466,20 +469,6 @@ fn inspect_specimens(keep: Option<PathBuf>) -> Result<ExitCode, Unusable> {
     })
 }
 
-/// Writes a file whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Unusable> {
-    let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", path.display()));
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(unwritable)?;
-    file.write_all(bytes).map_err(unwritable)?;
-    file.persist(path)
-        .map_err(|error| unwritable(error.error))?;
-    Ok(())
-}
-
 fn fingerprint(pattern: &str, seeds: u64, first_seed: u64) -> Result<ExitCode, Unusable> {
     for scenario in matching(pattern)? {
         for seed in first_seed..first_seed.saturating_add(seeds) {
@@ -518,69 +507,6 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// How far a sweep has come: a bar on a terminal, a line now and then elsewhere.
-struct Progress {
-    bar: Option<ProgressBar>,
-    total: Option<u64>,
-    began: Instant,
-    state: std::sync::Mutex<(u64, u64, Instant)>,
-}
-
-impl Progress {
-    const LINE_EVERY: Duration = Duration::from_secs(10);
-
-    fn new(total: Option<u64>, began: Instant) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-            let template = "{wide_bar} {pos}/{len} runs, {per_sec}, {msg}";
-            let template = if total.is_some() {
-                template
-            } else {
-                "{spinner} {pos} runs, {per_sec}, {msg}"
-            };
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar.set_message("no violation");
-            bar
-        });
-        Self {
-            bar,
-            total,
-            began,
-            state: std::sync::Mutex::new((0, 0, began)),
-        }
-    }
-
-    fn step(&self, run: &Run) {
-        let Ok(mut state) = self.state.lock() else {
-            return;
-        };
-        let (done, failed, told) = &mut *state;
-        *done += 1;
-        *failed += u64::from(run.verdict != Verdict::Pass);
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
-            if *failed > 0 {
-                bar.set_message(format!("{failed} not passed"));
-            }
-        } else if told.elapsed() >= Self::LINE_EVERY {
-            *told = Instant::now();
-            let of = self
-                .total
-                .map_or_else(String::new, |total| format!(" of {total}"));
-            let seconds = self.began.elapsed().as_secs();
-            eprintln!("{done}{of} runs in {seconds} s, {failed} not passed");
-        }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
 fn check(path: &Path) -> Result<ExitCode, Unusable> {
     let unusable = |error: HistoryError| Unusable(format!("{}: {error}", path.display()));
     let file = std::fs::File::open(path).map_err(|error| unusable(error.into()))?;
@@ -600,42 +526,4 @@ fn check(path: &Path) -> Result<ExitCode, Unusable> {
         Verdict::Inconclusive(why) => print(&format!("inconclusive: {why}\n")),
     }
     Ok(status(&verdict))
-}
-
-fn read_plan(path: &Path) -> Result<Plan, Unusable> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Unusable(format!("{}: {error}", path.display())))?;
-    parse(&text).map_err(|error| Unusable(format!("{}:{}: {error}", path.display(), error.line)))
-}
-
-/// Writes plan, history, model and report of a run, each whole or not at all.
-fn write_run(
-    directory: &Path,
-    run: &Run,
-    model: &squall_reports::model::Run,
-) -> Result<(), Unusable> {
-    let name = format!("{}.{}", run.plan.scenario.replace('/', "-"), run.plan.seed);
-    let mut history = Vec::new();
-    let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", directory.display()));
-    run.history.write(&mut history).map_err(unwritable)?;
-    let json = serde_json::to_vec(model).map_err(|error| unwritable(error.into()))?;
-    let plain = terminal::render(
-        model,
-        Style {
-            color: false,
-            width: 120,
-        },
-    );
-    std::fs::create_dir_all(directory).map_err(unwritable)?;
-    let plan = run.plan.to_string();
-    let files: [(&str, &[u8]); 4] = [
-        ("plan.toml", plan.as_bytes()),
-        ("history.jsonl", &history),
-        ("run.json", &json),
-        ("txt", plain.as_bytes()),
-    ];
-    for (ending, bytes) in files {
-        write_whole(&directory.join(format!("{name}.{ending}")), bytes)?;
-    }
-    Ok(())
 }

@@ -1,0 +1,64 @@
+//! Files that the command line reads and writes: whole, or not at all.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use squall_reports::terminal::{self, Style};
+
+use super::Unusable;
+use crate::parse::parse;
+use crate::plan::Plan;
+use crate::run::Run;
+
+/// Reads a plan, or says in which line of which file it is none.
+pub(super) fn read_plan(path: &Path) -> Result<Plan, Unusable> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Unusable(format!("{}: {error}", path.display())))?;
+    parse(&text).map_err(|error| Unusable(format!("{}:{}: {error}", path.display(), error.line)))
+}
+
+/// Writes plan, history, model and report of a run, each whole or not at all.
+pub(super) fn write_run(
+    directory: &Path,
+    run: &Run,
+    model: &squall_reports::model::Run,
+) -> Result<(), Unusable> {
+    let name = format!("{}.{}", run.plan.scenario.replace('/', "-"), run.plan.seed);
+    let mut history = Vec::new();
+    let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", directory.display()));
+    run.history.write(&mut history).map_err(unwritable)?;
+    let json = serde_json::to_vec(model).map_err(|error| unwritable(error.into()))?;
+    let plain = terminal::render(
+        model,
+        Style {
+            color: false,
+            width: 120,
+        },
+    );
+    std::fs::create_dir_all(directory).map_err(unwritable)?;
+    let plan = run.plan.to_string();
+    let files: [(&str, &[u8]); 4] = [
+        ("plan.toml", plan.as_bytes()),
+        ("history.jsonl", &history),
+        ("run.json", &json),
+        ("txt", plain.as_bytes()),
+    ];
+    for (ending, bytes) in files {
+        write_whole(&directory.join(format!("{name}.{ending}")), bytes)?;
+    }
+    Ok(())
+}
+
+/// Writes a file whole or not at all.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Unusable> {
+    let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", path.display()));
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(unwritable)?;
+    file.write_all(bytes).map_err(unwritable)?;
+    file.persist(path)
+        .map_err(|error| unwritable(error.error))?;
+    Ok(())
+}
