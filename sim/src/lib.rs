@@ -9,6 +9,7 @@ pub mod broker;
 mod client;
 pub mod clock;
 mod env;
+mod fabric;
 mod faults;
 mod link;
 mod net;

@@ -18,14 +18,13 @@ use slotmap::{SlotMap, new_key_type};
 use squall_core::transport::{ConnectError, ConnectOptions, ConnectionId};
 use squall_core::{Instant, Rng};
 
-use crate::broker::{Broker, Effect, Now, ServerConfig};
+use crate::broker::{Broker, Effect, ServerConfig};
 use crate::client::{Client, ClientKey};
 use crate::clock::HostClock;
 use crate::env::{SimClock, SimEnv};
-use crate::link::{Direction, Latency, LinkKey, Parcel};
-use crate::net::{Due, Net, Process, Processes};
-use crate::trace::{Bite, Bites, Trace, Truth};
-use crate::wire::{ClientOp, LinkId, ServerOp};
+use crate::link::Latency;
+use crate::net::{Net, Process, Processes};
+use crate::trace::{Bites, Trace, Truth};
 
 new_key_type! {
     /// A sleeping task.
@@ -69,8 +68,8 @@ pub(crate) struct Server {
     /// Stands still for so many reasons.
     pub(crate) paused: u32,
     pub(crate) muted: u32,
-    armed: Option<Instant>,
-    generation: u32,
+    pub(crate) armed: Option<Instant>,
+    pub(crate) generation: u32,
 }
 
 /// Everything that is the case.
@@ -81,8 +80,9 @@ pub(crate) struct State {
     pub(crate) processes: Processes,
     pub(crate) clients: SlotMap<ClientKey, Client>,
     pub(crate) sleepers: SlotMap<SleepKey, Sleeper>,
-    truth: Vec<Truth>,
-    effects: Vec<Effect>,
+    pub(crate) truth: Vec<Truth>,
+    /// Kept between steps for its memory.
+    pub(crate) effects: Vec<Effect>,
 }
 
 struct Shared {
@@ -357,305 +357,4 @@ fn exact_sleep(time: &TimeHandle, now: Instant, at: Instant) -> Sleep {
     let deadline = time.now_instant() + at.since(now);
     Pin::new(&mut sleep).reset(deadline);
     sleep
-}
-
-impl State {
-    /// Hands out everything that is due.
-    fn step(&mut self) {
-        while let Some(due) = self.net.queue.pop_due(self.net.now) {
-            match due {
-                Due::Link(link, Direction::ToServer) => self.arrive_at_server(link),
-                Due::Link(link, Direction::ToHost) => self.arrive_at_host(link),
-                Due::Client(key, generation) => self.client_timer(key, generation),
-                Due::Server(key, generation) => self.server_timer(key, generation),
-                Due::Sleep(key) => self.wake_sleeper(key),
-            }
-        }
-    }
-
-    fn arrive_at_server(&mut self, key: LinkKey) {
-        loop {
-            let Some(link) = self.net.links.get_mut(key) else {
-                return;
-            };
-            link.up.armed = false;
-            let Some(&(at, _)) = link.up.waiting.front() else {
-                return;
-            };
-            let (host, server) = (link.host, link.server);
-            if at > self.net.now {
-                link.up.armed = true;
-                self.net.queue.push(at, Due::Link(key, Direction::ToServer));
-                return;
-            }
-            if self
-                .net
-                .route_mut(host, server)
-                .is_blocked(Direction::ToServer)
-            {
-                self.net.bites.add(Bite::Partition);
-                return;
-            }
-            if self.servers[server.0 as usize].paused > 0 {
-                self.net.bites.add(Bite::Server);
-                return;
-            }
-            let Some(link) = self.net.links.get_mut(key) else {
-                return;
-            };
-            if let Some((_, parcel)) = link.up.waiting.pop_front() {
-                self.deliver_up(key, server, parcel);
-            }
-        }
-    }
-
-    fn deliver_up(&mut self, key: LinkKey, server: ServerKey, parcel: Parcel<ClientOp>) {
-        let now = self.net.now;
-        self.net.trace.add(now, 1, link_id(key).0);
-        let Some(link) = self.net.links.get_mut(key) else {
-            return;
-        };
-        let running = self.servers[server.0 as usize].running;
-        match parcel {
-            Parcel::Open if !running => {
-                self.net.bites.add(Bite::Server);
-                self.net.push_down(key, Parcel::Eof);
-            }
-            Parcel::Open => {
-                link.server_open = true;
-                self.serve(server, |broker, now, effects| {
-                    broker.open(now, link_id(key), effects)
-                });
-            }
-            Parcel::Op(op) if link.server_open => {
-                let muted = self.servers[server.0 as usize].muted > 0;
-                if muted && matches!(op, ClientOp::Request { .. }) {
-                    self.net.bites.add(Bite::Mute);
-                }
-                self.serve(server, |broker, now, effects| {
-                    broker.receive(now, link_id(key), op, effects);
-                });
-            }
-            // The server's end is closed: nobody reads it any more.
-            Parcel::Op(_) => {}
-            Parcel::Eof => {
-                if std::mem::replace(&mut link.server_open, false) {
-                    self.serve(server, |broker, now, _| broker.closed(now, link_id(key)));
-                }
-                self.net.forget_if_over(key);
-            }
-        }
-    }
-
-    fn arrive_at_host(&mut self, key: LinkKey) {
-        loop {
-            let Some(link) = self.net.links.get_mut(key) else {
-                return;
-            };
-            link.down.armed = false;
-            let Some(&(at, _)) = link.down.waiting.front() else {
-                return;
-            };
-            let (host, server, client) = (link.host, link.server, link.client);
-            if at > self.net.now {
-                link.down.armed = true;
-                self.net.queue.push(at, Due::Link(key, Direction::ToHost));
-                return;
-            }
-            if self
-                .net
-                .route_mut(host, server)
-                .is_blocked(Direction::ToHost)
-            {
-                self.net.bites.add(Bite::Partition);
-                return;
-            }
-            if self.is_frozen(client) {
-                self.net.bites.add(Bite::Frozen);
-                return;
-            }
-            let Some(link) = self.net.links.get_mut(key) else {
-                return;
-            };
-            if let Some((_, parcel)) = link.down.waiting.pop_front() {
-                self.deliver_down(key, client, parcel);
-            }
-        }
-    }
-
-    fn deliver_down(&mut self, key: LinkKey, client: ClientKey, parcel: Parcel<ServerOp>) {
-        let now = self.net.now;
-        self.net.trace.add(now, 2, link_id(key).0);
-        match (parcel, self.clients.get_mut(client)) {
-            (Parcel::Op(op), Some(client)) => {
-                client.receive(&mut self.net, key, op);
-                client.arm(&mut self.net);
-            }
-            (Parcel::Eof, found) => {
-                if let Some(link) = self.net.links.get_mut(key) {
-                    link.client_open = false;
-                }
-                self.net.forget_if_over(key);
-                if let Some(client) = found {
-                    client.disconnected(&mut self.net, key);
-                    client.arm(&mut self.net);
-                }
-            }
-            (Parcel::Open | Parcel::Op(_), _) => {}
-        }
-    }
-
-    fn is_frozen(&self, client: ClientKey) -> bool {
-        self.clients.get(client).is_some_and(|client| {
-            self.processes[client.process.0 as usize].paused > 0
-                || self.net.host(client.host).suspended > 0
-        })
-    }
-
-    fn client_timer(&mut self, key: ClientKey, generation: u32) {
-        let now = self.net.now;
-        self.net.trace.add(now, 3, u64::from(generation));
-        if self.is_frozen(key) {
-            // A stopped process sees its timers when it goes on.
-            self.net.bites.add(Bite::Frozen);
-            return;
-        }
-        if let Some(client) = self.clients.get_mut(key) {
-            client.on_timer(&mut self.net, generation);
-            client.arm(&mut self.net);
-        }
-    }
-
-    fn wake_sleeper(&mut self, key: SleepKey) {
-        let Some(sleeper) = self.sleepers.get(key) else {
-            return;
-        };
-        let clock = &self.net.host(sleeper.host).clock;
-        if clock.now(self.net.now) >= sleeper.deadline {
-            sleeper.waker.wake_by_ref();
-        } else if let Some(at) = clock.true_time_of(sleeper.deadline) {
-            // The clock was slowed meanwhile.
-            self.net.queue.push(at, Due::Sleep(key));
-        }
-    }
-
-    // --- servers ---
-
-    /// Lets a running server do something, and does what it wants done.
-    pub(crate) fn serve(
-        &mut self,
-        key: ServerKey,
-        work: impl FnOnce(&mut Broker, Now, &mut Vec<Effect>),
-    ) {
-        let mut effects = std::mem::take(&mut self.effects);
-        let server = &mut self.servers[key.0 as usize];
-        let now = Now {
-            monotonic: server.clock.now(self.net.now),
-            wall: server.clock.wall(self.net.now),
-        };
-        work(&mut server.broker, now, &mut effects);
-        for effect in effects.drain(..) {
-            self.perform(key, effect);
-        }
-        self.effects = effects;
-        self.arm_server(key);
-    }
-
-    fn perform(&mut self, server: ServerKey, effect: Effect) {
-        match effect {
-            Effect::Send { link, op } => self.net.send_down(link_key(link), op),
-            Effect::Close { link } => {
-                let key = link_key(link);
-                if let Some(link) = self.net.links.get_mut(key) {
-                    link.server_open = false;
-                    self.net.push_down(key, Parcel::Eof);
-                }
-            }
-            Effect::Exit => self.server_gone(server),
-            Effect::Commit(commit) => {
-                let at = self.net.now;
-                self.net.trace.add(at, 4, commit.entry.revision.0);
-                let by = commit.by.and_then(|(link, _)| {
-                    let link = self.net.links.get(link_key(link))?;
-                    Some(link.process)
-                });
-                self.truth.push(Truth::Committed { at, commit, by });
-            }
-            Effect::Removed(removed) => {
-                let at = self.net.now;
-                self.net.trace.add(at, 5, removed.revision.0);
-                self.truth.push(Truth::Removed { at, removed });
-            }
-        }
-    }
-
-    /// The server's process is gone: its kernel closes every connection.
-    pub(crate) fn server_gone(&mut self, key: ServerKey) {
-        self.servers[key.0 as usize].running = false;
-        self.servers[key.0 as usize].paused = 0;
-        for link in self.net.links_of(None, Some(key)) {
-            if let Some(open) = self.net.links.get_mut(link)
-                && std::mem::replace(&mut open.server_open, false)
-            {
-                self.net.bites.add(Bite::Server);
-                self.net.push_down(link, Parcel::Eof);
-            }
-        }
-    }
-
-    pub(crate) fn arm_server(&mut self, key: ServerKey) {
-        let server = &mut self.servers[key.0 as usize];
-        if !server.running || server.paused > 0 {
-            return;
-        }
-        let Some(deadline) = server.broker.deadline() else {
-            return;
-        };
-        let Some(at) = server.clock.true_time_of(deadline) else {
-            return;
-        };
-        let at = at.max(self.net.now);
-        if server.armed.is_none_or(|armed| at < armed) {
-            server.armed = Some(at);
-            server.generation = server.generation.wrapping_add(1);
-            self.net.queue.push(at, Due::Server(key, server.generation));
-        }
-    }
-
-    /// The server's clock or state has changed: what is in the queue for it no longer counts.
-    pub(crate) fn rearm_server(&mut self, key: ServerKey) {
-        let server = &mut self.servers[key.0 as usize];
-        server.armed = None;
-        server.generation = server.generation.wrapping_add(1);
-        self.arm_server(key);
-    }
-
-    fn server_timer(&mut self, key: ServerKey, generation: u32) {
-        let server = &mut self.servers[key.0 as usize];
-        if generation != server.generation {
-            return;
-        }
-        server.armed = None;
-        if server.running && server.paused == 0 {
-            self.serve(key, Broker::on_deadline);
-        }
-    }
-
-    // --- processes ---
-
-    pub(crate) fn remove_client(&mut self, key: ClientKey) {
-        if let Some(mut client) = self.clients.remove(key) {
-            client.close(&mut self.net);
-            let process = &mut self.processes[client.process.0 as usize];
-            process.clients.retain(|other| *other != key);
-        }
-    }
-}
-
-pub(crate) fn link_id(key: LinkKey) -> LinkId {
-    LinkId(slotmap::Key::data(&key).as_ffi())
-}
-
-fn link_key(id: LinkId) -> LinkKey {
-    slotmap::KeyData::from_ffi(id.0).into()
 }
