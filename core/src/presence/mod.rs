@@ -19,6 +19,7 @@ mod attach;
 mod config;
 mod entry;
 mod keeper;
+mod observer;
 mod roster;
 mod shell;
 

@@ -1,4 +1,4 @@
-//! The hands of presence: one task that keeps the entry, one for each watch.
+//! The handle's other side, and the hands of the keeper: one task that keeps the entry.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,14 +12,15 @@ use super::attach::attach;
 use super::config::{Config, Settings};
 use super::entry::{self, Entry, Incarnation};
 use super::keeper::{Keeper, KeeperEffect, KeeperEvent, Write};
-use super::roster::{Roster, RosterEffect, RosterEvent};
-use super::{Answer, Api, Event, Events, Notice, Notices, OpenError, PresenceError};
+use super::observer::{RosterShell, observe};
+use super::roster::Roster;
+use super::{Answer, Api, Events, Notice, Notices, OpenError, PresenceError};
 use crate::env::{Env, Task};
 use crate::machine::{Shell, drive};
 use crate::time::{Clock, Instant, UnixTime};
 use crate::transport::{
     Bucket, Connection, ConnectionEvent, Events as ConnectionEvents, Fallible, Outcome, Revision,
-    Transport, UpdateError, Watch, WatchError, WatchStart,
+    Transport, UpdateError, WatchError, WatchStart,
 };
 
 type ConnectionOf<E> = <<E as Env>::Transport as Transport>::Connection;
@@ -35,7 +36,7 @@ const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
 type Closing = oneshot::Sender<()>;
 
 /// What the handle and the rosters ask of the keeper's task.
-enum Command {
+pub(super) enum Command {
     Probe,
     Listen(mpsc::UnboundedSender<Notice>),
     /// Tell a roster of every renewal.
@@ -442,81 +443,4 @@ async fn next_event(events: &mut Option<ConnectionEvents>) -> ConnectionEvent {
         *events = None;
     }
     std::future::pending().await
-}
-
-// --- watching the others ---
-
-struct RosterShell {
-    watch: Watch,
-    renewals: mpsc::UnboundedReceiver<(Revision, Instant)>,
-    commands: mpsc::UnboundedSender<Command>,
-    first_look: Option<oneshot::Sender<Vec<Entry>>>,
-    reader: mpsc::Sender<Event>,
-    /// Events that found no room, oldest first; beyond `waiting_max` they are dropped and counted.
-    waiting: Vec<Event>,
-    waiting_max: usize,
-    missed: u64,
-}
-
-async fn observe<E: Env>(env: E, mut roster: Roster, mut shell: RosterShell) {
-    drive(env.clock(), &mut roster, &mut shell).await;
-}
-
-impl RosterShell {
-    fn tell(&mut self, event: Event) {
-        if self.missed > 0 {
-            self.missed += 1;
-        } else if !self.waiting.is_empty() || self.reader.capacity() == 0 {
-            self.waiting.push(event);
-            if self.waiting.len() > self.waiting_max {
-                self.missed = self.waiting.len() as u64;
-                self.waiting.clear();
-            }
-        } else {
-            // Fails only if the reader is gone, and then `next` ends the watch.
-            let _gone = self.reader.try_send(event);
-        }
-    }
-}
-
-impl Shell<Roster> for RosterShell {
-    async fn next(&mut self) -> Option<RosterEvent> {
-        loop {
-            let has_backlog = !self.waiting.is_empty() || self.missed > 0;
-            tokio::select! {
-                biased;
-                () = self.reader.closed() => return None,
-                event = self.watch.next() => return event.map(RosterEvent::Watch),
-                renewed = self.renewals.recv() => {
-                    let (revision, invoked) = renewed?;
-                    return Some(RosterEvent::Renewed { revision, invoked });
-                }
-                room = self.reader.reserve(), if has_backlog => {
-                    let room = room.ok()?;
-                    if self.missed > 0 {
-                        drop(room);
-                        let missed = std::mem::take(&mut self.missed);
-                        return Some(RosterEvent::Room { missed });
-                    }
-                    room.send(self.waiting.remove(0));
-                }
-            }
-        }
-    }
-
-    async fn perform(&mut self, effect: RosterEffect) -> ControlFlow<()> {
-        match effect {
-            RosterEffect::Snapshot(entries) => {
-                if let Some(first_look) = self.first_look.take() {
-                    let _gone = first_look.send(entries);
-                }
-            }
-            RosterEffect::Tell(event) => self.tell(event),
-            RosterEffect::Probe => {
-                // Where the keeper is gone, `renewals` ends and with it this watch.
-                let _gone = self.commands.send(Command::Probe);
-            }
-        }
-        ControlFlow::Continue(())
-    }
 }
