@@ -1,4 +1,4 @@
-//! What arrives over time: [`Subscription`], [`Watch`] and [`Events`], and the sending ends that transports hold.
+//! What arrives over time: [`Subscription`], [`Watch`], [`Reader`], [`Pulled`] and [`Events`], and the sending ends that transports hold.
 //!
 //! Plain bounded or unbounded queues (tokio's mpsc, which needs no runtime). The reader going away is told to the
 //! sender by a failed send; a reader that must be noticed at once gives its transport a guard to drop.
@@ -9,8 +9,10 @@ use std::fmt;
 use tokio::sync::mpsc;
 
 use super::connection::ConnectionEvent;
+use super::consumer::PullEvent;
 use super::kv::WatchEvent;
 use super::message::Message;
+use super::stream::ReaderEvent;
 
 macro_rules! receiver {
     ($(#[$doc:meta])* $name:ident, $(#[$sender_doc:meta])* $sender:ident, $item:ty) => {
@@ -109,6 +111,22 @@ receiver!(
     /// The sending end of a [`Watch`].
     WatchSender,
     WatchEvent
+);
+
+receiver!(
+    /// What a stream holds and gets. Dropping it ends the reading. Ends with its connection.
+    Reader,
+    /// The sending end of a [`Reader`].
+    ReaderSender,
+    ReaderEvent
+);
+
+receiver!(
+    /// What a pull brings. Ends after [`PullEvent::Ended`].
+    Pulled,
+    /// The sending end of a [`Pulled`].
+    PulledSender,
+    PullEvent
 );
 
 /// What happens to a connection, in order and without loss; ends after [`ConnectionEvent::Closed`].
