@@ -8,6 +8,7 @@ compile_error!(
 pub mod broker;
 mod client;
 pub mod clock;
+pub mod cluster;
 mod env;
 mod fabric;
 mod faults;
