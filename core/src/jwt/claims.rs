@@ -255,6 +255,21 @@ impl Claims {
     }
 }
 
+/// What a server in operator mode starts with: whom it trusts, and whose accounts it knows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Realm {
+    /// The operator's token; names the system account.
+    pub operator: String,
+    /// The tokens of all accounts, the system account's too.
+    pub accounts: Vec<String>,
+}
+
+impl std::fmt::Debug for Realm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Realm({} accounts)", self.accounts.len())
+    }
+}
+
 /// A token is not valid at this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Untimely {

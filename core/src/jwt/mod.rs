@@ -11,5 +11,7 @@
 mod claims;
 mod token;
 
-pub use claims::{Account, Claims, Grant, Granted, Limits, Operator, Permission, Untimely, User};
+pub use claims::{
+    Account, Claims, Grant, Granted, Limits, Operator, Permission, Realm, Untimely, User,
+};
 pub use token::{Key, KeyPair, ReadError, Role, Seed, Token, mint};
