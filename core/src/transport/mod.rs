@@ -18,6 +18,7 @@ mod message;
 pub mod names;
 mod stream;
 mod stream_error;
+mod told;
 pub mod watcher;
 
 pub use channel::{
