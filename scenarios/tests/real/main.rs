@@ -10,8 +10,11 @@
 mod buckets;
 mod conformance;
 mod connections;
+mod consumers;
 mod outages;
 mod processes;
+mod readers;
 mod scenarios;
+mod streams;
 mod watches;
 mod world;
