@@ -72,6 +72,28 @@ impl FromStr for Version {
     }
 }
 
+/// A way in which a simulated NATS is kinder than a real one, planted to prove that comparing the two finds it out. No
+/// world that is to show anything has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kindness {
+    /// An expiry leaves a marker, so that watches are told, whatever the settings say.
+    ExpiryIsTold,
+    /// What expires goes at that very moment.
+    ExpiryIsPunctual,
+    /// A marker lives as long as was asked for, though `max_age` be shorter.
+    MarkersOutliveAge,
+    /// Buckets in memory survive a restart.
+    MemorySurvives,
+    /// An acknowledgement counts the records of its key.
+    RevisionsPerKey,
+    /// Members of a queue group take turns.
+    GroupsTakeTurns,
+    /// A client tries to reconnect all the time, not at growing intervals.
+    ReconnectAtOnce,
+    /// What a client gave up waiting for is not sent after a reconnect.
+    NoGhostWrites,
+}
+
 /// How one server is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -99,6 +121,8 @@ pub struct ServerConfig {
     pub lame_duck_grace: Duration,
     /// Time in which a lame duck means to close all connections, the grace included. Default 2 min.
     pub lame_duck_duration: Duration,
+    /// None, but to prove that a comparison would find it.
+    pub kindness: Option<Kindness>,
 }
 
 impl ServerConfig {
@@ -116,6 +140,7 @@ impl ServerConfig {
             delivery_delay_max: Duration::from_micros(60),
             lame_duck_grace: Duration::from_secs(10),
             lame_duck_duration: Duration::from_secs(120),
+            kindness: None,
         }
     }
 }

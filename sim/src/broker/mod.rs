@@ -46,7 +46,7 @@ use std::time::Duration;
 use squall_core::transport::{BucketInfo, KvEntry, Revision};
 use squall_core::{Instant, Rng};
 
-pub use config::{Now, ParseVersionError, ServerConfig, Version};
+pub use config::{Kindness, Now, ParseVersionError, ServerConfig, Version};
 pub use effect::{Cause, Commit, Effect, Incarnation, Removed};
 
 use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp};
@@ -210,7 +210,8 @@ impl Broker {
         self.is_lame_duck = false;
         self.surroundings.timers.clear();
         self.messaging = Messaging::default();
-        self.jetstream.stop(effects);
+        self.jetstream
+            .stop(self.surroundings.config.kindness, effects);
     }
 
     /// The process is started again, on the files it left, with a JetStream that speaks. Does nothing where it runs.
