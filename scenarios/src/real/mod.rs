@@ -13,6 +13,6 @@ mod provision;
 mod proxy;
 mod server;
 
-pub use provision::{DEFAULT_VERSION, ProvisionError, VERSIONS, nats_server};
+pub use provision::{DEFAULT_VERSION, ProvisionError, VERSIONS, nats_server, version_of};
 pub use proxy::{Direction, LinkBites, Proxy};
 pub use server::{NatsServer, ServerError, ServerOptions};
