@@ -57,29 +57,24 @@ impl Run {
 
 /// Runs a plan in the simulated world.
 pub fn simulate(plan: &Plan) -> Run {
-    let scheduling = squall_core::Rng::labelled(plan.seed, "scheduling").next_u64();
     // The recorder outlives a panic: what led to it is told.
     let recorder: Arc<std::sync::OnceLock<Recorder>> = Arc::default();
     let ran = {
         let (plan, recorder) = (plan.clone(), Arc::clone(&recorder));
         catch_unwind(AssertUnwindSafe(move || {
-            let config = madsim::Config::default();
-            let runtime = madsim::runtime::Runtime::with_seed_and_config(scheduling, config);
-            runtime.block_on(async move {
-                let testbed = SimTestbed::new(&plan);
-                let world = testbed.world().clone();
-                let recorder = recorder.get_or_init(|| {
-                    let clock = world.clone();
-                    Recorder::new(move || clock.now())
-                });
-                let bitten = perform(&plan, &testbed, recorder).await;
-                (
-                    gather(&testbed, recorder),
-                    bitten,
-                    world.trace(),
-                    world.now(),
-                )
-            })
+            let (mut simulation, testbed) = SimTestbed::new(&plan);
+            let world = simulation.world().clone();
+            let recorder = recorder.get_or_init(|| {
+                let clock = world.clone();
+                Recorder::new(move || clock.now())
+            });
+            let bitten = simulation.run(perform(&plan, &testbed, recorder));
+            (
+                gather(&testbed, recorder),
+                bitten,
+                world.trace(),
+                world.now(),
+            )
         }))
     };
     let (history, bitten, trace, end) = match ran {

@@ -8,7 +8,7 @@ use squall_core::presence::Entry;
 use squall_sim::broker::{Cause, ServerConfig};
 use squall_sim::clock::ppm;
 use squall_sim::trace::{Bite, Truth};
-use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, World};
+use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, Simulation, World};
 
 use crate::fault::{Fault, FaultKind};
 use crate::history::{Commit, Record, What, value_hash};
@@ -35,19 +35,21 @@ struct Names {
 }
 
 impl SimTestbed {
-    /// The world of this plan. Must be called inside a madsim runtime.
-    pub fn new(plan: &Plan) -> Self {
-        let world = World::new(plan.seed, plan.world.latency);
+    /// The world of this plan, and what makes it go.
+    pub fn new(plan: &Plan) -> (Simulation, Self) {
+        let simulation = Simulation::new(plan.seed, plan.world.latency);
+        let world = simulation.world().clone();
         let config = ServerConfig {
             version: plan.world.server,
             ..ServerConfig::new(SERVER_NAME)
         };
         let server = world.add_server(config);
-        Self {
+        let testbed = Self {
             world,
             server,
             names: Arc::default(),
-        }
+        };
+        (simulation, testbed)
     }
 
     /// The world itself.
@@ -217,7 +219,7 @@ impl Testbed for SimTestbed {
 
     fn tasks(&self, process: &Arc<str>) -> Option<u32> {
         self.process(process)
-            .map(|process| self.world.tasks(process))
+            .map(|process| self.world.tasks_of(process))
     }
 
     fn take_truth(&self) -> Vec<Record> {

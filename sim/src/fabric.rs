@@ -13,7 +13,7 @@ use crate::world::{ServerKey, SleepKey, State};
 impl State {
     /// Hands out everything that is due.
     pub(crate) fn step(&mut self) {
-        while let Some(due) = self.net.queue.pop_due(self.net.now) {
+        while let Some(due) = self.net.queue.pop_due() {
             match due {
                 Due::Link(link, Direction::ToServer) => self.arrive_at_server(link),
                 Due::Link(link, Direction::ToHost) => self.arrive_at_host(link),
@@ -181,10 +181,9 @@ impl State {
         let Some(sleeper) = self.sleepers.get(key) else {
             return;
         };
-        let clock = &self.net.host(sleeper.host).clock;
-        if clock.now(self.net.now) >= sleeper.deadline {
+        if self.net.time_of(sleeper.host) >= sleeper.deadline {
             sleeper.waker.wake_by_ref();
-        } else if let Some(at) = clock.true_time_of(sleeper.deadline) {
+        } else if let Some(at) = self.net.true_time_of(sleeper.host, sleeper.deadline) {
             // The clock was slowed meanwhile.
             self.net.queue.push(at, Due::Sleep(key));
         }

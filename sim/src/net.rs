@@ -1,7 +1,6 @@
 //! The fabric's pure half: hosts, routes and links, and the one queue of what is due when.
 //!
-//! Nothing here awaits or wakes. [`World`](crate::World) holds the other half: the task that sleeps until the queue's
-//! head is due and hands each parcel to a broker or a client.
+//! Nothing here awaits or wakes. The other half, in `fabric`, hands each parcel that is due to a broker or a client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +43,7 @@ pub(crate) struct Host {
 /// The parts of the world that links need.
 #[derive(Debug)]
 pub(crate) struct Net {
-    /// True time, as of the last look at the runtime's clock.
+    /// True time.
     pub(crate) now: Instant,
     pub(crate) seed: u64,
     pub(crate) queue: Queue<Due>,
@@ -80,6 +79,16 @@ impl Net {
     /// This host's monotonic time.
     pub(crate) fn local(&self, host: HostKey) -> Instant {
         self.host(host).clock.now(self.now)
+    }
+
+    /// What the clock of this host shows, or, without one, true time.
+    pub(crate) fn time_of(&self, host: Option<HostKey>) -> Instant {
+        host.map_or(self.now, |host| self.local(host))
+    }
+
+    /// When that will show this; `None` while it stands before it.
+    pub(crate) fn true_time_of(&self, host: Option<HostKey>, time: Instant) -> Option<Instant> {
+        host.map_or(Some(time), |host| self.host(host).clock.true_time_of(time))
     }
 
     pub(crate) fn add_host(&mut self, name: &str, servers: &[Arc<str>]) -> HostKey {

@@ -22,7 +22,7 @@ mod watch_outages;
 
 pub use laboratory::{Laboratory, Setup, Stop};
 pub use real::{Real, block_on as observe};
-pub use simulated::{Simulated, block_on as simulate};
+pub use simulated::{Simulated, simulate};
 pub use transcript::Transcript;
 
 use std::future::Future;
@@ -47,10 +47,9 @@ pub struct Case {
 impl Case {
     /// What is seen in the simulated world.
     pub fn simulate(&self, seed: u64) -> Transcript {
-        simulated::block_on(seed, async {
-            let laboratory = Simulated::new(seed, self.setup);
+        simulate(seed, self.setup, async |laboratory| {
             let mut transcript = Transcript::default();
-            let told = (self.simulated)(&laboratory, &mut transcript).await;
+            let told = (self.simulated)(laboratory, &mut transcript).await;
             transcript.close(told)
         })
     }

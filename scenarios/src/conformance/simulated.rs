@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use squall_core::Env as _;
 use squall_sim::broker::ServerConfig;
-use squall_sim::{Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, World};
+use squall_sim::{Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, Simulation, World};
 
 use super::laboratory::{Laboratory, LinkVerb, ServerVerb, Setup, Stop};
 
@@ -20,16 +20,15 @@ pub struct Simulated {
     links: Mutex<BTreeMap<String, (HostKey, SimEnv)>>,
 }
 
-/// Runs a future in a simulation of its own.
-pub fn block_on<F: Future>(seed: u64, future: F) -> F::Output {
-    let config = madsim::Config::default();
-    madsim::runtime::Runtime::with_seed_and_config(seed, config).block_on(future)
+/// Tells a story in a simulation of its own.
+pub fn simulate<T>(seed: u64, setup: Setup, story: impl AsyncFnOnce(&Simulated) -> T) -> T {
+    let mut simulation = Simulation::new(seed, Latency::default());
+    let laboratory = Simulated::new(simulation.world().clone(), setup);
+    simulation.run(story(&laboratory))
 }
 
 impl Simulated {
-    /// Must be called inside [`block_on`].
-    pub fn new(seed: u64, setup: Setup) -> Self {
-        let world = World::new(seed, Latency::default());
+    fn new(world: World, setup: Setup) -> Self {
         let mut config = ServerConfig::new(SERVER);
         config.first_ping = config.first_ping.min(setup.ping_interval);
         config.ping_interval = setup.ping_interval;

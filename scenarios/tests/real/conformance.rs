@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use squall_scenarios::conformance::sequence::{Clients, Expected, Op, Sequence};
-use squall_scenarios::conformance::{Case, Real, Setup, Simulated, cases, observe, simulate};
+use squall_scenarios::conformance::{Case, Real, Setup, cases, observe, simulate};
 
 /// Cases of one group at a time: they mostly wait.
 const AT_ONCE: usize = 8;
@@ -206,11 +206,10 @@ fn sequences() -> impl Strategy<Value = Sequence> {
 type Seen = Result<Vec<String>, String>;
 
 fn in_simulation(sequence: &Sequence) -> Seen {
-    simulate(1, async {
-        let lab = Simulated::new(1, Setup::DEFAULT);
-        let clients = Clients::connect(&lab).await.map_err(|stop| stop.0)?;
+    simulate(1, Setup::DEFAULT, async |lab| {
+        let clients = Clients::connect(lab).await.map_err(|stop| stop.0)?;
         clients
-            .play(&lab, "b", sequence)
+            .play(lab, "b", sequence)
             .await
             .map_err(|stop| stop.0)
     })
