@@ -11,6 +11,7 @@ use squall_core::transport::Message;
 use super::context::Context;
 use super::effect::Effect;
 use super::interest::{Interest, Subscriber};
+use super::links::Links;
 use super::subject::is_routable;
 use super::timers::Timer;
 use crate::wire::{LinkId, ServerOp, Sid};
@@ -33,7 +34,7 @@ struct Link {
 /// All connections of a server.
 #[derive(Debug, Default)]
 pub(super) struct Messaging {
-    links: BTreeMap<LinkId, Link>,
+    links: Links<Link>,
     interest: Interest,
     /// Kept to be used again: who gets the message at hand.
     found: Vec<Subscriber>,
@@ -53,18 +54,18 @@ impl Messaging {
     }
 
     pub(super) fn links(&self) -> impl ExactSizeIterator<Item = LinkId> {
-        self.links.keys().copied()
+        self.links.keys()
     }
 
     pub(super) fn is_subscribed(&self, link: LinkId, sid: Sid) -> bool {
         self.links
-            .get(&link)
+            .get(link)
             .is_some_and(|link| link.subscriptions.contains_key(&sid))
     }
 
     /// Forgets a connection and gives the subscriptions it had.
     pub(super) fn close(&mut self, link: LinkId) -> Vec<Sid> {
-        let Some(closed) = self.links.remove(&link) else {
+        let Some(closed) = self.links.remove(link) else {
             return Vec::new();
         };
         for (&sid, subject) in &closed.subscriptions {
@@ -85,7 +86,7 @@ impl Messaging {
             ctx.send(link, ServerOp::Err("Invalid Subject".into()));
             return;
         }
-        let Some(open) = self.links.get_mut(&link) else {
+        let Some(open) = self.links.get_mut(link) else {
             return;
         };
         // The server ignores a second subscription of the same number.
@@ -98,7 +99,7 @@ impl Messaging {
     pub(super) fn unsubscribe(&mut self, link: LinkId, sid: Sid) {
         let subject = self
             .links
-            .get_mut(&link)
+            .get_mut(link)
             .and_then(|link| link.subscriptions.remove(&sid));
         if let Some(subject) = subject {
             self.interest.remove(&subject, link, sid);
@@ -138,7 +139,7 @@ impl Messaging {
     /// A client says something. False where there is no such connection.
     #[must_use]
     pub(super) fn hear(&mut self, now: Instant, link: LinkId, is_pong: bool) -> bool {
-        let Some(open) = self.links.get_mut(&link) else {
+        let Some(open) = self.links.get_mut(link) else {
             return false;
         };
         if is_pong {
@@ -153,7 +154,7 @@ impl Messaging {
     /// closed as stale.
     #[must_use]
     pub(super) fn ping(&mut self, ctx: &mut Context<'_>, link: LinkId) -> bool {
-        let Some(open) = self.links.get_mut(&link) else {
+        let Some(open) = self.links.get_mut(link) else {
             return true;
         };
         let now = ctx.now.monotonic;
