@@ -12,7 +12,7 @@ use squall_core::transport::{
     Bucket, BucketConfig, ConnectOptions, Connection, Revision, Transport,
 };
 use squall_core::{Clock, Env};
-use squall_scenarios::history::{Life, Recorder, What};
+use squall_scenarios::history::{Life, What};
 use squall_scenarios::invariants::{self, Verdict};
 use squall_scenarios::plan::{AgentPlan, Plan, WorldPlan};
 use squall_scenarios::{RecordedEnv, SimTestbed, Testbed, run};
@@ -26,9 +26,7 @@ const BUCKET: &str = "presence";
 /// By `Bucket::update`, as a presence beats.
 pub fn update(exchange: Exchange) -> Measured {
     let plan = plan(exchange);
-    let (mut simulation, testbed) = SimTestbed::new(&plan);
-    let world = simulation.world().clone();
-    let recorder = Recorder::new(move || world.now());
+    let (mut simulation, testbed, recorder) = SimTestbed::new(&plan);
     let (done, mut finished) = mpsc::unbounded_channel();
     let mut tasks = Vec::new();
     simulation.run(async {

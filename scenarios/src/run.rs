@@ -62,12 +62,9 @@ pub fn simulate(plan: &Plan) -> Run {
     let ran = {
         let (plan, recorder) = (plan.clone(), Arc::clone(&recorder));
         catch_unwind(AssertUnwindSafe(move || {
-            let (mut simulation, testbed) = SimTestbed::new(&plan);
-            let world = simulation.world().clone();
-            let recorder = recorder.get_or_init(|| {
-                let clock = world.clone();
-                Recorder::new(move || clock.now())
-            });
+            let (mut simulation, testbed, history) = SimTestbed::new(&plan);
+            let recorder = recorder.get_or_init(|| history);
+            let world = testbed.world();
             let bitten = simulation.run(perform(&plan, &testbed, recorder));
             (
                 gather(&testbed, recorder),
@@ -112,12 +109,10 @@ pub(crate) fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// Everything that was recorded, in the order of true time; at the same instant the server's truth comes first.
 pub fn gather<T: Testbed>(testbed: &T, recorder: &Recorder) -> History {
-    let (mut truth, mut recorded) = (testbed.take_truth(), recorder.take());
-    for records in [&mut truth, &mut recorded] {
-        // They are in order already, unless several threads recorded at once.
-        if !records.is_sorted_by_key(|record| record.at) {
-            records.sort_by_key(|record| record.at);
-        }
+    let (mut truth, recorded) = (testbed.take_truth(), recorder.take());
+    truth.sort_by_key(|record| record.at);
+    if truth.is_empty() {
+        return History(recorded);
     }
     let mut all = Vec::with_capacity(truth.len() + recorded.len());
     let mut truth = truth.into_iter().peekable();

@@ -64,34 +64,9 @@ impl Env for SimEnv {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let world = &self.clock.world;
-        let counted = Counted::new(world.clone(), self.process);
-        let work = async move {
-            let _counted = counted;
-            future.await;
-        };
-        let tasks = world.tasks().clone();
-        let task = tasks.spawn(self.process, work);
+        let tasks = self.clock.world.tasks().clone();
+        let task = tasks.spawn(self.process, future);
         Task::new(move || tasks.end(task))
-    }
-}
-
-/// Counts a task of a process while it lives.
-struct Counted {
-    world: World,
-    process: ProcessKey,
-}
-
-impl Counted {
-    fn new(world: World, process: ProcessKey) -> Self {
-        world.lock().processes[process.0 as usize].tasks += 1;
-        Self { world, process }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.world.lock().processes[self.process.0 as usize].tasks -= 1;
     }
 }
 

@@ -55,7 +55,11 @@ impl State {
                 return;
             };
             if let Some((_, parcel)) = link.up.waiting.pop_front() {
+                let is_last = link.up.waiting.is_empty();
                 self.deliver_up(key, server, parcel);
+                if is_last {
+                    return;
+                }
             }
         }
     }
@@ -129,7 +133,11 @@ impl State {
                 return;
             };
             if let Some((_, parcel)) = link.down.waiting.pop_front() {
+                let is_last = link.down.waiting.is_empty();
                 self.deliver_down(key, client, parcel);
+                if is_last {
+                    return;
+                }
             }
         }
     }
@@ -229,12 +237,12 @@ impl State {
                     let link = self.net.links.get(link_key(link))?;
                     Some(link.process)
                 });
-                self.truth.push(Truth::Committed { at, commit, by });
+                self.testify(Truth::Committed { at, commit, by });
             }
             Effect::Removed(removed) => {
                 let at = self.net.now;
                 self.net.trace.add(at, 5, removed.revision.0);
-                self.truth.push(Truth::Removed { at, removed });
+                self.testify(Truth::Removed { at, removed });
             }
         }
     }

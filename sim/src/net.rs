@@ -276,8 +276,6 @@ pub(crate) struct Process {
     pub(crate) connections: u64,
     /// Random streams given out so far.
     pub(crate) streams: u64,
-    /// Tasks now alive.
-    pub(crate) tasks: u32,
 }
 
 impl Process {
@@ -290,7 +288,6 @@ impl Process {
             clients: Vec::new(),
             connections: 0,
             streams: 0,
-            tasks: 0,
         }
     }
 }

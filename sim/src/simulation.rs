@@ -59,7 +59,7 @@ impl Simulation {
 impl Drop for Simulation {
     /// Tasks hold their world, and the world its tasks.
     fn drop(&mut self) {
-        self.world.tasks().clear();
+        self.world.retire();
     }
 }
 
@@ -68,7 +68,9 @@ fn play<T>(world: &World, mut run: Pin<&mut impl Future<Output = T>>) -> T {
     let bell = tasks.bell_of_run();
     let mut turned = None;
     loop {
-        while let Some(turn) = tasks.next(turned.take()) {
+        while tasks.is_rung()
+            && let Some(turn) = tasks.next(turned.take())
+        {
             match turn {
                 Turn::Run => {
                     let mut context = Context::from_waker(bell.lend());

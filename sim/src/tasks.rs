@@ -29,7 +29,13 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// All tasks of a world, shared with what wakes them.
 #[derive(Clone)]
-pub(crate) struct Tasks(Arc<Mutex<State>>);
+pub(crate) struct Tasks(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Somebody may wait for a turn: to be asked without the lock.
+    is_rung: AtomicBool,
+}
 
 struct State {
     tasks: SlotMap<TaskKey, Slot>,
@@ -89,7 +95,7 @@ impl Wake for Ringer {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_ready.swap(true, Ordering::Relaxed) {
-            self.tasks.lock().ready.push(self.who);
+            self.tasks.lock_and_ring().ready.push(self.who);
         }
     }
 }
@@ -116,18 +122,28 @@ impl Bell {
 
 impl Tasks {
     pub(crate) fn new(scheduling: Rng) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             tasks: SlotMap::with_key(),
             ready: Vec::new(),
             held: Vec::new(),
             frozen: Vec::new(),
             ended: Vec::new(),
             scheduling,
-        })))
+        };
+        Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            is_rung: AtomicBool::new(false),
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For what needs attention before time goes on.
+    fn lock_and_ring(&self) -> MutexGuard<'_, State> {
+        self.0.is_rung.store(true, Ordering::Relaxed);
+        self.lock()
     }
 
     /// The bell of the run itself.
@@ -150,7 +166,7 @@ impl Tasks {
         work: impl Future<Output = ()> + Send + 'static,
     ) -> TaskKey {
         let work: Work = Box::pin(work);
-        let mut state = self.lock();
+        let mut state = self.lock_and_ring();
         let task = state.tasks.insert(Slot {
             process,
             runnable: None,
@@ -168,7 +184,7 @@ impl Tasks {
 
     /// Ends a task, if it has not ended; at its next await, if it is its turn.
     pub(crate) fn end(&self, task: TaskKey) {
-        let mut state = self.lock();
+        let mut state = self.lock_and_ring();
         let slot = state.tasks.remove(task);
         let ended = slot.and_then(|slot| slot.runnable);
         state.ended.extend(ended);
@@ -176,7 +192,7 @@ impl Tasks {
 
     /// Ends all tasks of a process.
     pub(crate) fn end_all(&self, process: ProcessKey) {
-        let mut state = self.lock();
+        let mut state = self.lock_and_ring();
         let State { tasks, ended, .. } = &mut *state;
         tasks.retain(|_, slot| {
             let is_others = slot.process != process;
@@ -189,7 +205,7 @@ impl Tasks {
 
     /// Lets the tasks of a process have their turns, or not.
     pub(crate) fn freeze(&self, process: ProcessKey, is_frozen: bool) {
-        let mut state = self.lock();
+        let mut state = self.lock_and_ring();
         let number = process.number();
         if state.frozen.len() <= number {
             state.frozen.resize(number + 1, false);
@@ -201,7 +217,15 @@ impl Tasks {
         }
     }
 
-    /// Takes a task back whose turn is over, and says who is next. What was ended meanwhile is dropped here.
+    /// Tasks alive in a process.
+    pub(crate) fn count(&self, process: ProcessKey) -> u32 {
+        let state = self.lock();
+        let alive = state.tasks.values().filter(|slot| slot.process == process);
+        alive.count() as u32
+    }
+
+    /// Takes a task back whose turn is over, and says who is next; asked only while [`is_rung`](Self::is_rung). What was
+    /// ended meanwhile is dropped here.
     pub(crate) fn next(&self, turned: Option<(TaskKey, Runnable)>) -> Option<Turn> {
         let mut state = self.lock();
         if let Some((task, runnable)) = turned {
@@ -218,7 +242,11 @@ impl Tasks {
                 state = self.lock();
                 continue;
             }
-            let next = state.pick()?;
+            let next = state.pick();
+            self.0
+                .is_rung
+                .store(!state.ready.is_empty(), Ordering::Relaxed);
+            let next = next?;
             if next.process.is_some_and(|process| state.is_frozen(process)) {
                 state.held.push(next);
                 continue;
@@ -235,9 +263,9 @@ impl Tasks {
         }
     }
 
-    /// Whether anybody waits for a turn.
-    pub(crate) fn is_anybody_ready(&self) -> bool {
-        !self.lock().ready.is_empty()
+    /// Whether somebody waits for a turn, or is to be dropped.
+    pub(crate) fn is_rung(&self) -> bool {
+        self.0.is_rung.load(Ordering::Relaxed)
     }
 
     /// Ends every task.

@@ -70,6 +70,17 @@ pub(crate) struct Server {
     pub(crate) generation: u32,
 }
 
+/// Who is told the truth.
+pub(crate) struct Witness(Box<dyn FnMut(Truth) + Send>);
+
+impl State {
+    pub(crate) fn testify(&mut self, truth: Truth) {
+        if let Some(Witness(witness)) = &mut self.witness {
+            witness(truth);
+        }
+    }
+}
+
 /// Everything that is the case.
 pub(crate) struct State {
     pub(crate) net: Net,
@@ -78,7 +89,8 @@ pub(crate) struct State {
     pub(crate) processes: Processes,
     pub(crate) clients: SlotMap<ClientKey, Client>,
     pub(crate) sleepers: SlotMap<SleepKey, Sleeper>,
-    pub(crate) truth: Vec<Truth>,
+    /// Is told everything that servers take as true.
+    pub(crate) witness: Option<Witness>,
     /// Kept between steps for its memory.
     pub(crate) effects: Vec<Effect>,
 }
@@ -109,7 +121,7 @@ impl World {
             processes: Vec::new(),
             clients: SlotMap::with_key(),
             sleepers: SlotMap::with_key(),
-            truth: Vec::new(),
+            witness: None,
             effects: Vec::new(),
         };
         Self(Arc::new(Shared {
@@ -177,9 +189,10 @@ impl World {
 
     // --- what a run leaves behind ---
 
-    /// Everything the servers took as true since the last call, in order.
-    pub fn take_truth(&self) -> Vec<Truth> {
-        std::mem::take(&mut self.lock().truth)
+    /// From now on `witness` is told everything that servers take as true, as it becomes true. It must not ask the world
+    /// for more than the time.
+    pub fn set_witness(&self, witness: impl FnMut(Truth) + Send + 'static) {
+        self.lock().witness = Some(Witness(Box::new(witness)));
     }
 
     /// The hash of everything that has happened.
@@ -194,13 +207,20 @@ impl World {
 
     /// Tasks alive in a process.
     pub fn tasks_of(&self, process: ProcessKey) -> u32 {
-        self.lock().processes[process.0 as usize].tasks
+        self.0.tasks.count(process)
     }
 
     // --- for the faces of the world: clients, clocks, faults ---
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of what holds the world itself.
+    pub(crate) fn retire(&self) {
+        self.0.tasks.clear();
+        let witness = self.lock().witness.take();
+        drop(witness);
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {
@@ -218,7 +238,7 @@ impl World {
             state.net.now = now;
             self.0.now.store(now.as_nanos(), Ordering::Relaxed);
             state.step();
-            if self.0.tasks.is_anybody_ready() {
+            if self.0.tasks.is_rung() {
                 return true;
             }
         }
@@ -235,6 +255,15 @@ impl World {
         let result = work(client, net);
         client.arm(net);
         Some(result)
+    }
+
+    /// Looks at a client, and moves none of its deadlines forward.
+    pub(crate) fn look_at_client<R>(
+        &self,
+        key: ClientKey,
+        look: impl FnOnce(&mut Client) -> R,
+    ) -> Option<R> {
+        self.lock().clients.get_mut(key).map(look)
     }
 
     pub(crate) fn clock(&self, process: ProcessKey) -> SimClock {

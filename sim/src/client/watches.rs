@@ -187,7 +187,7 @@ impl Client {
             What::Describe => WatcherEvent::Described(
                 attempt,
                 match response {
-                    Some(Response::Bucket(info)) => Ok(info),
+                    Some(Response::Bucket(info)) => Ok(*info),
                     other => Err(refusal(other)),
                 },
             ),
