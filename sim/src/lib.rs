@@ -11,6 +11,7 @@ pub mod clock;
 mod env;
 mod fabric;
 mod faults;
+mod keys;
 mod link;
 mod net;
 mod queue;
@@ -22,6 +23,7 @@ mod world;
 
 pub use client::{SimBucket, SimConnection, SimTransport};
 pub use env::{SimClock, SimEnv};
+pub use keys::SimKey;
 pub use link::{Direction, Latency};
 pub use simulation::Simulation;
 pub use world::{HostKey, ProcessKey, ServerKey, World};
