@@ -9,8 +9,8 @@ use super::facts::{Called, Ended, Facts};
 use super::{Findings, seconds};
 use crate::history::{Call, Reply};
 
-/// What one call told of a key. In the order of lives, of keys, and of the ends of calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What one call told of a key.
+#[derive(Clone, Copy, Debug)]
 struct Told {
     life: usize,
     key: usize,
@@ -23,18 +23,40 @@ struct Told {
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     let mut all: Vec<Told> = facts.calls.iter().filter_map(told).collect();
-    all.sort_unstable();
+    sort_by_life(&mut all, facts.lives.len());
     // The newest revision told so far, and when.
     let mut newest: Vec<(Instant, Revision)> = Vec::new();
-    for of_key in all.chunk_by(|one, other| (one.life, one.key) == (other.life, other.key)) {
-        newest.clear();
-        for told in of_key {
-            check_one(facts, &newest, told, findings);
-            let highest = newest
-                .last()
-                .map_or(Revision::NONE, |(_, highest)| *highest);
-            newest.push((told.at, told.revision.max(highest)));
+    for of_life in all.chunk_by_mut(|one, other| one.life == other.life) {
+        let order = |told: &Told| (told.key, told.at, told.id);
+        if !of_life.is_sorted_by_key(order) {
+            of_life.sort_unstable_by_key(order);
         }
+        for of_key in of_life.chunk_by(|one, other| one.key == other.key) {
+            newest.clear();
+            for told in of_key {
+                check_one(facts, &newest, told, findings);
+                let highest = newest
+                    .last()
+                    .map_or(Revision::NONE, |(_, highest)| *highest);
+                newest.push((told.at, told.revision.max(highest)));
+            }
+        }
+    }
+}
+
+/// By counting, as there are few lives and many calls; within a life calls keep their order.
+fn sort_by_life(all: &mut [Told], lives: usize) {
+    let mut places = vec![0; lives + 1];
+    for told in all.iter() {
+        places[told.life + 1] += 1;
+    }
+    for life in 0..lives {
+        places[life + 1] += places[life];
+    }
+    for told in all.to_vec() {
+        let place = &mut places[told.life];
+        all[*place] = told;
+        *place += 1;
     }
 }
 
