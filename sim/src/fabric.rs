@@ -54,7 +54,7 @@ impl State {
             let Some(link) = self.net.links.get_mut(key) else {
                 return;
             };
-            if let Some((_, parcel)) = link.up.waiting.pop_front() {
+            if let Some(parcel) = link.up.pop() {
                 let is_last = link.up.waiting.is_empty();
                 self.deliver_up(key, server, parcel);
                 if is_last {
@@ -132,7 +132,7 @@ impl State {
             let Some(link) = self.net.links.get_mut(key) else {
                 return;
             };
-            if let Some((_, parcel)) = link.down.waiting.pop_front() {
+            if let Some(parcel) = link.down.pop() {
                 let is_last = link.down.waiting.is_empty();
                 self.deliver_down(key, client, parcel);
                 if is_last {

@@ -99,7 +99,7 @@ impl Net {
         let mut host = Host {
             name: name.into(),
             clock: HostClock::new(up),
-            routes: Vec::new(),
+            routes: Vec::with_capacity(servers.len()),
             suspended: 0,
         };
         for server in servers {
