@@ -3,6 +3,8 @@
 //! Core messaging is as on the real wire. JetStream requests are typed instead of JSON, but each value here stands for
 //! exactly the messages that async-nats or our adapter would send: one [`Request`] is one publish to `$JS.API...`,
 //! `$KV...` or `DIRECT.GET...` with a reply inbox, so that every round trip, and every way to lose half of it, is there.
+//!
+//! What is large and rare is boxed: every pipe of every link has room for a few of these.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +31,9 @@ pub struct Sid(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// The client library's own subscription, to its inboxes: answers to requests come there.
+pub const INBOX: Sid = Sid(0);
+
 /// Client to server.
 #[derive(Clone, Debug)]
 pub enum ClientOp {
@@ -36,6 +41,8 @@ pub enum ClientOp {
     Connect {
         /// The name of the connection, for people.
         name: Arc<str>,
+        /// What it logs in with, if anything.
+        login: Option<Box<Presented>>,
     },
     /// Asks for a `Pong`.
     Ping,
@@ -69,13 +76,22 @@ pub enum ClientOp {
     },
 }
 
+/// What a client logs in with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    /// The user's token.
+    pub jwt: Arc<str>,
+    /// The key that signed the server's nonce.
+    pub signer: Arc<str>,
+}
+
 /// One JetStream request.
 #[derive(Clone, Debug)]
 pub enum Request {
     /// `$JS.API.STREAM.CREATE.KV_<bucket>`.
-    CreateBucket(BucketConfig),
+    CreateBucket(Box<BucketConfig>),
     /// `$JS.API.STREAM.UPDATE.KV_<bucket>`.
-    UpdateBucket(BucketConfig),
+    UpdateBucket(Box<BucketConfig>),
     /// `$JS.API.STREAM.DELETE.KV_<bucket>`.
     DeleteBucket {
         /// Which.
@@ -129,6 +145,23 @@ pub enum Write {
     Delete,
     /// `KV-Operation: PURGE` with `Nats-Rollup: sub`.
     Purge,
+}
+
+impl Request {
+    /// The subject it is published to, which permissions are about.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::CreateBucket(config) => format!("$JS.API.STREAM.CREATE.KV_{}", config.bucket),
+            Self::UpdateBucket(config) => format!("$JS.API.STREAM.UPDATE.KV_{}", config.bucket),
+            Self::DeleteBucket { bucket } => format!("$JS.API.STREAM.DELETE.KV_{bucket}"),
+            Self::BucketInfo { bucket } => format!("$JS.API.STREAM.INFO.KV_{bucket}"),
+            Self::Write { bucket, key, .. } => format!("$KV.{bucket}.{key}"),
+            Self::Entry { bucket, key } => {
+                format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}")
+            }
+            Self::CreateConsumer { bucket, .. } => format!("$JS.API.CONSUMER.CREATE.KV_{bucket}"),
+        }
+    }
 }
 
 /// Where a consumer begins.
@@ -213,7 +246,7 @@ pub enum Response {
     /// The record asked for.
     Entry(Option<KvEntry>),
     /// A bucket was created, updated, or is described.
-    Bucket(BucketInfo),
+    Bucket(Box<BucketInfo>),
     /// A bucket was deleted.
     Deleted,
     /// A consumer was created.

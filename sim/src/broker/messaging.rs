@@ -8,9 +8,13 @@ use std::time::Duration;
 use squall_core::Instant;
 use squall_core::transport::Message;
 
+use super::config::Kindness;
 use super::context::Context;
 use super::effect::Effect;
 use super::interest::{Interest, Subscriber};
+use super::links::Links;
+use super::permissions::Permissions;
+use super::security::Account;
 use super::subject::is_routable;
 use super::timers::Timer;
 use crate::wire::{LinkId, ServerOp, Sid};
@@ -21,6 +25,8 @@ const ROUND_TRIP_AGE_MAX: Duration = Duration::from_secs(3600);
 /// One connection.
 #[derive(Debug)]
 struct Link {
+    /// Whom it hears and is heard by.
+    account: Account,
     subscriptions: BTreeMap<Sid, Arc<str>>,
     /// `PING`s sent since the last `PONG`.
     unanswered: u32,
@@ -31,17 +37,39 @@ struct Link {
 }
 
 /// All connections of a server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Messaging {
-    links: BTreeMap<LinkId, Link>,
-    interest: Interest,
+    links: Links<Link>,
+    /// One for each account: nothing passes between them.
+    interests: Vec<Interest>,
     /// Kept to be used again: who gets the message at hand.
     found: Vec<Subscriber>,
+    /// Messages to groups, counted only where members take turns.
+    turns: usize,
 }
 
 impl Messaging {
+    pub(super) fn new(accounts: usize) -> Self {
+        let mut interests = Vec::new();
+        interests.resize_with(accounts, Interest::default);
+        Self {
+            links: Links::default(),
+            interests,
+            found: Vec::new(),
+            turns: 0,
+        }
+    }
+
+    /// A connection has logged in.
+    pub(super) fn enter(&mut self, link: LinkId, account: Account) {
+        if let Some(open) = self.links.get_mut(link) {
+            open.account = account;
+        }
+    }
+
     pub(super) fn open(&mut self, ctx: &mut Context<'_>, link: LinkId) {
         let opened = Link {
+            account: Account::default(),
             subscriptions: BTreeMap::new(),
             unanswered: 0,
             heard_at: ctx.now.monotonic,
@@ -53,22 +81,27 @@ impl Messaging {
     }
 
     pub(super) fn links(&self) -> impl ExactSizeIterator<Item = LinkId> {
-        self.links.keys().copied()
+        self.links.keys()
+    }
+
+    pub(super) fn is_open(&self, link: LinkId) -> bool {
+        self.links.get(link).is_some()
     }
 
     pub(super) fn is_subscribed(&self, link: LinkId, sid: Sid) -> bool {
         self.links
-            .get(&link)
+            .get(link)
             .is_some_and(|link| link.subscriptions.contains_key(&sid))
     }
 
     /// Forgets a connection and gives the subscriptions it had.
     pub(super) fn close(&mut self, link: LinkId) -> Vec<Sid> {
-        let Some(closed) = self.links.remove(&link) else {
+        let Some(closed) = self.links.remove(link) else {
             return Vec::new();
         };
+        let interest = &mut self.interests[closed.account.0];
         for (&sid, subject) in &closed.subscriptions {
-            self.interest.remove(subject, link, sid);
+            interest.remove(subject, link, sid);
         }
         closed.subscriptions.into_keys().collect()
     }
@@ -80,41 +113,44 @@ impl Messaging {
         sid: Sid,
         subject: Arc<str>,
         queue: Option<Arc<str>>,
+        permissions: Option<&Arc<Permissions>>,
     ) {
         if !is_routable(&subject) {
             ctx.send(link, ServerOp::Err("Invalid Subject".into()));
             return;
         }
-        let Some(open) = self.links.get_mut(&link) else {
+        let Some(open) = self.links.get_mut(link) else {
             return;
         };
         // The server ignores a second subscription of the same number.
         if let Entry::Vacant(vacant) = open.subscriptions.entry(sid) {
-            self.interest.add(&subject, link, sid, queue);
+            let denied = permissions
+                .filter(|all| all.denies_part_of(&subject))
+                .cloned();
+            self.interests[open.account.0].add(&subject, link, sid, queue, denied);
             vacant.insert(subject);
         }
     }
 
     pub(super) fn unsubscribe(&mut self, link: LinkId, sid: Sid) {
-        let subject = self
-            .links
-            .get_mut(&link)
-            .and_then(|link| link.subscriptions.remove(&sid));
-        if let Some(subject) = subject {
-            self.interest.remove(&subject, link, sid);
+        if let Some(open) = self.links.get_mut(link)
+            && let Some(subject) = open.subscriptions.remove(&sid)
+        {
+            self.interests[open.account.0].remove(&subject, link, sid);
         }
     }
 
     /// True where a core subscription may hear of writes to keys.
-    pub(super) const fn hears_keys(&self) -> bool {
-        self.interest.is_near_keys()
+    pub(super) fn hears_keys(&self, account: Account) -> bool {
+        self.interests[account.0].is_near_keys()
     }
 
     /// Sends a message to whoever listens: each plain subscription, and one member of each queue group, whichever,
     /// also a member that has stopped reading. Gives the number of copies.
     pub(super) fn route(&mut self, ctx: &mut Context<'_>, message: &Message) -> usize {
         self.found.clear();
-        self.interest.matching(&message.subject, &mut self.found);
+        let interest = &self.interests[ctx.account().0];
+        interest.matching(&message.subject, &mut self.found);
         let mut groups: BTreeMap<&str, Vec<&Subscriber>> = BTreeMap::new();
         let mut copies = 0;
         for subscriber in &self.found {
@@ -127,7 +163,13 @@ impl Messaging {
             }
         }
         for members in groups.values() {
-            if let Some(member) = ctx.rng.pick(members) {
+            let member = if ctx.is_kind(Kindness::GroupsTakeTurns) {
+                self.turns += 1;
+                members.get(self.turns % members.len())
+            } else {
+                ctx.rng.pick(members)
+            };
+            if let Some(member) = member {
                 copies += 1;
                 deliver(ctx, member, message);
             }
@@ -138,7 +180,7 @@ impl Messaging {
     /// A client says something. False where there is no such connection.
     #[must_use]
     pub(super) fn hear(&mut self, now: Instant, link: LinkId, is_pong: bool) -> bool {
-        let Some(open) = self.links.get_mut(&link) else {
+        let Some(open) = self.links.get_mut(link) else {
             return false;
         };
         if is_pong {
@@ -153,7 +195,7 @@ impl Messaging {
     /// closed as stale.
     #[must_use]
     pub(super) fn ping(&mut self, ctx: &mut Context<'_>, link: LinkId) -> bool {
-        let Some(open) = self.links.get_mut(&link) else {
+        let Some(open) = self.links.get_mut(link) else {
             return true;
         };
         let now = ctx.now.monotonic;
