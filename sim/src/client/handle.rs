@@ -496,9 +496,19 @@ impl Connection for SimConnection {
 
     async fn create_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
         let bucket = self.bucket(&config.bucket)?;
-        self.administer(Request::CreateBucket(config.clone().into()))
-            .await?;
-        Ok(bucket)
+        let created = self.administer(Request::CreateBucket(config.clone().into()));
+        match created.await {
+            Ok(_) => Ok(bucket),
+            Err(BucketError::Exists) => {
+                // Its settings are read, to be compared: a round trip of its own.
+                self.administer(Request::BucketInfo {
+                    bucket: bucket.name.clone(),
+                })
+                .await?;
+                Err(BucketError::Exists)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn update_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
