@@ -17,6 +17,7 @@ impl State {
             match due {
                 Due::Link(link, Direction::ToServer) => self.arrive_at_server(link),
                 Due::Link(link, Direction::ToHost) => self.arrive_at_host(link),
+                Due::Route(from, to) => self.arrive_over_route(from, to),
                 Due::Client(key, generation) => self.client_timer(key, generation),
                 Due::Server(key, generation) => self.server_timer(key, generation),
                 Due::Sleep(key) => self.wake_sleeper(key),
@@ -95,7 +96,9 @@ impl State {
             Parcel::Op(_) => {}
             Parcel::Eof => {
                 if std::mem::replace(&mut link.server_open, false) {
-                    self.serve(server, |broker, now, _| broker.closed(now, link_id(key)));
+                    self.serve(server, |broker, now, effects| {
+                        broker.closed(now, link_id(key), effects);
+                    });
                 }
                 self.net.forget_if_over(key);
             }
@@ -229,8 +232,9 @@ impl State {
                     self.net.push_down(key, Parcel::Eof);
                 }
             }
+            Effect::Route { to, op } => self.say(server, to, op),
             Effect::Exit => self.server_gone(server),
-            Effect::Commit(commit) => {
+            Effect::Commit(commit) if self.is_new_commit(server, &commit) => {
                 let at = self.net.now;
                 self.net.trace.add(at, 4, commit.entry.revision.0);
                 let by = commit.by.and_then(|(link, _)| {
@@ -239,11 +243,12 @@ impl State {
                 });
                 self.testify(Truth::Committed { at, commit, by });
             }
-            Effect::Removed(removed) => {
+            Effect::Removed(removed) if self.is_new_removal(server, &removed) => {
                 let at = self.net.now;
                 self.net.trace.add(at, 5, removed.revision.0);
                 self.testify(Truth::Removed { at, removed });
             }
+            Effect::Commit(_) | Effect::Removed(_) => {}
         }
     }
 
@@ -259,6 +264,7 @@ impl State {
                 self.net.push_down(link, Parcel::Eof);
             }
         }
+        self.close_routes(key);
     }
 
     pub(crate) fn arm_server(&mut self, key: ServerKey) {

@@ -12,7 +12,7 @@ use crate::trace::Bite;
 use crate::world::{HostKey, ProcessKey, ServerKey, SleepKey, State, World};
 
 impl World {
-    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         change(&mut self.lock())
     }
 
@@ -229,6 +229,7 @@ impl World {
                     broker.start(now, effects);
                     broker.mute_jetstream(now, muted);
                 });
+                state.open_routes(server);
                 state.rearm_server(server);
             }
         });
@@ -259,6 +260,7 @@ impl World {
             resuming.paused = resuming.paused.saturating_sub(1);
             let links = state.net.links_of(None, Some(server));
             state.net.rearm(&links);
+            state.rearm_routes_to(server);
             state.rearm_server(server);
         });
     }

@@ -16,6 +16,7 @@ mod keys;
 mod link;
 mod net;
 mod queue;
+mod routes;
 mod simulation;
 mod tasks;
 pub mod trace;

@@ -51,7 +51,7 @@ pub(crate) struct Pipe<T> {
 }
 
 impl<T> Pipe<T> {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
             last_arrival: Instant::ZERO,

@@ -22,6 +22,8 @@ use crate::world::{HostKey, ProcessKey, ServerKey, SleepKey};
 pub(crate) enum Due {
     /// The head of a link's pipe has arrived.
     Link(LinkKey, Direction),
+    /// The head of the route from one server to another has arrived.
+    Route(ServerKey, ServerKey),
     /// A client's timer, armed under this generation.
     Client(ClientKey, u32),
     /// A server's timer, armed under this generation.

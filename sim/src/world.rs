@@ -20,6 +20,7 @@ use crate::clock::HostClock;
 use crate::env::{SimClock, SimEnv, SleepUntil};
 use crate::link::Latency;
 use crate::net::{Net, Process, Processes};
+use crate::routes::Cluster;
 use crate::tasks::Tasks;
 use crate::trace::{Bites, Trace, Truth};
 
@@ -68,6 +69,8 @@ pub(crate) struct Server {
     pub(crate) muted: u32,
     pub(crate) armed: Option<Instant>,
     pub(crate) generation: u32,
+    /// The cluster that it is one of.
+    pub(crate) cluster: Option<usize>,
 }
 
 /// Who is told the truth.
@@ -86,6 +89,7 @@ pub(crate) struct State {
     pub(crate) net: Net,
     pub(crate) servers: Vec<Server>,
     pub(crate) server_names: Vec<Arc<str>>,
+    pub(crate) clusters: Vec<Cluster>,
     pub(crate) processes: Processes,
     pub(crate) clients: SlotMap<ClientKey, Client>,
     pub(crate) sleepers: SlotMap<SleepKey, Sleeper>,
@@ -118,6 +122,7 @@ impl World {
             net: Net::new(seed, latency),
             servers: Vec::new(),
             server_names: Vec::new(),
+            clusters: Vec::new(),
             processes: Vec::new(),
             clients: SlotMap::with_key(),
             sleepers: SlotMap::with_key(),
@@ -163,6 +168,7 @@ impl World {
             muted: 0,
             armed: None,
             generation: 0,
+            cluster: None,
         });
         for host in 0..state.net.hosts.len() {
             let route = state.net.route(&state.net.hosts[host].name.clone(), &name);

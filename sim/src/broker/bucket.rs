@@ -102,6 +102,29 @@ impl Bucket {
         ctx: &mut Context<'_>,
         incoming: Incoming,
     ) -> Result<Revision, Refusal> {
+        let size = self.check(ctx.config.version, &incoming)?;
+        Ok(self.store_incoming(ctx, incoming, size))
+    }
+
+    /// Stores a write that servers agreed upon, whatever its condition.
+    pub(super) fn apply(&mut self, ctx: &mut Context<'_>, incoming: Incoming) -> Revision {
+        let size = self.size_of(&incoming);
+        self.store_incoming(ctx, incoming, size)
+    }
+
+    fn store_incoming(&mut self, ctx: &mut Context<'_>, incoming: Incoming, size: u64) -> Revision {
+        let entry = KvEntry {
+            key: incoming.key,
+            value: incoming.value,
+            revision: Revision::NONE,
+            operation: incoming.operation,
+            created: ctx.now.wall,
+        };
+        self.store(ctx, entry, size, incoming.by)
+    }
+
+    /// The size of the record that a write would make, or why it may not be stored.
+    pub(super) fn check(&self, version: Version, incoming: &Incoming) -> Result<u64, Refusal> {
         let key = self.store.find(&incoming.key);
         if key.is_none() && !is_routable(&incoming.key) {
             return Err(Refusal::NoStream);
@@ -112,22 +135,23 @@ impl Bucket {
             _ => Ok(()),
         };
         // Which of two reasons is told depends on the version.
-        if ctx.config.version.is_at_least(2, 15) {
-            self.check_value_size(&incoming)?;
+        if version.is_at_least(2, 15) {
+            self.check_value_size(incoming)?;
             check_condition()?;
         } else {
             check_condition()?;
-            self.check_value_size(&incoming)?;
+            self.check_value_size(incoming)?;
         }
-        let size = self.check_space(ctx.config.version, &incoming, key)?;
-        let entry = KvEntry {
-            key: incoming.key,
-            value: incoming.value,
-            revision: Revision::NONE,
-            operation: incoming.operation,
-            created: ctx.now.wall,
-        };
-        Ok(self.store(ctx, entry, size, incoming.by))
+        self.check_space(version, incoming, key)
+    }
+
+    fn size_of(&self, incoming: &Incoming) -> u64 {
+        record_size(
+            self.config.storage,
+            self.subject_len(&incoming.key),
+            incoming.headers,
+            incoming.value.len(),
+        )
     }
 
     fn check_value_size(&self, incoming: &Incoming) -> Result<(), Refusal> {
@@ -148,12 +172,7 @@ impl Bucket {
         incoming: &Incoming,
         key: Option<KeyId>,
     ) -> Result<u64, Refusal> {
-        let size = record_size(
-            self.config.storage,
-            self.subject_len(&incoming.key),
-            incoming.headers,
-            incoming.value.len(),
-        );
+        let size = self.size_of(incoming);
         let Ok(limit) = u64::try_from(self.config.max_bytes) else {
             return Ok(size);
         };

@@ -1,6 +1,6 @@
 //! What the broker wants done, and what it tells about itself.
 //!
-//! [`Effect::Send`], [`Effect::Close`] and [`Effect::Exit`] are for the fabric; [`Effect::Commit`] and
+//! [`Effect::Send`], [`Effect::Close`], [`Effect::Route`] and [`Effect::Exit`] are for the fabric; [`Effect::Commit`] and
 //! [`Effect::Removed`] are the truth for histories and invariants: together they say at any moment which records there
 //! are, without asking anybody. They come in the order in which the server did things.
 
@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use squall_core::transport::{KvEntry, Revision};
 
+use super::route::RouteOp;
+use crate::cluster::Peer;
 use crate::wire::{LinkId, RequestId, ServerOp};
 
 /// One life of a bucket's name: deleting and creating a bucket gives another. Unique within one broker.
@@ -29,6 +31,13 @@ pub enum Effect {
     Close {
         /// Which.
         link: LinkId,
+    },
+    /// Say this to another server of the cluster.
+    Route {
+        /// To which.
+        to: Peer,
+        /// What.
+        op: RouteOp,
     },
     /// The process ends (a lame duck at its end); as after [`Broker::stop`](super::Broker::stop).
     Exit,
@@ -121,6 +130,7 @@ impl fmt::Display for Effect {
         match self {
             Self::Send { link, op } => write!(f, "send to {link}: {op:?}"),
             Self::Close { link } => write!(f, "close {link}"),
+            Self::Route { to, op } => write!(f, "say to {to}: {op:?}"),
             Self::Exit => f.write_str("exit"),
             Self::Commit(commit) => commit.fmt(f),
             Self::Removed(removed) => removed.fmt(f),

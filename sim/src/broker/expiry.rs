@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_core::UnixTime;
 use squall_core::transport::{Operation, Storage};
+use squall_core::{Instant, UnixTime};
 
 use super::bucket::Bucket;
 use super::config::{Kindness, Version};
@@ -92,9 +92,21 @@ impl Bucket {
         }
     }
 
+    /// Whether a timer that fired is the one that counts.
+    pub(super) fn is_sweep_due(&self, now: Instant) -> bool {
+        self.sweep_at.is_some_and(|at| at <= now)
+    }
+
+    /// Looks again after the floor, whatever is due.
+    pub(super) fn sweep_again(&mut self, ctx: &mut Context<'_>) {
+        self.sweep_at = None;
+        let floor = self.sweeper(ctx).floor;
+        self.arm(ctx, floor);
+    }
+
     /// The timer fired.
     pub(super) fn on_sweep(&mut self, ctx: &mut Context<'_>) {
-        if self.sweep_at.is_none_or(|at| at > ctx.now.monotonic) {
+        if !self.is_sweep_due(ctx.now.monotonic) {
             // It was moved forward, and this is the old one.
             return;
         }

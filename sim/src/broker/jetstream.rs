@@ -189,12 +189,21 @@ impl JetStream {
                 Response::Error(api_error(400, 10058, why))
             });
         }
+        Some(self.create_checked(ctx, config))
+    }
+
+    /// Creates a bucket that may be created.
+    pub(super) fn create_checked(
+        &mut self,
+        ctx: &mut Context<'_>,
+        config: BucketConfig,
+    ) -> Response {
         let incarnation = Incarnation(self.buckets.len());
         let bucket = Bucket::new(incarnation, config, ctx.now.wall);
         let info = bucket.info();
         self.names.insert(Arc::clone(&bucket.name), incarnation);
         self.buckets.push(Some(bucket));
-        Some(Response::Bucket(info.into()))
+        Response::Bucket(info.into())
     }
 
     fn update(&mut self, ctx: &mut Context<'_>, config: BucketConfig) -> Option<Response> {
@@ -205,17 +214,27 @@ impl JetStream {
         if let Err(error) = check_version(&config, ctx.config.version) {
             return Some(Response::Error(error));
         }
-        let Some(bucket) = self.bucket_mut(&config.bucket) else {
+        let Some(bucket) = self.bucket(&config.bucket) else {
             return Some(Response::Error(stream_not_found()));
         };
         if let Err(error) = check_update(&bucket.config, &config) {
             return Some(Response::Error(error));
         }
+        self.update_checked(ctx, config)
+    }
+
+    /// Changes a bucket that may be changed; `None` where there is none.
+    pub(super) fn update_checked(
+        &mut self,
+        ctx: &mut Context<'_>,
+        config: BucketConfig,
+    ) -> Option<Response> {
+        let bucket = self.bucket_mut(&config.bucket)?;
         bucket.reconfigure(ctx, config);
         Some(Response::Bucket(bucket.info().into()))
     }
 
-    fn delete(&mut self, ctx: &mut Context<'_>, name: &str) -> Option<Response> {
+    pub(super) fn delete(&mut self, ctx: &mut Context<'_>, name: &str) -> Option<Response> {
         if !is_api_name(name) {
             return None;
         }
@@ -309,6 +328,21 @@ impl JetStream {
                 bucket.deactivate(ctx, link, sid);
             }
         }
+    }
+
+    /// A client elsewhere is gone, and all its subscriptions.
+    pub(super) fn disconnected(&mut self, ctx: &mut Context<'_>, link: LinkId) {
+        let last = (link, Sid(u64::MAX), Incarnation(usize::MAX));
+        let bounds = (link, Sid(0), Incarnation(0))..=last;
+        while let Some(&(_, sid, _)) = self.deliveries.range(bounds.clone()).next() {
+            self.unsubscribed(ctx, link, sid);
+        }
+    }
+
+    /// The name of a bucket.
+    pub(super) fn name_of(&self, incarnation: Incarnation) -> Option<Arc<str>> {
+        let bucket = self.buckets.get(incarnation.0)?.as_ref()?;
+        Some(Arc::clone(&bucket.name))
     }
 
     /// A timer of a bucket fired.

@@ -13,6 +13,7 @@ use super::context::Context;
 use super::effect::Effect;
 use super::interest::{Interest, Subscriber};
 use super::links::Links;
+use super::member::is_route;
 use super::permissions::Permissions;
 use super::security::Account;
 use super::subject::is_routable;
@@ -80,8 +81,20 @@ impl Messaging {
         ctx.set_timer(ctx.config.first_ping, Timer::Ping(link));
     }
 
-    pub(super) fn links(&self) -> impl ExactSizeIterator<Item = LinkId> {
-        self.links.keys()
+    /// The route to another server, which listens for the clients there.
+    pub(super) fn open_route(&mut self, now: Instant, link: LinkId) {
+        let opened = Link {
+            account: Account::default(),
+            subscriptions: BTreeMap::new(),
+            unanswered: 0,
+            heard_at: now,
+            pinged_at: None,
+        };
+        self.links.insert(link, opened);
+    }
+
+    pub(super) fn links(&self) -> impl Iterator<Item = LinkId> {
+        self.links.keys().filter(|link| !is_route(*link))
     }
 
     pub(super) fn is_open(&self, link: LinkId) -> bool {

@@ -24,7 +24,9 @@
 //! of the API seen by core subscriptions to `>`, auto-unsubscribe (clients count), the clock that a frozen process
 //! finds on waking (in 13 of 32 trials a real server then waited for the time left when it was frozen).
 
+mod agreement;
 mod bucket;
+mod clustered;
 mod config;
 mod consumer;
 mod context;
@@ -33,10 +35,12 @@ mod expiry;
 mod interest;
 mod jetstream;
 mod links;
+mod member;
 mod messaging;
 mod permissions;
 mod raw;
 mod refusal;
+mod route;
 mod security;
 mod store;
 mod subject;
@@ -54,13 +58,15 @@ use squall_core::{Instant, Rng};
 
 pub use config::{Kindness, Now, ParseVersionError, ServerConfig, Version};
 pub use effect::{Cause, Commit, Effect, Incarnation, Removed};
+pub use route::{Asker, Command, GroupId, RouteOp, Serves};
 
 use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp};
 use context::Context;
 use jetstream::{JetStream, Service};
+use member::Member;
 use messaging::Messaging;
 use security::{Account, Security};
-use timers::{Timer, Timers};
+use timers::{BucketTimer, Timer, Timers};
 use violation::Violation;
 
 /// Longest time between two connections that a lame duck closes.
@@ -77,6 +83,8 @@ pub struct Broker {
     messaging: Messaging,
     /// One for each account.
     jetstreams: Vec<JetStream>,
+    /// Where it is one of a cluster.
+    member: Option<Box<Member>>,
 }
 
 /// What every event handler needs beside the state it changes.
@@ -135,6 +143,7 @@ impl Broker {
             messaging: Messaging::new(accounts),
             jetstreams: (0..accounts).map(|_| JetStream::new(service)).collect(),
             security,
+            member: None,
             surroundings,
         }
     }
@@ -175,6 +184,8 @@ impl Broker {
         let Some(account) = self.admit(now, link, &op, effects) else {
             return;
         };
+        let begun = effects.len();
+        self.tell_subscribed(link, &op, effects);
         let mut ctx = self.surroundings.ctx(now, account, effects);
         match op {
             ClientOp::Connect { .. } | ClientOp::Pong => {}
@@ -198,11 +209,11 @@ impl Broker {
                 self.request(now, link, account, id, request, effects);
             }
         }
+        self.send_home(begun, effects);
     }
 
     /// The server sees the end of a connection.
-    pub fn closed(&mut self, now: Now, link: LinkId) {
-        let mut no_effects = Vec::new();
+    pub fn closed(&mut self, now: Now, link: LinkId, effects: &mut Vec<Effect>) {
         let mut account = Account::default();
         if let Some(security) = &mut self.security {
             account = security
@@ -210,14 +221,11 @@ impl Broker {
                 .map_or(account, |session| session.account);
             security.forget(link);
         }
-        let mut ctx = self.surroundings.ctx(now, account, &mut no_effects);
         for sid in self.messaging.close(link) {
+            let mut ctx = self.surroundings.ctx(now, account, effects);
             self.jetstreams[account.0].unsubscribed(&mut ctx, link, sid);
+            self.tell_unsubscribed(link, sid, effects);
         }
-        debug_assert!(
-            no_effects.is_empty(),
-            "nobody is told of a closed connection"
-        );
     }
 
     /// When it next wants to be woken, on its monotonic clock.
@@ -227,6 +235,7 @@ impl Broker {
 
     /// Does everything that is due.
     pub fn on_deadline(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let begun = effects.len();
         while let Some((timer, account)) = self.surroundings.timers.pop(now.monotonic) {
             let mut ctx = self.surroundings.ctx(now, account, effects);
             match timer {
@@ -239,11 +248,18 @@ impl Broker {
                     self.on_security_timer(now, timer, account, effects);
                 }
                 Timer::LameDuck => self.close_next(now, effects),
+                Timer::Bucket(bucket, BucketTimer::Sweep) if self.member.is_some() => {
+                    self.sweep_as_member(now, bucket, effects);
+                }
                 Timer::Bucket(bucket, timer) => {
                     self.jetstreams[account.0].on_timer(&mut ctx, bucket, timer);
                 }
+                Timer::Group(group) => self.wake_group(now, GroupId(group), effects),
+                Timer::Reads(group) => self.serve_reads(now, GroupId(group), effects),
+                Timer::Route(peer) => self.ping_route(now, peer, effects),
             }
         }
+        self.send_home(begun, effects);
     }
 
     /// The process ends: by `SIGTERM` or by `SIGKILL`, to clients it is the same. Connections, subscriptions, consumers
@@ -261,6 +277,9 @@ impl Broker {
         for jetstream in &mut self.jetstreams {
             jetstream.stop(kindness, effects);
         }
+        if let Some(member) = &mut self.member {
+            member.stop();
+        }
     }
 
     /// The process is started again, on the files it left, with a JetStream that speaks. Does nothing where it runs.
@@ -275,6 +294,7 @@ impl Broker {
             let mut ctx = self.surroundings.ctx(now, Account(account), effects);
             jetstream.start(&mut ctx, service);
         }
+        self.rejoin(now, effects);
     }
 
     /// `SIGUSR2`: announces the end, refuses connections, switches JetStream off at once, and after a grace closes one
@@ -289,7 +309,7 @@ impl Broker {
         }
         let mut ctx = self.surroundings.ctx(now, Account::default(), effects);
         self.messaging.announce_lame_duck(&mut ctx);
-        let grace = match self.messaging.links().len() {
+        let grace = match self.messaging.links().count() {
             0 => Duration::ZERO,
             _ => ctx.config.lame_duck_grace,
         };
@@ -333,6 +353,11 @@ impl Broker {
                 return;
             }
         }
+        if let Some(member) = &self.member {
+            let server = member.me;
+            self.ask(now, Asker { server, link, id }, request, effects);
+            return;
+        }
         let messaging = &self.messaging;
         let before = effects.len();
         let mut ctx = self.surroundings.ctx(now, account, effects);
@@ -347,7 +372,7 @@ impl Broker {
         let op = ServerOp::Err(why.text().into());
         effects.push(Effect::Send { link, op });
         effects.push(Effect::Close { link });
-        self.closed(now, link);
+        self.closed(now, link, effects);
     }
 
     /// A lame duck closes one connection, at random, and exits after the last.
@@ -355,7 +380,7 @@ impl Broker {
         let links: Vec<LinkId> = self.messaging.links().collect();
         if let Some(&link) = self.surroundings.rng.pick(&links) {
             effects.push(Effect::Close { link });
-            self.closed(now, link);
+            self.closed(now, link, effects);
         }
         if links.len() <= 1 {
             effects.push(Effect::Exit);
@@ -426,7 +451,7 @@ impl Broker {
     }
 
     /// Connections that the server believes to be open, ascending.
-    pub fn links(&self) -> impl ExactSizeIterator<Item = LinkId> {
+    pub fn links(&self) -> impl Iterator<Item = LinkId> {
         self.messaging.links()
     }
 }

@@ -50,6 +50,16 @@ pub(super) fn check_version(config: &BucketConfig, version: Version) -> Result<(
 
 /// Whether a single server takes these settings for a bucket.
 pub(super) fn check(config: &BucketConfig) -> Result<(), ApiError> {
+    check_members(config)?;
+    if config.replicas > 1 {
+        let why = "replicas > 1 not supported in non-clustered mode";
+        return Err(api_error(500, 10074, why));
+    }
+    Ok(())
+}
+
+/// Whether a cluster takes these settings for a bucket.
+pub(super) fn check_members(config: &BucketConfig) -> Result<(), ApiError> {
     if !(1..=64).contains(&config.history) {
         // Clients refuse this before they ask; a client that does not is a mistake of ours.
         return Err(invalid_config("history must be between 1 and 64"));
@@ -64,10 +74,6 @@ pub(super) fn check(config: &BucketConfig) -> Result<(), ApiError> {
     }
     if config.replicas > 5 {
         return Err(invalid_config("maximum replicas is 5"));
-    }
-    if config.replicas > 1 {
-        let why = "replicas > 1 not supported in non-clustered mode";
-        return Err(api_error(500, 10074, why));
     }
     Ok(())
 }

@@ -204,7 +204,7 @@ impl Broker {
                 Some(words) => self.expel(now, link, Violation::Auth(words), effects),
                 None => {
                     effects.push(Effect::Close { link });
-                    self.closed(now, link);
+                    self.closed(now, link, effects);
                 }
             }
         }

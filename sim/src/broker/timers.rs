@@ -10,6 +10,7 @@ use squall_core::Instant;
 use super::consumer::ConsumerId;
 use super::effect::Incarnation;
 use super::security::Account;
+use crate::cluster::Peer;
 use crate::wire::LinkId;
 
 /// What a timer is for. Timers of one instant fire in the order of this type.
@@ -25,6 +26,12 @@ pub(super) enum Timer {
     AccountExpiry,
     /// A lame duck closes its next connection.
     LameDuck,
+    /// A part in the group of this number.
+    Group(u64),
+    /// A follower in the group of this number may be up to date by now.
+    Reads(u64),
+    /// The next ping over the route to another server.
+    Route(Peer),
     /// Something of a bucket.
     Bucket(Incarnation, BucketTimer),
 }

@@ -14,13 +14,16 @@ const LATENCY_US: u64 = 300;
 /// The number that is to be agreed upon.
 type Command = u32;
 
+/// Words on their way, with when they arrive.
+type Way = VecDeque<(Instant, Word<Command>)>;
+
 struct Trio {
     now: Instant,
     rng: Rng,
     groups: Vec<Group<Command>>,
     alive: [bool; 3],
     /// What is on its way, by who speaks and who hears.
-    ways: BTreeMap<(u8, u8), VecDeque<(Instant, Word<Command>)>>,
+    ways: BTreeMap<(u8, u8), Way>,
     /// Ways on which everything waits.
     held: Vec<(u8, u8)>,
     /// What each has seen agreed upon, in order.
@@ -294,7 +297,7 @@ enum Step {
     Start(u8),
     Hold(u8, u8),
     Release,
-    StepDown(u8),
+    HandOver(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -306,7 +309,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => who.clone().prop_map(Step::Start),
         2 => (who.clone(), who.clone()).prop_map(|(from, to)| Step::Hold(from, to)),
         1 => Just(Step::Release),
-        1 => who.prop_map(Step::StepDown),
+        1 => who.prop_map(Step::HandOver),
     ]
 }
 
@@ -330,11 +333,11 @@ proptest! {
                 Step::Start(who) if !trio.alive[usize::from(who)] => trio.start(who),
                 Step::Hold(from, to) => trio.held.push((from, to)),
                 Step::Release => trio.held.clear(),
-                Step::StepDown(who) if trio.alive[usize::from(who)] => {
+                Step::HandOver(who) if trio.alive[usize::from(who)] => {
                     let now = trio.now;
                     trio.act(who, |group, rng, deeds| group.step_down(now, rng, deeds));
                 }
-                Step::Propose(_) | Step::Start(_) | Step::StepDown(_) => {}
+                Step::Propose(_) | Step::Start(_) | Step::HandOver(_) => {}
             }
             trio.check();
         }

@@ -86,7 +86,7 @@ impl Bench {
     }
 
     pub(super) fn close(&mut self, link: LinkId) {
-        self.act(|broker, now, _| broker.closed(now, link));
+        self.act(|broker, now, effects| broker.closed(now, link, effects));
     }
 
     pub(super) fn say(&mut self, link: LinkId, op: ClientOp) {

@@ -1,0 +1,605 @@
+//! What the servers of a cluster agree upon, before and after: proposals of a leader, and what each does once they are
+//! agreed.
+//!
+//! Conditions are judged when a write is proposed, against what is agreed; a write that depends on one still under way
+//! waits for it. So every server stores the very same records, each when it learns of them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use squall_core::transport::{ApiError, BucketConfig, Operation, Storage};
+
+use super::Broker;
+use super::bucket::{Incoming, Refusal};
+use super::clustered::READS_AFTER;
+use super::config::Now;
+use super::effect::Effect;
+use super::member::{ACCOUNT, Member, SIZE, Stream, agreed_wall};
+use super::refusal::{
+    api_error, check_members, check_update, check_version, headers_len, normalized,
+    stream_not_found,
+};
+use super::route::{Asker, Command, GroupId, RouteOp, Serves};
+use super::timers::Timer;
+use crate::cluster::{Deed, Group, Peer, Timing, Word};
+use crate::wire::{Request, Response, Write};
+
+impl Broker {
+    // --- the groups ---
+
+    /// Sets the timer of each group that wants to be woken earlier than it would be.
+    pub(super) fn arm_groups(&mut self, now: Now) {
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        for (id, group) in &member.groups {
+            let at = group.deadline().max(now.monotonic);
+            if member.armed.get(id).is_none_or(|armed| at < *armed) {
+                member.armed.insert(*id, at);
+                self.surroundings.timers.set(at, Timer::Group(id.0));
+            }
+        }
+    }
+
+    /// The timer of a group fired.
+    pub(super) fn wake_group(&mut self, now: Now, group: GroupId, effects: &mut Vec<Effect>) {
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        member.armed.remove(&group);
+        let is_due = |found: &Group<Command>| found.deadline() <= now.monotonic;
+        if member.groups.get(&group).is_some_and(is_due) {
+            self.in_group(now, group, effects, |found, rng, deeds| {
+                found.on_deadline(now.monotonic, rng, deeds);
+            });
+        }
+        self.arm_groups(now);
+    }
+
+    /// A word of another server's part in a group.
+    pub(super) fn hear_word(
+        &mut self,
+        now: Now,
+        from: Peer,
+        group: GroupId,
+        word: Word<Command>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.in_group(now, group, effects, |found, rng, deeds| {
+            found.hear(now.monotonic, from, word, rng, deeds);
+        });
+        self.arm_groups(now);
+    }
+
+    /// Lets this server's part in a group do something, and does what it wants done.
+    fn in_group(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        effects: &mut Vec<Effect>,
+        work: impl FnOnce(&mut Group<Command>, &mut squall_core::Rng, &mut Vec<Deed<Command>>),
+    ) {
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        let mut deeds = Vec::new();
+        if let Some(group) = member.groups.get_mut(&id) {
+            work(group, &mut self.surroundings.rng, &mut deeds);
+            if id == GroupId::CLUSTER {
+                member.leaderless = match group.leader() {
+                    Some(_) => None,
+                    None => member.leaderless.or(Some(now.monotonic)),
+                };
+            }
+        }
+        for deed in deeds {
+            match deed {
+                Deed::Say(to, word) => {
+                    let op = RouteOp::Word { group: id, word };
+                    effects.push(Effect::Route { to, op });
+                }
+                Deed::Agreed(number, command) => self.do_agreed(now, id, number, command, effects),
+                Deed::Leads => self.lead(now, id, effects),
+                Deed::StandsBack => self.stand_back(id, effects),
+            }
+        }
+    }
+
+    fn propose(&mut self, now: Now, group: GroupId, command: Command, effects: &mut Vec<Effect>) {
+        self.in_group(now, group, effects, |found, _, deeds| {
+            // Only a leader proposes, and who asks it has looked.
+            let proposed = found.propose(command, deeds);
+            debug_assert!(proposed.is_ok(), "only a leader proposes");
+        });
+    }
+
+    fn lead(&mut self, now: Now, group: GroupId, effects: &mut Vec<Effect>) {
+        let Some(name) = self.stream_of(group) else {
+            return;
+        };
+        let is_writable = |serves: &mut Serves| (serves.writes, serves.reads) = (true, true);
+        self.serve_bucket(&name, is_writable, effects);
+        let creator = self.member.as_mut().and_then(|member| {
+            let stream = member.streams.get_mut(&name)?;
+            stream.creator.take()
+        });
+        if let Some(asker) = creator {
+            let bucket = Request::BucketInfo { bucket: name };
+            self.answer_here(now, asker, bucket, effects);
+        }
+    }
+
+    fn stand_back(&mut self, group: GroupId, effects: &mut Vec<Effect>) {
+        let Some(name) = self.stream_of(group) else {
+            return;
+        };
+        self.serve_bucket(&name, |serves| serves.writes = false, effects);
+        let stream = self.member.as_mut();
+        if let Some(stream) = stream.and_then(|member| member.streams.get_mut(&name)) {
+            stream.stand_back();
+        }
+    }
+
+    fn stream_of(&self, group: GroupId) -> Option<Arc<str>> {
+        self.member.as_ref()?.stream_of(group).cloned()
+    }
+
+    /// Asks the leader of a bucket to step down, if this server is it; of the cluster, where none is named.
+    pub fn step_down(&mut self, now: Now, bucket: Option<&str>, effects: &mut Vec<Effect>) {
+        let Some(member) = &self.member else {
+            return;
+        };
+        let group = match bucket {
+            Some(name) => member.streams.get(name).map(|stream| stream.group),
+            None => Some(GroupId::CLUSTER),
+        };
+        if let Some(group) = group {
+            self.in_group(now, group, effects, |found, rng, deeds| {
+                found.step_down(now.monotonic, rng, deeds);
+            });
+            self.arm_groups(now);
+        }
+    }
+
+    /// Whether this server leads a bucket, or holds its only copy; the cluster, where none is named.
+    pub fn is_leader(&self, bucket: Option<&str>) -> bool {
+        let Some(member) = &self.member else {
+            return false;
+        };
+        match bucket.map(|name| member.streams.get(name)) {
+            None => member.leads(GroupId::CLUSTER),
+            Some(Some(stream)) if stream.is_replicated() => member.leads(stream.group),
+            Some(Some(stream)) => stream.holders.contains(&member.me),
+            Some(None) => false,
+        }
+    }
+
+    // --- before ---
+
+    fn check_for_all(&self, config: &BucketConfig) -> Result<(), ApiError> {
+        check_version(config, self.surroundings.config.version)?;
+        check_members(config)
+    }
+
+    pub(super) fn propose_creation(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        config: BucketConfig,
+        effects: &mut Vec<Effect>,
+    ) {
+        let config = normalized(config);
+        let Some(member) = &self.member else {
+            return;
+        };
+        if let Err(error) = self.check_for_all(&config) {
+            self.tell(asker, Response::Error(error), effects);
+            return;
+        }
+        if let Some(stream) = member.streams.get(config.bucket.as_str()) {
+            if stream.config == config {
+                // Whoever leads it describes it; where nobody does, nobody answers.
+                let holders = stream.holders.clone();
+                for holder in holders {
+                    let bucket = config.bucket.as_str().into();
+                    let request = Request::BucketInfo { bucket };
+                    self.hand_on(now, holder, asker, request, false, effects);
+                }
+            } else {
+                let why = "stream name already in use with a different configuration";
+                self.tell(asker, Response::Error(api_error(400, 10058, why)), effects);
+            }
+            return;
+        }
+        let there: Vec<Peer> = std::iter::once(member.me)
+            .chain(member.reachable())
+            .collect();
+        let holders: Vec<Peer> = if config.replicas > 1 {
+            assert!(
+                config.storage == Storage::File,
+                "not modelled: copies in memory, which catch up after a restart"
+            );
+            (0..SIZE).map(Peer).collect()
+        } else {
+            let picked = self.surroundings.rng.pick(&there).copied();
+            picked.into_iter().collect()
+        };
+        let at = now.wall;
+        let create = Command::Create {
+            config,
+            holders,
+            at,
+            asker,
+        };
+        self.propose(now, GroupId::CLUSTER, create, effects);
+    }
+
+    pub(super) fn propose_update(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        config: BucketConfig,
+        effects: &mut Vec<Effect>,
+    ) {
+        let config = normalized(config);
+        let Some(member) = &self.member else {
+            return;
+        };
+        let Some(stream) = member.streams.get(config.bucket.as_str()) else {
+            self.tell(asker, Response::Error(stream_not_found()), effects);
+            return;
+        };
+        assert_eq!(
+            stream.config.replicas, config.replicas,
+            "not modelled: another number of copies"
+        );
+        if let Err(error) = self.check_for_all(&config).and_then(|()| {
+            // The number of copies is the cluster's matter, and was checked.
+            let single = |config: &BucketConfig| BucketConfig {
+                replicas: 1,
+                ..config.clone()
+            };
+            check_update(&single(&stream.config), &single(&config))
+        }) {
+            self.tell(asker, Response::Error(error), effects);
+            return;
+        }
+        let update = Command::Update { config, asker };
+        self.propose(now, GroupId::CLUSTER, update, effects);
+    }
+
+    pub(super) fn propose_deletion(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        bucket: Arc<str>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(member) = &self.member else {
+            return;
+        };
+        if member.streams.contains_key(&bucket) {
+            let delete = Command::Delete { bucket, asker };
+            self.propose(now, GroupId::CLUSTER, delete, effects);
+        } else {
+            self.tell(asker, Response::Error(stream_not_found()), effects);
+        }
+    }
+
+    /// A write has come to a server that leads the bucket, or did.
+    pub(super) fn asked_to_write(
+        &mut self,
+        now: Now,
+        bucket: &Arc<str>,
+        asker: Asker,
+        request: Request,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        let Some(stream) = member.streams.get_mut(bucket) else {
+            return;
+        };
+        if !stream.is_replicated() {
+            if stream.holders.contains(&member.me) {
+                self.answer_here(now, asker, request, effects);
+            }
+            return;
+        }
+        let group = stream.group;
+        if !member.groups.get(&group).is_some_and(Group::is_leader) {
+            return;
+        }
+        let Request::Write { key, expected, .. } = &request else {
+            return;
+        };
+        let depends = expected.is_some() && stream.proposed.contains_key(key);
+        if depends || !stream.waiting.is_empty() {
+            stream.waiting.push_back((asker, request));
+            return;
+        }
+        self.propose_write(now, bucket, group, asker, request, effects);
+    }
+
+    fn propose_write(
+        &mut self,
+        now: Now,
+        bucket: &Arc<str>,
+        group: GroupId,
+        asker: Asker,
+        request: Request,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Request::Write {
+            key,
+            write,
+            expected,
+            ..
+        } = request
+        else {
+            return;
+        };
+        let headers = headers_len(&write, expected);
+        let (value, operation) = match write {
+            Write::Put(value) => (value, Operation::Put),
+            Write::Delete => (Bytes::new(), Operation::Delete),
+            Write::Purge => (Bytes::new(), Operation::Purge),
+        };
+        let incoming = Incoming {
+            key,
+            value,
+            operation,
+            expected,
+            headers,
+            by: None,
+        };
+        let version = self.surroundings.config.version;
+        let checked = match self.jetstreams[ACCOUNT.0].bucket(bucket) {
+            Some(found) => found.check(version, &incoming),
+            None => return,
+        };
+        let refused = match checked {
+            Ok(_) => None,
+            Err(Refusal::WrongRevision(actual)) => Some(Response::WrongRevision(actual)),
+            Err(Refusal::Error(error)) => Some(Response::Error(error)),
+            Err(Refusal::NoStream) => Some(Response::NoResponders),
+        };
+        if let Some(response) = refused {
+            self.tell(asker, response, effects);
+            return;
+        }
+        let Incoming { key, value, .. } = incoming;
+        let stream = self.member.as_mut();
+        if let Some(stream) = stream.and_then(|member| member.streams.get_mut(bucket)) {
+            *stream.proposed.entry(Arc::clone(&key)).or_default() += 1;
+        }
+        let at = now.wall;
+        let write = Command::Write {
+            key,
+            value,
+            operation,
+            headers,
+            at,
+            asker,
+        };
+        self.propose(now, group, write, effects);
+    }
+
+    /// Whether servers sweep a bucket together: markers are writes, and the leader's to propose. Without markers each
+    /// sweeps by itself, leader or not.
+    pub(super) fn is_swept_together(&self, bucket: &str) -> bool {
+        let stream = self.member.as_ref();
+        let stream = stream.and_then(|member| member.streams.get(bucket));
+        stream
+            .is_some_and(|stream| stream.is_replicated() && stream.config.delete_markers.is_some())
+    }
+
+    /// Proposes to sweep such a bucket, where this server leads it.
+    pub(super) fn propose_sweep(&mut self, now: Now, bucket: &Arc<str>, effects: &mut Vec<Effect>) {
+        let stream = self.member.as_ref();
+        let stream = stream.and_then(|member| member.streams.get(bucket));
+        let Some(group) = stream.map(|stream| stream.group) else {
+            return;
+        };
+        if self
+            .member
+            .as_ref()
+            .is_some_and(|member| member.leads(group))
+        {
+            let at = self.surroundings.ctx(now, ACCOUNT, effects).cached_wall();
+            self.propose(now, group, Command::Sweep { at }, effects);
+        }
+    }
+
+    // --- after ---
+
+    fn do_agreed(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        number: u64,
+        command: Command,
+        effects: &mut Vec<Effect>,
+    ) {
+        let begun = effects.len();
+        let now = Now {
+            wall: agreed_wall(&command).unwrap_or(now.wall),
+            ..now
+        };
+        match command {
+            Command::Create {
+                config,
+                holders,
+                asker,
+                ..
+            } => self.created(now, GroupId(number), config, holders, asker, effects),
+            Command::Update { config, asker } => self.settings_updated(now, config, asker, effects),
+            Command::Delete { bucket, asker } => self.deleted(now, &bucket, asker, effects),
+            Command::Write {
+                key,
+                value,
+                operation,
+                headers,
+                asker,
+                ..
+            } => {
+                let incoming = Incoming {
+                    key,
+                    value,
+                    operation,
+                    expected: None,
+                    headers,
+                    by: Some((asker.link, asker.id)),
+                };
+                self.written(now, group, incoming, asker, effects);
+            }
+            Command::Sweep { .. } => {
+                if let Some(name) = self.stream_of(group)
+                    && let Some(bucket) = self.jetstreams[ACCOUNT.0].bucket_mut(&name)
+                {
+                    let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
+                    bucket.sweep_now(&mut ctx);
+                }
+            }
+        }
+        self.send_home(begun, effects);
+    }
+
+    fn created(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        config: BucketConfig,
+        holders: Vec<Peer>,
+        asker: Asker,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        let name: Arc<str> = config.bucket.as_str().into();
+        if member.streams.contains_key(&name) {
+            // Two were asked for at once: the second finds the first.
+            return;
+        }
+        let me = member.me;
+        let stream = Stream::new(id, config.clone(), holders.clone(), asker);
+        member.streams.insert(Arc::clone(&name), stream);
+        if !holders.contains(&me) {
+            return;
+        }
+        if holders.len() > 1 {
+            let rng = &mut self.surroundings.rng;
+            let group = Group::new(me, SIZE, Timing::default(), now.monotonic, rng);
+            member.groups.insert(id, group);
+        }
+        let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
+        let response = self.jetstreams[ACCOUNT.0].create_checked(&mut ctx, config);
+        if holders.len() > 1 {
+            ctx.set_timer(READS_AFTER, Timer::Reads(id.0));
+            self.arm_groups(now);
+        } else {
+            let is_all = |serves: &mut Serves| (serves.writes, serves.reads) = (true, true);
+            self.serve_bucket(&name, is_all, effects);
+            self.tell(asker, response, effects);
+        }
+    }
+
+    /// A follower has followed for long enough to answer reads.
+    pub(super) fn serve_reads(&mut self, now: Now, group: GroupId, effects: &mut Vec<Effect>) {
+        let follows = |member: &Member| {
+            let group = member.groups.get(&group);
+            group.is_some_and(|group| group.leader().is_some())
+        };
+        let Some(name) = self.stream_of(group) else {
+            return;
+        };
+        if self.member.as_deref().is_some_and(follows) {
+            self.serve_bucket(&name, |serves| serves.reads = true, effects);
+        } else {
+            let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
+            ctx.set_timer(READS_AFTER, Timer::Reads(group.0));
+        }
+    }
+
+    fn settings_updated(
+        &mut self,
+        now: Now,
+        config: BucketConfig,
+        asker: Asker,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        let name: Arc<str> = config.bucket.as_str().into();
+        let Some(stream) = member.streams.get_mut(&name) else {
+            return;
+        };
+        stream.config = config.clone();
+        let answers = self.is_leader(Some(&name));
+        let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
+        let response = self.jetstreams[ACCOUNT.0].update_checked(&mut ctx, config);
+        if let (true, Some(response)) = (answers, response) {
+            self.tell(asker, response, effects);
+        }
+    }
+
+    fn deleted(&mut self, now: Now, name: &Arc<str>, asker: Asker, effects: &mut Vec<Effect>) {
+        let answers = self.is_leader(Some(name));
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        let Some(stream) = member.streams.remove(name) else {
+            return;
+        };
+        member.groups.remove(&stream.group);
+        member.armed.remove(&stream.group);
+        self.serve_bucket(name, |serves| *serves = Serves::default(), effects);
+        let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
+        let response = self.jetstreams[ACCOUNT.0].delete(&mut ctx, name);
+        if let (true, Some(response)) = (answers, response) {
+            self.tell(asker, response, effects);
+        }
+    }
+
+    fn written(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        incoming: Incoming,
+        asker: Asker,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(name) = self.stream_of(group) else {
+            return;
+        };
+        let Some(bucket) = self.jetstreams[ACCOUNT.0].bucket_mut(&name) else {
+            return;
+        };
+        let key = Arc::clone(&incoming.key);
+        let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
+        let revision = bucket.apply(&mut ctx, incoming);
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        if !member.leads(group) {
+            return;
+        }
+        let Some(stream) = member.streams.get_mut(&name) else {
+            return;
+        };
+        // Ghosts of an earlier leader were not proposed by this one.
+        let left = stream.proposed.get(&key).copied().unwrap_or(0);
+        match left {
+            0 | 1 => drop(stream.proposed.remove(&key)),
+            _ => drop(stream.proposed.insert(key, left - 1)),
+        }
+        let waiting = std::mem::take(&mut stream.waiting);
+        self.tell(asker, Response::Stored(revision), effects);
+        for (asker, request) in waiting {
+            self.asked_to_write(now, &name, asker, request, effects);
+        }
+    }
+}
