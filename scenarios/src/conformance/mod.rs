@@ -7,6 +7,7 @@
 //! Times are compared as outcomes within windows, never to the millisecond: the real world has neighbours.
 
 mod buckets;
+mod cluster;
 mod compare;
 mod connection;
 mod core_messaging;
@@ -25,9 +26,11 @@ pub mod script;
 mod simulated;
 pub mod suite;
 mod transcript;
+mod trio;
 mod watch;
 mod watch_outages;
 
+pub use cluster::{CLUSTER_CASES, ClusterCase};
 pub use compare::{Difference, compare};
 pub use explained::{EXPLAINED, Explained};
 pub use kindness::{KINDNESSES, Planted};
@@ -36,6 +39,7 @@ pub use real::{Program, Real, block_on as observe};
 pub use samples::Sample;
 pub use simulated::{Model, Simulated, simulate};
 pub use transcript::Transcript;
+pub use trio::{RealTrio, SimulatedTrio, Trio};
 
 use std::future::Future;
 use std::pin::Pin;

@@ -21,7 +21,7 @@ const LAME_DUCK_DURATION: u64 = 30;
 /// The server program that real laboratories run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    pinned: Option<String>,
+    pub(super) pinned: Option<String>,
     version: Version,
 }
 
