@@ -31,6 +31,7 @@ mod dial;
 mod direct;
 mod jetstream;
 mod link;
+mod nkey;
 mod pull;
 mod pull_consumer;
 mod stream;
@@ -48,6 +49,7 @@ use crate::time::{Clock, Instant, UnixTime};
 pub use bucket::NatsBucket;
 pub use connection::NatsConnection;
 pub use dial::NatsTransport;
+pub use nkey::{Nkey, SeedError};
 pub use pull_consumer::NatsConsumer;
 pub use stream::NatsStream;
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use squall_core::{Rng, UnixTime};
 
-use super::config::{Now, ServerConfig};
+use super::config::{Kindness, Now, ServerConfig};
 use super::effect::Effect;
+use super::security::Account;
 use super::timers::{Timer, Timers};
 use crate::wire::{LinkId, ServerOp};
 
@@ -24,8 +25,18 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Whose business this event is.
+    pub(super) const fn account(&self) -> Account {
+        self.timers.account
+    }
+
     pub(super) fn send(&mut self, link: LinkId, op: ServerOp) {
         self.effects.push(Effect::Send { link, op });
+    }
+
+    /// Whether this kindness was planted.
+    pub(super) fn is_kind(&self, kindness: Kindness) -> bool {
+        self.config.kindness == Some(kindness)
     }
 
     /// Sets a timer after a delay.
