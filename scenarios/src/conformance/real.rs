@@ -85,6 +85,7 @@ impl Real {
                 "ping_interval: \"{seconds}s\"\nlame_duck_grace_period: \"{grace}s\"\n\
                  lame_duck_duration: \"{LAME_DUCK_DURATION}s\""
             ),
+            ..ServerOptions::default()
         })
         .await?;
         let address = server.address();
@@ -127,7 +128,7 @@ impl Laboratory for Real {
             None => {
                 let options = ServerOptions {
                     version: self.program.pinned.clone(),
-                    config: String::new(),
+                    ..ServerOptions::default()
                 };
                 spare.insert(NatsServer::start(options).await?).address()
             }
