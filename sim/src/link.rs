@@ -63,6 +63,16 @@ impl<T> Pipe<T> {
         self.last_arrival = self.last_arrival.max(arrival);
         self.waiting.push_back((self.last_arrival, parcel));
     }
+
+    /// Takes the first parcel. An emptied pipe begins again at the start of its memory: the next parcel lies where this one
+    /// lay, which is still in a cache.
+    pub(crate) fn pop(&mut self) -> Option<Parcel<T>> {
+        let (_, parcel) = self.waiting.pop_front()?;
+        if self.waiting.is_empty() {
+            self.waiting.clear();
+        }
+        Some(parcel)
+    }
 }
 
 /// See the head of this file.

@@ -3,6 +3,8 @@
 //! Core messaging is as on the real wire. JetStream requests are typed instead of JSON, but each value here stands for
 //! exactly the messages that async-nats or our adapter would send: one [`Request`] is one publish to `$JS.API...`,
 //! `$KV...` or `DIRECT.GET...` with a reply inbox, so that every round trip, and every way to lose half of it, is there.
+//!
+//! What is large and rare is boxed: every pipe of every link has room for a few of these.
 
 use std::fmt;
 use std::sync::Arc;
@@ -89,9 +91,9 @@ pub struct Presented {
 #[derive(Clone, Debug)]
 pub enum Request {
     /// `$JS.API.STREAM.CREATE.KV_<bucket>`.
-    CreateBucket(BucketConfig),
+    CreateBucket(Box<BucketConfig>),
     /// `$JS.API.STREAM.UPDATE.KV_<bucket>`.
-    UpdateBucket(BucketConfig),
+    UpdateBucket(Box<BucketConfig>),
     /// `$JS.API.STREAM.DELETE.KV_<bucket>`.
     DeleteBucket {
         /// Which.
@@ -248,7 +250,7 @@ pub enum Response {
     /// The record asked for.
     Entry(Option<KvEntry>),
     /// A bucket was created, updated, or is described.
-    Bucket(BucketInfo),
+    Bucket(Box<BucketInfo>),
     /// A bucket was deleted.
     Deleted,
     /// A consumer was created.

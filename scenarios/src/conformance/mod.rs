@@ -34,7 +34,7 @@ pub use kindness::{KINDNESSES, Planted};
 pub use laboratory::{Laboratory, Setup, Stop};
 pub use real::{Program, Real, block_on as observe};
 pub use samples::Sample;
-pub use simulated::{Model, Simulated, block_on as simulate};
+pub use simulated::{Model, Simulated, simulate};
 pub use transcript::Transcript;
 
 use std::future::Future;
@@ -64,10 +64,9 @@ impl Case {
 
     /// What is seen in the simulated world.
     pub fn simulate(&self, seed: u64, model: Model) -> Transcript {
-        simulated::block_on(seed, async {
-            let laboratory = Simulated::new(seed, self.setup, model);
+        simulate(seed, self.setup, model, async |laboratory| {
             let mut transcript = Transcript::default();
-            let told = (self.simulated)(&laboratory, &mut transcript).await;
+            let told = (self.simulated)(laboratory, &mut transcript).await;
             transcript.close(told)
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use squall_core::Env as _;
 use squall_sim::broker::{Kindness, ServerConfig, Version};
-use squall_sim::{Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, World};
+use squall_sim::{Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, Simulation, World};
 
 use super::laboratory::{Laboratory, LinkVerb, ServerVerb, Setup, Stop};
 
@@ -43,16 +43,20 @@ pub struct Simulated {
     links: Mutex<BTreeMap<String, (HostKey, SimEnv)>>,
 }
 
-/// Runs a future in a simulation of its own.
-pub fn block_on<F: Future>(seed: u64, future: F) -> F::Output {
-    let config = madsim::Config::default();
-    madsim::runtime::Runtime::with_seed_and_config(seed, config).block_on(future)
+/// Tells a story in a simulation of its own.
+pub fn simulate<T>(
+    seed: u64,
+    setup: Setup,
+    model: Model,
+    story: impl AsyncFnOnce(&Simulated) -> T,
+) -> T {
+    let mut simulation = Simulation::new(seed, Latency::default());
+    let laboratory = Simulated::new(simulation.world().clone(), setup, model);
+    simulation.run(story(&laboratory))
 }
 
 impl Simulated {
-    /// Must be called inside [`block_on`].
-    pub fn new(seed: u64, setup: Setup, model: Model) -> Self {
-        let world = World::new(seed, Latency::default());
+    fn new(world: World, setup: Setup, model: Model) -> Self {
         let mut config = ServerConfig::new(SERVER);
         config.version = model.version;
         config.kindness = model.kindness;

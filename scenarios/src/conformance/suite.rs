@@ -11,7 +11,6 @@ use super::laboratory::Setup;
 use super::play::Clients;
 use super::real::{Program, Real};
 use super::script::Script;
-use super::simulated::Simulated;
 use super::{Case, Difference, compare, generate, observe, simulate};
 
 /// Scripts played at a time on one real server.
@@ -220,10 +219,9 @@ fn first_difference(
 type Seen = Result<Vec<String>, String>;
 
 fn in_simulation(script: &Script, version: Version) -> Seen {
-    simulate(1, async {
-        let lab = Simulated::new(1, Setup::DEFAULT, version.into());
-        let clients = Clients::connect(&lab, "p").await.map_err(|stop| stop.0)?;
-        clients.play(&lab, "b", script).await.map_err(|stop| stop.0)
+    simulate(1, Setup::DEFAULT, version.into(), async |lab| {
+        let clients = Clients::connect(lab, "p").await.map_err(|stop| stop.0)?;
+        clients.play(lab, "b", script).await.map_err(|stop| stop.0)
     })
 }
 

@@ -122,12 +122,12 @@ pub struct ServerConfig {
     pub lame_duck_grace: Duration,
     /// Time in which a lame duck means to close all connections, the grace included. Default 2 min.
     pub lame_duck_duration: Duration,
-    /// None, but to prove that a comparison would find it.
-    pub kindness: Option<Kindness>,
     /// Operator mode: only users of these accounts are let in. Default: everybody is, into one account.
     pub realm: Option<Realm>,
     /// How long a connection may take to log in, in operator mode. Default 2 s.
     pub auth_timeout: Duration,
+    /// None, but to prove that a comparison would find it.
+    pub kindness: Option<Kindness>,
 }
 
 impl ServerConfig {
@@ -145,9 +145,9 @@ impl ServerConfig {
             delivery_delay_max: Duration::from_micros(60),
             lame_duck_grace: Duration::from_secs(10),
             lame_duck_duration: Duration::from_secs(120),
-            kindness: None,
             realm: None,
             auth_timeout: Duration::from_secs(2),
+            kindness: None,
         }
     }
 }

@@ -155,15 +155,15 @@ impl JetStream {
                 let wanted = self.wanted(&filter, start, heartbeat, link, deliver);
                 return self.create_consumer(ctx, &bucket, id, wanted, is_alive);
             }
-            Request::CreateBucket(config) => return self.create(ctx, config),
-            Request::UpdateBucket(config) => return self.update(ctx, config),
+            Request::CreateBucket(config) => return self.create(ctx, *config),
+            Request::UpdateBucket(config) => return self.update(ctx, *config),
             Request::DeleteBucket { bucket } => return self.delete(ctx, &bucket),
             Request::BucketInfo { bucket } => {
                 if !is_api_name(&bucket) {
                     return None;
                 }
                 match self.bucket(&bucket) {
-                    Some(bucket) => Response::Bucket(bucket.info()),
+                    Some(bucket) => Response::Bucket(bucket.info().into()),
                     None => Response::Error(stream_not_found()),
                 }
             }
@@ -181,7 +181,7 @@ impl JetStream {
         }
         if let Some(bucket) = self.bucket(&config.bucket) {
             return Some(if bucket.config == config {
-                Response::Bucket(bucket.info())
+                Response::Bucket(bucket.info().into())
             } else {
                 let why = "stream name already in use with a different configuration";
                 Response::Error(api_error(400, 10058, why))
@@ -192,7 +192,7 @@ impl JetStream {
         let info = bucket.info();
         self.names.insert(Arc::clone(&bucket.name), incarnation);
         self.buckets.push(Some(bucket));
-        Some(Response::Bucket(info))
+        Some(Response::Bucket(info.into()))
     }
 
     fn update(&mut self, ctx: &mut Context<'_>, config: BucketConfig) -> Option<Response> {
@@ -207,7 +207,7 @@ impl JetStream {
             return Some(Response::Error(error));
         }
         bucket.reconfigure(ctx, config);
-        Some(Response::Bucket(bucket.info()))
+        Some(Response::Bucket(bucket.info().into()))
     }
 
     fn delete(&mut self, ctx: &mut Context<'_>, name: &str) -> Option<Response> {

@@ -9,6 +9,7 @@
 //! ```text
 //!   mod        Broker: one method per thing that can happen to a server
 //!   messaging  connections, subscriptions, routing (interest: the tree of subjects), pings
+//!   links      a table by connection
 //!   raw        core publishes that are writes, and writes that are core messages
 //!   violation  what a connection is closed for
 //!   security   operator mode: accounts, logins, and their ends (permissions: what a user may do; system: updates)
@@ -31,6 +32,7 @@ mod effect;
 mod expiry;
 mod interest;
 mod jetstream;
+mod links;
 mod messaging;
 mod permissions;
 mod raw;
@@ -255,8 +257,9 @@ impl Broker {
         if let Some(security) = &mut self.security {
             security.stop();
         }
+        let kindness = self.surroundings.config.kindness;
         for jetstream in &mut self.jetstreams {
-            jetstream.stop(self.surroundings.config.kindness, effects);
+            jetstream.stop(kindness, effects);
         }
     }
 

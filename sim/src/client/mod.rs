@@ -365,16 +365,18 @@ impl Client {
     // --- what follows from it ---
 
     fn deadline(&self) -> Option<Instant> {
-        let phase = match self.phase {
+        let mut deadline = match self.phase {
             Phase::Dialling { until, .. } | Phase::BackingOff { until } => until,
             Phase::Connected { .. } => self.heard_deadline(),
             Phase::Closed => return None,
         };
-        let watches = self.watches.values().filter_map(WatchState::deadline).min();
-        [Some(phase), self.requests.deadline(), watches]
-            .into_iter()
-            .flatten()
-            .min()
+        if let Some(oldest) = self.requests.deadline() {
+            deadline = deadline.min(oldest);
+        }
+        for watch in self.watches.values().filter_map(WatchState::deadline) {
+            deadline = deadline.min(watch);
+        }
+        Some(deadline)
     }
 
     fn heard_deadline(&self) -> Instant {

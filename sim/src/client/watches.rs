@@ -198,7 +198,7 @@ impl Client {
             What::Describe => WatcherEvent::Described(
                 attempt,
                 match response {
-                    Some(Response::Bucket(info)) => Ok(Description::from(&info)),
+                    Some(Response::Bucket(info)) => Ok(Description::from(&*info)),
                     other => Err(refusal(other)),
                 },
             ),

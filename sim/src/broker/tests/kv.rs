@@ -322,7 +322,7 @@ fn a_bucket_made_anew_begins_at_revision_one_with_another_incarnation() {
 fn a_bucket_name_with_a_dot_gets_no_answer() {
     let mut bench = Bench::new();
     assert_eq!(
-        bench.try_call(Request::CreateBucket(BucketConfig::new("a.b"))),
+        bench.try_call(Request::CreateBucket(BucketConfig::new("a.b").into())),
         None
     );
     assert_eq!(

@@ -198,11 +198,11 @@ impl Bench {
     }
 
     pub(super) fn create(&mut self, config: BucketConfig) -> Response {
-        self.call(Request::CreateBucket(config))
+        self.call(Request::CreateBucket(config.into()))
     }
 
     pub(super) fn update_bucket(&mut self, config: BucketConfig) -> Response {
-        self.call(Request::UpdateBucket(config))
+        self.call(Request::UpdateBucket(config.into()))
     }
 
     /// A bucket `b` with default settings, changed.

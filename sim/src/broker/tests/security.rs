@@ -405,7 +405,7 @@ fn answers_need_a_subscription_where_there_are_permissions() {
     assert!(
         house
             .bench
-            .try_call(Request::CreateBucket(BucketConfig::new("b")))
+            .try_call(Request::CreateBucket(BucketConfig::new("b").into()))
             .is_none()
     );
     assert!(
