@@ -13,6 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use squall_core::transport::{ApiError, BucketConfig, BucketInfo, KvEntry, Message, Revision};
 
+use crate::broker::Version;
+
 /// One TCP connection between a client and a server, unlike any other of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
@@ -182,6 +184,8 @@ pub enum ServerOp {
     Info {
         /// The server's name.
         server: Arc<str>,
+        /// Its version.
+        version: Version,
         /// Largest message, headers included, in bytes.
         max_payload: usize,
         /// About to shut down (`ldm`).

@@ -16,8 +16,7 @@ use super::consumer::{ConsumerId, Wanted};
 use super::context::Context;
 use super::effect::{Cause, Effect, Incarnation};
 use super::refusal::{
-    api_error, check, check_update, check_version, headers_len, invalid_config, normalized,
-    stream_not_found,
+    api_error, check, check_update, headers_len, invalid_config, normalized, stream_not_found,
 };
 use super::subject::{Filter, is_routable};
 use super::timers::{BucketTimer, Timer};
@@ -176,9 +175,8 @@ impl JetStream {
         if !is_api_name(&config.bucket) {
             return None;
         }
-        let config = normalized(config);
-        let checked = check_version(&config, ctx.config.version).and_then(|()| check(&config));
-        if let Err(error) = checked {
+        let config = normalized(config, ctx.config.version);
+        if let Err(error) = check(&config) {
             return Some(Response::Error(error));
         }
         if let Some(bucket) = self.bucket(&config.bucket) {
@@ -210,10 +208,7 @@ impl JetStream {
         if !is_api_name(&config.bucket) {
             return None;
         }
-        let config = normalized(config);
-        if let Err(error) = check_version(&config, ctx.config.version) {
-            return Some(Response::Error(error));
-        }
+        let config = normalized(config, ctx.config.version);
         let Some(bucket) = self.bucket(&config.bucket) else {
             return Some(Response::Error(stream_not_found()));
         };

@@ -1,4 +1,4 @@
-//! The broker: one nats-server (single node, R1) as a pure state machine.
+//! The broker: one nats-server as a pure state machine, alone or as one of a cluster of three.
 //!
 //! What clients send goes in, what the server sends and does comes out as [`Effect`]s; time is an argument, chance is a
 //! stream given at birth. Its specification is what real servers were measured to do, and it must be no kinder: a
@@ -18,6 +18,7 @@
 //!   expiry     when records age out, and how late
 //!   consumer   what a watch or a scan reads
 //!   store      the records
+//!   member     what it knows as one of a cluster; clustered, proposals, agreement: what it does as one
 //! ```
 //!
 //! Not modelled: flow control between consumers and slow clients (the fabric bounds links), messages of consumers and
@@ -38,6 +39,7 @@ mod links;
 mod member;
 mod messaging;
 mod permissions;
+mod proposals;
 mod raw;
 mod refusal;
 mod route;
@@ -348,7 +350,7 @@ impl Broker {
         {
             let is_heard = self.overhear(now, account, bucket, key, write, *expected, effects);
             let has_stream = self.jetstreams[account.0].bucket(bucket).is_some();
-            if is_heard && !has_stream {
+            if is_heard && !has_stream && self.member.is_none() {
                 // Somebody has it, so the server does not say that nobody does; but nobody will acknowledge it.
                 return;
             }

@@ -23,7 +23,7 @@ impl Broker {
     ///
     /// # Panics
     /// If it is published to `$JS.`: the simulated client sends such requests typed, and an answer that is not modelled
-    /// must not look like silence.
+    /// must not look like silence. In a cluster also to the subject of a key.
     pub(super) fn publish(
         &mut self,
         now: Now,
@@ -43,6 +43,11 @@ impl Broker {
         let mut ctx = self.surroundings.ctx(now, account, effects);
         let mut takers = self.messaging.route(&mut ctx, &message);
         if message.subject.starts_with(KV_PREFIX) {
+            assert!(
+                self.member.is_none(),
+                "not modelled in a cluster as a core publish, send a `Request` instead: {}",
+                message.subject
+            );
             takers += usize::from(self.store_raw(now, account, &message, effects));
         }
         if takers == 0

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use squall_core::Clock as _;
 use squall_core::transport::{
-    BucketConfig, BucketError, ConnectError, ConnectOptions, Connection, ConnectionEvent,
+    ApiError, BucketConfig, BucketError, ConnectError, ConnectOptions, Connection, ConnectionEvent,
     ConnectionId, ConnectionState, Events, FlushError, Headers, Login, Message, PublishError,
     RequestError, SubscribeError, Subscription, Transport, Watch, WatchError, names,
 };
@@ -496,6 +496,7 @@ impl Connection for SimConnection {
 
     async fn create_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
         let bucket = self.bucket(&config.bucket)?;
+        self.markers_possible(config)?;
         let created = self.administer(Request::CreateBucket(config.clone().into()));
         match created.await {
             Ok(_) => Ok(bucket),
@@ -513,6 +514,7 @@ impl Connection for SimConnection {
 
     async fn update_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
         let bucket = self.bucket(&config.bucket)?;
+        self.markers_possible(config)?;
         // The settings that `BucketConfig` does not name are read first, to be kept: a round trip of its own.
         self.administer(Request::BucketInfo {
             bucket: bucket.name.clone(),
@@ -530,6 +532,22 @@ impl Connection for SimConnection {
         })
         .await?;
         Ok(())
+    }
+}
+
+impl SimConnection {
+    /// An older server would ignore that it is to leave markers: nobody asks it.
+    fn markers_possible(&self, config: &BucketConfig) -> Result<(), BucketError> {
+        let version = self.with(|client, _| client.version);
+        let is_old = version.is_some_and(|version| !version.is_at_least(2, 11));
+        if config.delete_markers.is_none() || !is_old || self.state() == ConnectionState::Closed {
+            return Ok(());
+        }
+        Err(BucketError::Rejected(ApiError {
+            code: 400,
+            err_code: 0,
+            description: "delete markers need nats-server 2.11 or later".into(),
+        }))
     }
 }
 

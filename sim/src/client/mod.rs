@@ -26,7 +26,7 @@ pub use self::bucket::SimBucket;
 pub use self::handle::{SimConnection, SimTransport};
 use self::requests::{Reply, Requests};
 use self::watches::{WatchKey, WatchState};
-use crate::broker::Kindness;
+use crate::broker::{Kindness, Version};
 use crate::keys::SimKey;
 use crate::link::LinkKey;
 use crate::net::{Due, Net};
@@ -113,6 +113,8 @@ pub(crate) struct Client {
     /// Attempts since the last success.
     attempts: u32,
     max_payload: usize,
+    /// What the server says it is.
+    version: Version,
     /// Local time of the last sign of the server.
     heard: Instant,
     pings_outstanding: u32,
@@ -159,6 +161,7 @@ impl Client {
             next_server: 0,
             attempts: 0,
             max_payload: 1024 * 1024,
+            version: Version::REFERENCE,
             heard: Instant::ZERO,
             pings_outstanding: 0,
             pongs: VecDeque::new(),
@@ -213,10 +216,12 @@ impl Client {
         self.pings_outstanding = 0;
         match op {
             ServerOp::Info {
+                version,
                 max_payload,
                 lame_duck,
                 ..
             } => {
+                self.version = version;
                 self.max_payload = max_payload;
                 if lame_duck {
                     self.events.send(&ConnectionEvent::LameDuck);

@@ -11,7 +11,7 @@ fn a_client_is_greeted_and_its_ping_answered() {
     let heard = bench.heard(LinkId(9));
     assert!(matches!(
         &heard[..],
-        [ServerOp::Info { server, max_payload: 1_048_576, lame_duck: false }] if **server == *"n1"
+        [ServerOp::Info { server, max_payload: 1_048_576, lame_duck: false, .. }] if **server == *"n1"
     ));
     bench.say(
         LinkId(9),
