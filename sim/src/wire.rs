@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use squall_core::transport::{
     ApiError, KvEntry, Message, Purge, ReadStart, Revision, Sequence, StoreAck, StoredMessage,
-    StreamConfig, StreamInfo,
+    StreamConfig, StreamInfo, names,
 };
 
 use crate::broker::Version;
@@ -34,6 +34,9 @@ pub struct Sid(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// The client library's own subscription, to its inboxes: answers to requests come there.
+pub const INBOX: Sid = Sid(0);
+
 /// Client to server.
 #[derive(Clone, Debug)]
 pub enum ClientOp {
@@ -41,6 +44,8 @@ pub enum ClientOp {
     Connect {
         /// The name of the connection, for people.
         name: Arc<str>,
+        /// What it logs in with, if anything.
+        login: Option<Box<Presented>>,
     },
     /// Asks for a `Pong`.
     Ping,
@@ -72,6 +77,15 @@ pub enum ClientOp {
         /// What is asked.
         request: Request,
     },
+}
+
+/// What a client logs in with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    /// The user's token.
+    pub jwt: Arc<str>,
+    /// The key that signed the server's nonce.
+    pub signer: Arc<str>,
 }
 
 /// One JetStream request.
@@ -150,6 +164,27 @@ pub enum Request {
 }
 
 impl Request {
+    /// The subject it is published to, which permissions are about.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::CreateStream(config) => format!("$JS.API.STREAM.CREATE.{}", config.name),
+            Self::UpdateStream(config) => format!("$JS.API.STREAM.UPDATE.{}", config.name),
+            Self::DeleteStream { stream } => format!("$JS.API.STREAM.DELETE.{stream}"),
+            Self::StreamInfo { stream } => format!("$JS.API.STREAM.INFO.{stream}"),
+            Self::Purge { stream, .. } => format!("$JS.API.STREAM.PURGE.{stream}"),
+            Self::DeleteMessage { stream, .. } => format!("$JS.API.STREAM.MSG.DELETE.{stream}"),
+            Self::Write { bucket, key, .. } => names::key_subject(bucket, key),
+            Self::Store(message) => message.subject.to_string(),
+            Self::Entry { bucket, key } => {
+                format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}")
+            }
+            Self::Get { stream, .. } | Self::LastOf { stream, .. } => {
+                format!("$JS.API.DIRECT.GET.{stream}")
+            }
+            Self::CreateConsumer { stream, .. } => format!("$JS.API.CONSUMER.CREATE.{stream}"),
+        }
+    }
+
     /// The stream in the subject of an API request; `None` where it goes to a stream itself.
     pub(crate) fn api_name(&self) -> Option<&str> {
         match self {

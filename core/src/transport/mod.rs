@@ -11,6 +11,7 @@
 mod channel;
 mod connection;
 mod consumer;
+mod credentials;
 mod error;
 mod kv;
 mod message;
@@ -26,19 +27,20 @@ pub use channel::{
 };
 pub use connection::{
     ConnectOptions, Connection, ConnectionEvent, ConnectionId, ConnectionState, DisconnectCause,
-    Transport,
+    Transport, is_auth_error,
 };
 pub use consumer::{
     Ack, AckPolicy, ConsumerConfig, ConsumerInfo, Delivered, Position, Pull, PullConsumer, PullEnd,
     PullEvent,
 };
+pub use credentials::{Credentials, CredentialsCell, Login};
 pub use error::{
     ApiError, BucketError, ConnectError, CreateError, Fallible, FlushError, Outcome, PublishError,
     ReadError, RequestError, SubscribeError, UpdateError, WatchError, WriteError,
 };
 pub use kv::{
-    Bucket, BucketConfig, BucketInfo, InterruptCause, KvEntry, Operation, Revision, Storage,
-    WatchEvent, WatchStart,
+    Bucket, BucketConfig, BucketInfo, InterruptCause, KvEntry, Operation, PutOptions, Revision,
+    Storage, WatchEvent, WatchStart,
 };
 pub use message::{Headers, Message};
 pub use stream::{

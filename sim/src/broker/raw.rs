@@ -13,6 +13,7 @@ use super::config::{Now, Version};
 use super::effect::Effect;
 use super::head::Head;
 use super::jetstream::Service;
+use super::security::Account;
 use super::stream::{Incoming, Written};
 use crate::wire::{LinkId, Request, ServerOp, Write};
 
@@ -26,6 +27,7 @@ impl Broker {
         &mut self,
         now: Now,
         link: LinkId,
+        account: Account,
         message: Message,
         effects: &mut Vec<Effect>,
     ) {
@@ -34,9 +36,12 @@ impl Broker {
             "not modelled as a core publish, send a `Request` instead: {}",
             message.subject
         );
-        let mut ctx = self.surroundings.ctx(now, effects);
+        if self.answer_system(now, account, &message, effects) {
+            return;
+        }
+        let mut ctx = self.surroundings.ctx(now, account, effects);
         let mut takers = self.messaging.route(&mut ctx, &message);
-        takers += usize::from(self.store_raw(now, &message, effects));
+        takers += usize::from(self.store_raw(now, account, &message, effects));
         if takers == 0
             && let Some(reply) = message.reply
         {
@@ -46,10 +51,17 @@ impl Broker {
     }
 
     /// Stores a message where a stream listens. True if one does.
-    fn store_raw(&mut self, now: Now, message: &Message, effects: &mut Vec<Effect>) -> bool {
-        let mut ctx = self.surroundings.ctx(now, effects);
-        let service = self.jetstream.service;
-        let Some(stream) = self.jetstream.storing(&message.subject) else {
+    fn store_raw(
+        &mut self,
+        now: Now,
+        account: Account,
+        message: &Message,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let mut ctx = self.surroundings.ctx(now, account, effects);
+        let jetstream = &mut self.jetstreams[account.0];
+        let service = jetstream.service;
+        let Some(stream) = jetstream.storing(&message.subject) else {
             return false;
         };
         match service {
@@ -84,6 +96,7 @@ impl Broker {
     pub(super) fn is_only_heard(
         &mut self,
         now: Now,
+        account: Account,
         request: &Request,
         effects: &mut Vec<Effect>,
     ) -> bool {
@@ -94,16 +107,18 @@ impl Broker {
                 key,
                 write,
                 expected,
-            } if self.messaging.hears_keys() => {
+            } if self.messaging.hears_keys(account) => {
                 written = spelt_out(bucket, key, write, *expected);
                 &written
             }
             Request::Store(message) => message,
             _ => return false,
         };
-        let mut ctx = self.surroundings.ctx(now, effects);
+        let mut ctx = self.surroundings.ctx(now, account, effects);
         self.messaging.route(&mut ctx, message) > 0
-            && self.jetstream.storing(&message.subject).is_none()
+            && self.jetstreams[account.0]
+                .storing(&message.subject)
+                .is_none()
     }
 }
 

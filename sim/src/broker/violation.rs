@@ -20,6 +20,8 @@ pub(super) enum Violation {
     ControlLine,
     /// Pings left unanswered.
     Stale,
+    /// It is not let in, or must go: by these words of the server.
+    Auth(&'static str),
 }
 
 impl Violation {
@@ -29,6 +31,7 @@ impl Violation {
             Self::Payload => "Maximum Payload Violation",
             Self::ControlLine => "maximum control line exceeded",
             Self::Stale => "Stale Connection",
+            Self::Auth(text) => text,
         }
     }
 

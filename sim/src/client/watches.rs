@@ -264,6 +264,9 @@ impl Client {
     }
 
     fn ask(&mut self, net: &mut Net, asked: Asked, request: Request) {
+        if self.options.credentials.is_some() {
+            self.open_inbox(net);
+        }
         let deadline = net.local(self.host) + self.options.request_timeout;
         let key = self.requests.begin_for_watch(asked, deadline);
         self.command(

@@ -306,12 +306,7 @@ fn a_bucket_made_anew_begins_at_revision_one_with_another_incarnation() {
 #[test]
 fn a_bucket_name_with_a_dot_gets_no_answer() {
     let mut bench = Bench::new();
-    assert_eq!(
-        bench.try_call(Request::CreateStream(Box::new(
-            BucketConfig::new("a.b").stream()
-        ))),
-        None
-    );
+    assert_eq!(bench.try_call(creation_of("a.b")), None);
     assert_eq!(bench.try_call(info_of("a.b")), None);
 }
 

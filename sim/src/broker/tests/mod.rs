@@ -7,6 +7,7 @@ mod expiry;
 mod kv;
 mod messaging;
 mod model;
+mod security;
 mod server;
 mod streams;
 mod watch;
@@ -325,6 +326,11 @@ pub(super) fn consumer(bucket: &str, sid: u64, filter: &str, start: ReadStart) -
             form: Form::Entry,
         },
     }
+}
+
+/// Asks for a bucket with default settings.
+pub(super) fn creation_of(bucket: &str) -> Request {
+    Request::CreateStream(Box::new(BucketConfig::new(bucket).stream()))
 }
 
 /// Asks for the description of the stream behind a bucket.
