@@ -321,48 +321,6 @@ fn read_before_write_error(error: ReadError) -> WriteError {
     }
 }
 
-impl NatsBucket {
-    /// Creates a key that lives so long.
-    pub async fn create_with(
-        &self,
-        key: &str,
-        value: Bytes,
-        ttl: MessageTtl,
-    ) -> Result<Revision, CreateError> {
-        self.create_for(key, value, Some(ttl)).await
-    }
-
-    /// Writes with conditions.
-    pub async fn put_with(
-        &self,
-        key: &str,
-        value: Bytes,
-        options: PutOptions,
-    ) -> Result<Revision, UpdateError> {
-        self.write(key, value, &[], options).await
-    }
-
-    /// The latest records of these keys.
-    pub async fn entries_of(&self, keys: &[&str]) -> Result<Vec<KvEntry>, ReadError> {
-        if let Some(key) = keys.iter().find(|key| !is_key(key)) {
-            return Err(ReadError::InvalidKey(Arc::from(*key)));
-        }
-        let mut entries = Vec::new();
-        for keys in keys.chunks(KEYS_AT_ONCE) {
-            entries.extend(match self.read_batch(keys).await {
-                Ok(found) => found,
-                // Before 2.11 such a question asks for nothing.
-                Err(ReadStreamError::Rejected(error)) if error.code == 408 => {
-                    self.within(self.read_each(keys)).await?
-                }
-                Err(error) => return Err(batch_error(error)),
-            });
-        }
-        entries.sort_by_key(|entry| entry.revision);
-        Ok(entries)
-    }
-}
-
 impl Bucket for NatsBucket {
     fn name(&self) -> &str {
         &self.name
@@ -425,6 +383,43 @@ impl Bucket for NatsBucket {
         let headers = [("KV-Operation", "PURGE"), ("Nats-Rollup", "sub")];
         self.write(key, Bytes::new(), &headers, expecting(expected))
             .await
+    }
+
+    async fn create_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: MessageTtl,
+    ) -> Result<Revision, CreateError> {
+        self.create_for(key, value, Some(ttl)).await
+    }
+
+    async fn put_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        options: PutOptions,
+    ) -> Result<Revision, UpdateError> {
+        self.write(key, value, &[], options).await
+    }
+
+    async fn entries_of(&self, keys: &[&str]) -> Result<Vec<KvEntry>, ReadError> {
+        if let Some(key) = keys.iter().find(|key| !is_key(key)) {
+            return Err(ReadError::InvalidKey(Arc::from(*key)));
+        }
+        let mut entries = Vec::new();
+        for keys in keys.chunks(KEYS_AT_ONCE) {
+            entries.extend(match self.read_batch(keys).await {
+                Ok(found) => found,
+                // Before 2.11 such a question asks for nothing.
+                Err(ReadStreamError::Rejected(error)) if error.code == 408 => {
+                    self.within(self.read_each(keys)).await?
+                }
+                Err(error) => return Err(batch_error(error)),
+            });
+        }
+        entries.sort_by_key(|entry| entry.revision);
+        Ok(entries)
     }
 
     async fn watch(&self, filter: &str, start: WatchStart) -> Result<Watch, WatchError> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::Watch;
 use super::error::{CreateError, ReadError, UpdateError, WatchError, WriteError};
+use super::message::Headers;
 use super::names;
 use super::stream::{Discard, MessageTtl, StreamConfig, StreamInfo};
 use crate::time::UnixTime;
@@ -56,6 +57,19 @@ impl Operation {
     /// True for a value, false for the three ways of being gone.
     pub const fn is_put(self) -> bool {
         matches!(self, Self::Put)
+    }
+
+    /// What a message of the stream behind a bucket says, by its headers.
+    pub fn of_headers(headers: &Headers) -> Self {
+        match (
+            headers.get("Nats-Marker-Reason"),
+            headers.get("KV-Operation"),
+        ) {
+            (Some("MaxAge"), _) => Self::Expire,
+            (Some("Purge"), _) | (_, Some("PURGE")) => Self::Purge,
+            (Some(_), _) | (_, Some("DEL")) => Self::Delete,
+            _ => Self::Put,
+        }
     }
 }
 
@@ -291,6 +305,15 @@ pub trait Bucket: Clone + Send + Sync + 'static {
     fn entries(&self, filter: &str)
     -> impl Future<Output = Result<Vec<KvEntry>, ReadError>> + Send;
 
+    /// The latest record of each of these keys that has one, tombstones and markers included, ascending by revision: in
+    /// one round trip for up to 512 keys. Servers before 2.11 are asked for one key after the other.
+    ///
+    /// Complete, or an error.
+    fn entries_of(
+        &self,
+        keys: &[&str],
+    ) -> impl Future<Output = Result<Vec<KvEntry>, ReadError>> + Send;
+
     /// Writes whatever is there.
     fn put(
         &self,
@@ -298,11 +321,34 @@ pub trait Bucket: Clone + Send + Sync + 'static {
         value: Bytes,
     ) -> impl Future<Output = Result<Revision, WriteError>> + Send;
 
+    /// Writes what lives so long, or only over a revision, or both.
+    ///
+    /// # Errors
+    /// [`Rejected`](WriteError::Rejected) with 10166 where a life is wished for and the bucket has no delete markers, or
+    /// its server is older than 2.11.
+    fn put_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        options: PutOptions,
+    ) -> impl Future<Output = Result<Revision, UpdateError>> + Send;
+
     /// Writes if the key has no value now: none at all, deleted, purged or expired.
     fn create(
         &self,
         key: &str,
         value: Bytes,
+    ) -> impl Future<Output = Result<Revision, CreateError>> + Send;
+
+    /// The same, of what lives so long: also where it takes the place of a tombstone.
+    ///
+    /// # Errors
+    /// As [`put_with`](Self::put_with).
+    fn create_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: MessageTtl,
     ) -> impl Future<Output = Result<Revision, CreateError>> + Send;
 
     /// Writes if the key's latest record, be it value or tombstone, is `expected`.

@@ -16,6 +16,8 @@ mod outages;
 mod real;
 pub mod sequence;
 mod simulated;
+mod streams;
+mod streams_reads;
 mod transcript;
 mod watch;
 mod watch_outages;
@@ -79,6 +81,8 @@ pub fn cases() -> Vec<Case> {
         outages::CASES,
         connection::CASES,
         expiry::CASES,
+        streams::CASES,
+        streams_reads::CASES,
     ]
     .concat()
 }

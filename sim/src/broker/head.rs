@@ -42,17 +42,7 @@ impl Head {
         match self {
             Self::Write { operation, .. } => *operation,
             Self::Marker { .. } => Operation::Expire,
-            Self::Full(headers) => {
-                match (
-                    headers.get("Nats-Marker-Reason"),
-                    headers.get("KV-Operation"),
-                ) {
-                    (Some("MaxAge"), _) => Operation::Expire,
-                    (Some("Purge"), _) | (_, Some("PURGE")) => Operation::Purge,
-                    (Some(_), _) | (_, Some("DEL")) => Operation::Delete,
-                    _ => Operation::Put,
-                }
-            }
+            Self::Full(headers) => Operation::of_headers(headers),
         }
     }
 

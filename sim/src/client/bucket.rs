@@ -6,18 +6,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use squall_core::Clock as _;
 use squall_core::transport::{
-    ApiError, Bucket, BucketConfig, BucketError, BucketInfo, CreateError, KvEntry, Operation,
-    ReadError, Revision, StreamError, UpdateError, Watch, WatchError, WatchEvent, WatchStart,
-    WriteError, names,
+    ApiError, Bucket, BucketConfig, BucketError, BucketInfo, CreateError, JetStream, KvEntry,
+    Message, MessageTtl, Operation, PublishError, PutOptions, ReadError, ReadStreamError, Revision,
+    StoreError, StoreOptions, StoredMessage, StreamError, UpdateError, Watch, WatchError,
+    WatchEvent, WatchStart, WriteError, names,
 };
 
 use super::handle::SimConnection;
 use super::requests::{Patience, Reply, id_of};
+use super::stream::SimStream;
 use super::watches::Watched;
 use crate::wire::{ClientOp, Request, Response, Write};
 
 /// A scan gives up on records that vanished under it after this much silence of the server.
 const SCAN_HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Keys in one question, well below the 1024 subjects that a server tells of in one answer.
+const KEYS_AT_ONCE: usize = 512;
 
 /// A bucket of a simulated server.
 #[derive(Clone, Debug)]
@@ -124,6 +129,86 @@ impl SimBucket {
         }
     }
 
+    /// Writes if the key has no value now; lost races are tried again within the time of one write.
+    async fn create_for(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: Option<MessageTtl>,
+    ) -> Result<Revision, CreateError> {
+        let attempts = async {
+            let mut expected = Some(Revision::NONE);
+            loop {
+                let options = PutOptions { expected, ttl };
+                match self.put_with(key, value.clone(), options).await {
+                    Ok(revision) => return Ok(revision),
+                    Err(UpdateError::Write(error)) => return Err(error.into()),
+                    Err(UpdateError::WrongRevision { .. }) => {}
+                }
+                // Something is there. A value, or a tombstone that may be written over?
+                expected = match self.entry(key).await {
+                    Ok(Some(entry)) if entry.operation.is_put() => {
+                        return Err(CreateError::AlreadyExists);
+                    }
+                    Ok(Some(tombstone)) => Some(tombstone.revision),
+                    Ok(None) => Some(Revision::NONE),
+                    Err(error) => return Err(error.before_write().into()),
+                };
+            }
+        };
+        let patience = self.connection.with(|client, _| client.options.ack_timeout);
+        let clock = &self.connection.clock;
+        tokio::select! {
+            biased;
+            done = attempts => done,
+            () = clock.sleep_until(clock.now() + patience.unwrap_or_default()) => {
+                Err(WriteError::TimedOut.into())
+            }
+        }
+    }
+
+    /// Writes what lives so long: a publish with one header more than a write to a key has.
+    async fn write_for(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: Option<Revision>,
+        ttl: MessageTtl,
+    ) -> Result<Revision, UpdateError> {
+        if !names::is_key(key) {
+            return Err(WriteError::InvalidKey(key.into()).into());
+        }
+        let message = Message::new(names::key_subject(&self.name, key), value);
+        let options = StoreOptions {
+            expected_last_subject_sequence: expected.map(Into::into),
+            ttl: Some(ttl),
+            ..StoreOptions::default()
+        };
+        match self.connection.store(message, options).await {
+            Ok(ack) => Ok(ack.sequence.into()),
+            Err(StoreError::WrongLastSequence { actual }) => Err(UpdateError::WrongRevision {
+                actual: actual.into(),
+            }),
+            Err(error) => Err(write_error(error, key).into()),
+        }
+    }
+
+    /// The latest records of these keys: one question, one batch of answers.
+    async fn read_batch(&self, keys: &[&str]) -> Result<Vec<KvEntry>, ReadStreamError> {
+        let subjects = keys.iter().map(|key| names::key_subject(&self.name, key));
+        let stream = SimStream {
+            connection: self.connection.clone(),
+            name: self.stream().into(),
+        };
+        let found = stream.last_of_each(subjects.map(Into::into).collect());
+        let prefix = names::key_subject(&self.name, "");
+        let entries = found.await?.into_iter().filter_map(|message| {
+            let key = message.subject.strip_prefix(&*prefix)?;
+            Some(entry(key.into(), message))
+        });
+        Ok(entries.collect())
+    }
+
     /// All that a watch of this filter tells until its snapshot ends.
     async fn scan(&self, filter: &str, whole_history: bool) -> Result<Vec<KvEntry>, ReadError> {
         let options = self.connection.with(|client, _| {
@@ -178,6 +263,49 @@ pub(super) fn bucket_error(error: StreamError) -> BucketError {
         StreamError::Unavailable => BucketError::Unavailable,
         StreamError::TimedOut => BucketError::TimedOut,
         StreamError::Closed => BucketError::Closed,
+    }
+}
+
+/// The record that a message of the stream behind a bucket is.
+fn entry(key: Arc<str>, message: StoredMessage) -> KvEntry {
+    let operation = Operation::of_headers(&message.headers);
+    KvEntry {
+        key,
+        value: match operation {
+            Operation::Put => message.payload,
+            _ => Bytes::new(),
+        },
+        revision: message.sequence.into(),
+        operation,
+        created: message.time,
+    }
+}
+
+fn write_error(error: StoreError, key: &str) -> WriteError {
+    match error {
+        StoreError::Publish(PublishError::TooLarge { size, limit }) => {
+            WriteError::TooLarge { size, limit }
+        }
+        StoreError::Publish(PublishError::Closed) => WriteError::Closed,
+        StoreError::Publish(_) => WriteError::InvalidKey(key.into()),
+        StoreError::NoStream => WriteError::NoBucket,
+        StoreError::Rejected(error) => WriteError::Rejected(error),
+        StoreError::TimedOut => WriteError::TimedOut,
+        StoreError::ClosedWhileWaiting => WriteError::ClosedWhileWaiting,
+        // Not demanded of a write to a key: an answer from somebody else is no answer.
+        StoreError::WrongLastSequence { .. } | StoreError::WrongLastMessageId { .. } => {
+            WriteError::TimedOut
+        }
+    }
+}
+
+fn batch_error(error: ReadStreamError) -> ReadError {
+    match error {
+        ReadStreamError::InvalidSubject(key) => ReadError::InvalidKey(key),
+        ReadStreamError::NoStream => ReadError::NoBucket,
+        ReadStreamError::Rejected(error) => ReadError::Rejected(error),
+        ReadStreamError::TimedOut => ReadError::TimedOut,
+        ReadStreamError::Closed => ReadError::Closed,
     }
 }
 
@@ -247,26 +375,49 @@ impl Bucket for SimBucket {
     }
 
     async fn create(&self, key: &str, value: Bytes) -> Result<Revision, CreateError> {
-        let first = self
-            .write(key, Write::Put(value.clone()), Some(Revision::NONE))
-            .await;
-        match first {
-            Ok(revision) => return Ok(revision),
-            Err(UpdateError::Write(error)) => return Err(error.into()),
-            Err(UpdateError::WrongRevision { .. }) => {}
+        self.create_for(key, value, None).await
+    }
+
+    async fn create_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: MessageTtl,
+    ) -> Result<Revision, CreateError> {
+        self.create_for(key, value, Some(ttl)).await
+    }
+
+    async fn put_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        options: PutOptions,
+    ) -> Result<Revision, UpdateError> {
+        match options.ttl {
+            Some(ttl) => self.write_for(key, value, options.expected, ttl).await,
+            None => self.write(key, Write::Put(value), options.expected).await,
         }
-        // Something is there. A value, or a tombstone that may be written over?
-        let over = match self.entry(key).await {
-            Ok(Some(entry)) if entry.operation.is_put() => return Err(CreateError::AlreadyExists),
-            Ok(Some(entry)) => entry.revision,
-            Ok(None) => Revision::NONE,
-            Err(error) => return Err(error.before_write().into()),
-        };
-        match self.write(key, Write::Put(value), Some(over)).await {
-            Ok(revision) => Ok(revision),
-            Err(UpdateError::WrongRevision { .. }) => Err(CreateError::AlreadyExists),
-            Err(UpdateError::Write(error)) => Err(error.into()),
+    }
+
+    async fn entries_of(&self, keys: &[&str]) -> Result<Vec<KvEntry>, ReadError> {
+        if let Some(key) = keys.iter().find(|key| !names::is_key(key)) {
+            return Err(ReadError::InvalidKey((*key).into()));
         }
+        let mut entries = Vec::new();
+        for keys in keys.chunks(KEYS_AT_ONCE) {
+            match self.read_batch(keys).await {
+                Ok(found) => entries.extend(found),
+                // Before 2.11 such a question asks for nothing.
+                Err(ReadStreamError::Rejected(error)) if error.code == 408 => {
+                    for key in keys {
+                        entries.extend(self.entry(key).await?);
+                    }
+                }
+                Err(error) => return Err(batch_error(error)),
+            }
+        }
+        entries.sort_by_key(|entry| entry.revision);
+        Ok(entries)
     }
 
     async fn update(
