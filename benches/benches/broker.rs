@@ -1,7 +1,8 @@
-//! The broker alone, without clients, links or clocks: what a message into a stream costs it.
+//! The simulated broker alone: no client, no link, no history, only what goes in and comes out.
 //!
-//! `kv_put` overwrites 1 000 keys of a bucket in turn, conditionally, which nobody watches; `kv_watched` does so with one
-//! watch over all of them; `stream_read` appends to a stream that drops its oldest, with one reader in order.
+//! `cargo bench -p squall-benches --bench broker`. Criterion's `elem/s` are puts and publishes per second of one core.
+
+#![allow(missing_docs, reason = "criterion's macros make functions without")]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -9,173 +10,188 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use squall_core::transport::{BucketConfig, Message, ReadStart, Revision, StreamConfig, names};
+use squall_core::transport::{BucketConfig, Message, ReadStart, StreamConfig};
 use squall_core::{Instant, Rng, UnixTime};
 use squall_sim::broker::{Broker, Effect, Now, ServerConfig};
-use squall_sim::wire::{
-    ClientOp, ConsumerWish, Form, LinkId, Request, RequestId, ServerOp, Sid, Write,
-};
+use squall_sim::wire::{ClientOp, ConsumerWish, Form, LinkId, Request, RequestId, Sid, Write};
 
-const LINK: LinkId = LinkId(1);
 const KEYS: usize = 1000;
-/// What a stream holds: it drops its oldest from then on.
+const SUBSCRIPTIONS: u64 = 100_000;
+/// Messages that a stream holds; it drops its oldest from then on.
 const HELD: i64 = 10_000;
+/// Time from one request to the next.
+const STEP: Duration = Duration::from_micros(1);
 
-/// A broker on a table.
-struct Table {
+/// A broker with one connection, and what it did last.
+struct Server {
     broker: Broker,
     now: Now,
     effects: Vec<Effect>,
-    requests: u64,
 }
 
-impl Table {
-    /// Deliveries come at once, in the call that stores what is delivered.
+impl Server {
+    const LINK: LinkId = LinkId(1);
+
     fn new() -> Self {
+        Self::with(ServerConfig::new("n1"))
+    }
+
+    /// Deliveries come in the very call that stores what is delivered.
+    fn prompt() -> Self {
         let mut config = ServerConfig::new("n1");
         config.delivery_delay_max = Duration::ZERO;
-        let mut table = Self {
+        Self::with(config)
+    }
+
+    fn with(config: ServerConfig) -> Self {
+        let mut server = Self {
             broker: Broker::new(config, Rng::new(1)),
             now: Now {
-                monotonic: Instant::ZERO + Duration::from_secs(1),
+                monotonic: Instant::ZERO + Duration::from_secs(1000),
                 wall: UnixTime::from_nanos(1_700_000_000_000_000_000),
             },
             effects: Vec::new(),
-            requests: 0,
         };
-        table.broker.open(table.now, LINK, &mut table.effects);
-        table
+        server
+            .broker
+            .open(server.now, Self::LINK, &mut server.effects);
+        server
     }
 
-    fn ask(&mut self, request: Request) {
-        self.requests += 1;
-        let id = RequestId(self.requests);
-        let op = ClientOp::Request { id, request };
-        self.now.monotonic += Duration::from_nanos(100);
-        self.now.wall = self.now.wall + Duration::from_nanos(100);
+    fn receive(&mut self, op: ClientOp) -> usize {
+        self.now.monotonic += STEP;
+        self.now.wall = self.now.wall + STEP;
         self.effects.clear();
-        self.broker.receive(self.now, LINK, op, &mut self.effects);
-    }
-
-    fn read(&mut self, stream: &str, filter: &str, start: ReadStart, form: Form) {
-        let subscribe = ClientOp::Subscribe {
-            sid: Sid(1),
-            subject: "_INBOX.1".into(),
-            queue: None,
-        };
         self.broker
-            .receive(self.now, LINK, subscribe, &mut self.effects);
-        let wish = ConsumerWish {
-            filters: vec![filter.into()],
-            start,
-            heartbeat: Duration::from_secs(5),
-            inactive: Duration::from_secs(30),
-            deliver: Sid(1),
-            form,
-        };
-        let stream = stream.into();
-        self.ask(Request::CreateConsumer { stream, wish });
-    }
-
-    /// Deliveries among what the latest request did.
-    fn delivered(&self) -> usize {
-        let is_delivery = |effect: &&Effect| {
-            matches!(
-                effect,
-                Effect::Send {
-                    op: ServerOp::Delivery { .. },
-                    ..
-                }
-            )
-        };
-        self.effects.iter().filter(is_delivery).count()
+            .receive(self.now, Self::LINK, op, &mut self.effects);
+        self.effects.len()
     }
 }
 
-/// Writes the next key over its latest revision.
-struct Puts {
-    table: Table,
-    bucket: Arc<str>,
-    keys: Vec<Arc<str>>,
-    value: Bytes,
-    made: u64,
+/// Subscribes, and makes an ordered consumer for that.
+fn read(server: &mut Server, stream: &str, filter: &str, form: Form) {
+    let deliver = Sid(1);
+    server.receive(ClientOp::Subscribe {
+        sid: deliver,
+        subject: "_INBOX.1".into(),
+        queue: None,
+    });
+    let wish = ConsumerWish {
+        filters: vec![filter.into()],
+        start: ReadStart::New,
+        heartbeat: Duration::from_secs(5),
+        inactive: Duration::from_secs(30),
+        deliver,
+        form,
+    };
+    let id = RequestId(1);
+    let stream = stream.into();
+    let request = Request::CreateConsumer { stream, wish };
+    server.receive(ClientOp::Request { id, request });
 }
 
-impl Puts {
-    fn new(is_watched: bool) -> Self {
-        let mut table = Table::new();
-        let config = BucketConfig::new("b").stream();
-        table.ask(Request::CreateStream(Box::new(config)));
+/// Puts of 100 bytes, the keys in turn, each answered; nobody watches, or one does.
+fn puts(criterion: &mut Criterion) {
+    for (name, is_watched) in [("put/1000-keys", false), ("put/1000-keys-watched", true)] {
+        let mut server = Server::prompt();
+        let id = RequestId(1);
+        let request = Request::CreateStream(BucketConfig::new("bench").stream().into());
+        server.receive(ClientOp::Request { id, request });
         if is_watched {
-            let filter = names::key_subject("b", ">");
-            table.read("KV_b", &filter, ReadStart::New, Form::Entry);
+            read(&mut server, "KV_bench", "$KV.bench.>", Form::Entry);
         }
-        Self {
-            table,
-            bucket: "b".into(),
-            keys: (0..KEYS)
-                .map(|key| format!("agents.a{key}").into())
-                .collect(),
-            value: Bytes::from_static(&[7; 100]),
-            made: 0,
-        }
-    }
-
-    fn put(&mut self) {
-        let over = (self.made + 1).saturating_sub(KEYS as u64);
-        let request = Request::Write {
-            bucket: Arc::clone(&self.bucket),
-            key: Arc::clone(&self.keys[self.made as usize % KEYS]),
-            write: Write::Put(self.value.clone()),
-            expected: Some(Revision(over)),
-        };
-        self.made += 1;
-        self.table.ask(request);
+        put(criterion, name, server);
     }
 }
 
-fn kv_puts(criterion: &mut Criterion) {
+fn put(criterion: &mut Criterion, name: &str, mut server: Server) {
+    let id = RequestId(1);
+    let bucket: Arc<str> = "bench".into();
+    let keys: Vec<Arc<str>> = (0..KEYS).map(|n| format!("key.{n}").into()).collect();
+    let value = Bytes::from(vec![7; 100]);
+    let mut keys = keys.iter().cycle();
     let mut group = criterion.benchmark_group("broker");
     group.throughput(Throughput::Elements(1));
-    for (name, is_watched) in [("kv_put", false), ("kv_watched", true)] {
-        let mut puts = Puts::new(is_watched);
-        puts.put();
-        assert_eq!(puts.table.delivered(), usize::from(is_watched));
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                puts.put();
-                black_box(&puts.table.effects);
-            });
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            let request = Request::Write {
+                bucket: bucket.clone(),
+                key: keys.next().expect("it goes round").clone(),
+                write: Write::Put(value.clone()),
+                expected: None,
+            };
+            black_box(server.receive(ClientOp::Request { id, request }))
         });
-        let last = puts.table.broker.last_revision("b");
-        assert_eq!(last, Some(Revision(puts.made)), "none was refused");
-    }
+    });
     group.finish();
 }
 
-fn stream_publishes(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("broker");
-    group.throughput(Throughput::Elements(1));
-    let mut table = Table::new();
+/// Messages of 100 bytes into a stream, each acknowledged, and delivered to one ordered consumer.
+fn stores(criterion: &mut Criterion) {
+    let mut server = Server::prompt();
+    let id = RequestId(1);
     let config = StreamConfig {
         subjects: vec!["chat.>".to_owned()],
         max_messages: HELD,
         ..StreamConfig::new("CHAT")
     };
-    table.ask(Request::CreateStream(Box::new(config)));
-    table.read("CHAT", "chat.>", ReadStart::New, Form::Message);
-    let subject: Arc<str> = "chat.room.general".into();
-    let body = Bytes::from_static(&[7; 100]);
-    group.bench_function("stream_read", |bencher| {
+    let request = Request::CreateStream(config.into());
+    server.receive(ClientOp::Request { id, request });
+    read(&mut server, "CHAT", "chat.>", Form::Message);
+    let message = Message::new("chat.room.general", vec![7; 100]);
+    let mut group = criterion.benchmark_group("broker");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("store/1-ordered-consumer", |bencher| {
         bencher.iter(|| {
-            let message = Message::new(Arc::clone(&subject), body.clone());
-            table.ask(Request::Store(message));
-            black_box(&table.effects);
+            let request = Request::Store(message.clone());
+            let done = server.receive(ClientOp::Request { id, request });
+            assert!(done >= 3, "stored, delivered and acknowledged");
         });
     });
-    assert_eq!(table.delivered(), 1, "the reader keeps up");
     group.finish();
 }
 
-criterion_group!(benches, kv_puts, stream_publishes);
+/// Publishes that one of many subscriptions hears, half of which have a wildcard.
+fn publishes(criterion: &mut Criterion) {
+    let mut server = Server::new();
+    for number in 0..SUBSCRIPTIONS {
+        let subject = match number % 2 {
+            0 => format!("site.{}.agent.{number}", number % 100),
+            _ => format!("site.*.agent.{number}.>"),
+        };
+        server.receive(ClientOp::Subscribe {
+            sid: Sid(number + 1),
+            subject: subject.into(),
+            queue: None,
+        });
+    }
+    let messages: Vec<Message> = (0..1000)
+        .map(|n| n * 98)
+        .map(|number| {
+            Message::new(
+                format!("site.{}.agent.{number}", number % 100),
+                vec![7; 100],
+            )
+        })
+        .collect();
+    let mut messages = messages.iter().cycle();
+    let mut group = criterion.benchmark_group("broker");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("publish/100000-subscriptions", |bencher| {
+        bencher.iter(|| {
+            let message = messages.next().expect("it goes round").clone();
+            let heard = server.receive(ClientOp::Publish { message });
+            assert_eq!(heard, 1, "one subscription matches");
+        });
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3));
+    targets = puts, stores, publishes
+}
 criterion_main!(benches);

@@ -66,14 +66,16 @@ struct Who {
 }
 
 impl Who {
-    async fn call<T, E: Fallible + ToString>(
+    fn begins(&self, call: Call) -> u64 {
+        self.recorder.invoke(&self.process, call)
+    }
+
+    fn ended<T, E: Fallible + ToString>(
         &self,
-        call: Call,
-        doing: impl Future<Output = Result<T, E>> + Send,
+        id: u64,
+        result: Result<T, E>,
         reply: impl FnOnce(&T) -> Reply,
     ) -> Result<T, E> {
-        let id = self.recorder.invoke(&self.process, call);
-        let result = doing.await;
         let ended = match &result {
             Ok(value) => Ok(reply(value)),
             Err(error) => Err((error.outcome(), error.to_string())),
@@ -94,8 +96,9 @@ impl<T: Transport> Transport for RecordedTransport<T> {
     type Connection = RecordedConnection<T::Connection>;
 
     async fn connect(&self, options: ConnectOptions) -> Result<Self::Connection, ConnectError> {
-        let doing = self.inner.connect(options);
-        let inner = self.who.call(Call::Connect, doing, |_| Reply::Done).await?;
+        let id = self.who.begins(Call::Connect);
+        let connected = self.inner.connect(options).await;
+        let inner = self.who.ended(id, connected, |_| Reply::Done)?;
         Ok(RecordedConnection {
             inner,
             who: self.who.clone(),
@@ -113,7 +116,7 @@ pub struct RecordedConnection<C> {
 impl<C: Connection> RecordedConnection<C> {
     fn wrap(&self, inner: C::Bucket) -> RecordedBucket<C::Bucket> {
         RecordedBucket {
-            name: inner.name().into(),
+            name: self.who.recorder.name(inner.name()),
             inner,
             who: self.who.clone(),
         }
@@ -228,21 +231,23 @@ pub struct RecordedBucket<B> {
 }
 
 impl<B: Bucket> RecordedBucket<B> {
-    fn write(
+    /// Records the call of a write.
+    fn writes(
         &self,
         key: &str,
         operation: Operation,
         expected: Option<Revision>,
         value: &[u8],
-    ) -> Call {
+    ) -> u64 {
         let value = value_hash(value);
-        Call::Write {
+        let Who { process, recorder } = &self.who;
+        recorder.invoke_on(process, key, |key| Call::Write {
             bucket: self.name.clone(),
-            key: key.into(),
+            key,
             operation,
             expected,
             value,
-        }
+        })
     }
 }
 
@@ -258,14 +263,16 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
     }
 
     async fn entry(&self, key: &str) -> Result<Option<KvEntry>, ReadError> {
-        let call = Call::Read {
+        let Who { process, recorder } = &self.who;
+        let id = recorder.invoke_on(process, key, |key| Call::Read {
             bucket: self.name.clone(),
-            key: key.into(),
-        };
+            key,
+        });
         let reply = |entry: &Option<KvEntry>| Reply::Read {
             revision: entry.as_ref().map(|entry| entry.revision),
         };
-        self.who.call(call, self.inner.entry(key), reply).await
+        let read = self.inner.entry(key).await;
+        self.who.ended(id, read, reply)
     }
 
     async fn history(&self, key: &str) -> Result<Vec<KvEntry>, ReadError> {
@@ -277,10 +284,9 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
     }
 
     async fn put(&self, key: &str, value: Bytes) -> Result<Revision, WriteError> {
-        let call = self.write(key, Operation::Put, None, &value);
-        self.who
-            .call(call, self.inner.put(key, value), stored)
-            .await
+        let id = self.writes(key, Operation::Put, None, &value);
+        let written = self.inner.put(key, value).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn entries_of(&self, keys: &[&str]) -> Result<Vec<KvEntry>, ReadError> {
@@ -293,10 +299,9 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
         value: Bytes,
         options: PutOptions,
     ) -> Result<Revision, UpdateError> {
-        let call = self.write(key, Operation::Put, options.expected, &value);
-        self.who
-            .call(call, self.inner.put_with(key, value, options), stored)
-            .await
+        let id = self.writes(key, Operation::Put, options.expected, &value);
+        let written = self.inner.put_with(key, value, options).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn create_with(
@@ -305,17 +310,15 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
         value: Bytes,
         ttl: MessageTtl,
     ) -> Result<Revision, CreateError> {
-        let call = self.write(key, Operation::Put, Some(Revision::NONE), &value);
-        self.who
-            .call(call, self.inner.create_with(key, value, ttl), stored)
-            .await
+        let id = self.writes(key, Operation::Put, Some(Revision::NONE), &value);
+        let written = self.inner.create_with(key, value, ttl).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn create(&self, key: &str, value: Bytes) -> Result<Revision, CreateError> {
-        let call = self.write(key, Operation::Put, Some(Revision::NONE), &value);
-        self.who
-            .call(call, self.inner.create(key, value), stored)
-            .await
+        let id = self.writes(key, Operation::Put, Some(Revision::NONE), &value);
+        let written = self.inner.create(key, value).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn update(
@@ -324,24 +327,21 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
         value: Bytes,
         expected: Revision,
     ) -> Result<Revision, UpdateError> {
-        let call = self.write(key, Operation::Put, Some(expected), &value);
-        self.who
-            .call(call, self.inner.update(key, value, expected), stored)
-            .await
+        let id = self.writes(key, Operation::Put, Some(expected), &value);
+        let written = self.inner.update(key, value, expected).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
-        let call = self.write(key, Operation::Delete, expected, &[]);
-        self.who
-            .call(call, self.inner.delete(key, expected), stored)
-            .await
+        let id = self.writes(key, Operation::Delete, expected, &[]);
+        let written = self.inner.delete(key, expected).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn purge(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
-        let call = self.write(key, Operation::Purge, expected, &[]);
-        self.who
-            .call(call, self.inner.purge(key, expected), stored)
-            .await
+        let id = self.writes(key, Operation::Purge, expected, &[]);
+        let written = self.inner.purge(key, expected).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn watch(&self, filter: &str, start: WatchStart) -> Result<Watch, WatchError> {

@@ -3,6 +3,8 @@
 //! Core messaging is as on the real wire. JetStream requests are typed instead of JSON, but each value here stands for
 //! exactly the messages that async-nats or our adapter would send: one [`Request`] is one publish to `$JS.API...`,
 //! `$KV...` or `DIRECT.GET...` with a reply inbox, so that every round trip, and every way to lose half of it, is there.
+//!
+//! What is large and rare is boxed: every pipe of every link has room for a few of these.
 
 use std::fmt;
 use std::sync::Arc;

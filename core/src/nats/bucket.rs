@@ -231,8 +231,9 @@ impl NatsBucket {
 
     /// The latest records of these keys, from a server that answers no batches.
     async fn read_each(&self, keys: &[&str]) -> Result<Vec<KvEntry>, ReadError> {
-        let reads = stream::iter(keys).map(|key| self.read(key));
-        let found: Vec<Option<KvEntry>> = reads.buffered(READS_AT_ONCE).try_collect().await?;
+        let reads: Vec<_> = keys.iter().map(|key| self.read(key)).collect();
+        let reads = stream::iter(reads).buffered(READS_AT_ONCE);
+        let found: Vec<Option<KvEntry>> = reads.try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use squall_core::transport::{Discard, Retention, Sequence};
+use squall_core::transport::{Discard, Retention, Sequence, Storage};
 
 use super::config::Version;
 use super::demands::{Demands, Life, Rollup};
@@ -178,8 +178,8 @@ impl Stream {
     }
 
     /// Whether a stream that drops nothing for a new message has room for it. A full one still takes a message that
-    /// pushes an old one of its subject out, if it fits there. Up to 2.12 it must be smaller than that, and a stream is
-    /// full one byte earlier.
+    /// pushes an old one of its subject out, if it fits there. Up to 2.12 a stream is full one byte earlier, and in
+    /// a file such a message must be smaller than what it pushes out.
     fn check_room(
         &self,
         version: Version,
@@ -202,9 +202,12 @@ impl Stream {
         let Ok(bytes) = u64::try_from(self.config.max_bytes) else {
             return Ok(());
         };
-        let needed = size + u64::from(!version.is_at_least(2, 13));
+        let is_old = !version.is_at_least(2, 13);
+        let needed = size + u64::from(is_old);
         let freed = pushed_out.map_or(0, |subject| self.store.oldest(subject).size);
-        if self.store.bytes() + needed > bytes && needed > freed {
+        let must_be_smaller = is_old && self.config.storage == Storage::File;
+        let fits = size + u64::from(must_be_smaller) <= freed;
+        if self.store.bytes() + needed > bytes && !fits {
             return full("maximum bytes exceeded");
         }
         Ok(())

@@ -11,9 +11,10 @@ use std::time::Duration;
 use squall_core::UnixTime;
 use squall_core::transport::{Sequence, Storage};
 
-use super::config::Version;
+use super::config::{Kindness, Version};
 use super::context::Context;
 use super::effect::Cause;
+use super::head::Head;
 use super::stream::Stream;
 use super::timers::StreamTimer;
 
@@ -32,6 +33,12 @@ struct Sweeper {
 }
 
 impl Sweeper {
+    const PUNCTUAL: Self = Self {
+        floor: Duration::ZERO,
+        first_floor: Duration::ZERO,
+        is_cached: false,
+    };
+
     const fn of(version: Version, storage: Storage) -> Self {
         let (floor, first_floor, is_cached) = match (version.is_at_least(2, 11), storage) {
             (true, Storage::File) => (250, 250, true),
@@ -49,6 +56,9 @@ impl Sweeper {
 
 impl Stream {
     fn sweeper(&self, ctx: &Context<'_>) -> Sweeper {
+        if ctx.is_kind(Kindness::ExpiryIsPunctual) {
+            return Sweeper::PUNCTUAL;
+        }
         Sweeper::of(ctx.config.version, self.config.storage)
     }
 
@@ -130,7 +140,7 @@ impl Stream {
             return;
         }
         let mut next = Sequence(1);
-        while let Some((sequence, is_exempt)) = self.aged(next, judged_at) {
+        while let Some((sequence, is_exempt)) = self.aged(ctx, next, judged_at) {
             next = sequence.next();
             if !is_exempt {
                 self.expire(ctx, sequence);
@@ -139,9 +149,16 @@ impl Stream {
     }
 
     /// The next message if it is too old, and whether it never expires.
-    fn aged(&self, from: Sequence, judged_at: UnixTime) -> Option<(Sequence, bool)> {
+    fn aged(
+        &self,
+        ctx: &Context<'_>,
+        from: Sequence,
+        judged_at: UnixTime,
+    ) -> Option<(Sequence, bool)> {
         let record = self.store.from(from).next()?;
-        let is_due = record.time + self.config.max_age <= judged_at;
+        let is_marker = matches!(record.head, Head::Marker { .. });
+        let is_spared = is_marker && ctx.is_kind(Kindness::MarkersOutliveAge);
+        let is_due = record.time + self.config.max_age <= judged_at && !is_spared;
         is_due.then_some((record.sequence, record.is_exempt))
     }
 

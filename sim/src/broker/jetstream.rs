@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use squall_core::transport::{
-    ApiError, Message, Operation, ReadStart, Retention, Revision, Storage, StoreAck, StreamConfig,
-    names,
+    ApiError, Message, Operation, ReadStart, Retention, Revision, Sequence, Storage, StoreAck,
+    StreamConfig, names,
 };
 
+use super::config::Kindness;
 use super::consumer::{ConsumerId, Wanted};
 use super::context::Context;
 use super::effect::{Cause, Effect, Incarnation};
@@ -232,7 +233,13 @@ impl JetStream {
                 payload,
                 by,
             };
-            return stored(stream.write(ctx, incoming), Response::stored);
+            let written = stream.write(ctx, incoming).map(|mut written| {
+                if ctx.is_kind(Kindness::RevisionsPerKey) {
+                    written.sequence = Sequence(stream.store.history(name).count() as u64);
+                }
+                written
+            });
+            return stored(written, Response::stored);
         }
         let subject = names::key_subject(bucket, key);
         let ack = |_: &Stream, written| Response::stored(written);
@@ -445,10 +452,11 @@ impl JetStream {
     }
 
     /// The process is gone: consumers and what was in memory with it. Files stay, to the last acknowledged write.
-    pub(super) fn stop(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn stop(&mut self, kindness: Option<Kindness>, effects: &mut Vec<Effect>) {
         self.deliveries.clear();
         self.held.clear();
-        let is_lost = |stream: &&Stream| stream.config.storage == Storage::Memory;
+        let survives = kindness == Some(Kindness::MemorySurvives);
+        let is_lost = |stream: &&Stream| stream.config.storage == Storage::Memory && !survives;
         let streams = self.streams.iter().flatten();
         let lost: Vec<Arc<str>> = streams
             .filter(is_lost)

@@ -9,6 +9,7 @@
 //! ```text
 //!   mod        Broker: one method per thing that can happen to a server
 //!   messaging  connections, subscriptions, routing (interest: the tree of subjects), pings
+//!   links      a table by connection
 //!   raw        core publishes that are stored, and writes that are core messages
 //!   violation  what a connection is closed for
 //!   security   operator mode: accounts, logins, and their ends (permissions: what a user may do; system: updates)
@@ -40,6 +41,7 @@ mod head;
 mod ids;
 mod interest;
 mod jetstream;
+mod links;
 mod messaging;
 mod permissions;
 mod purge;
@@ -63,7 +65,7 @@ use std::time::Duration;
 use squall_core::transport::{BucketInfo, KvEntry, Revision, Sequence, StoredMessage, StreamInfo};
 use squall_core::{Instant, Rng};
 
-pub use config::{Now, ParseVersionError, ServerConfig, Version};
+pub use config::{Kindness, Now, ParseVersionError, ServerConfig, Version};
 pub use effect::{Cause, Commit, Dropped, Effect, Incarnation, Removed, Stored};
 
 use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp};
@@ -268,8 +270,9 @@ impl Broker {
         if let Some(security) = &mut self.security {
             security.stop();
         }
+        let kindness = self.surroundings.config.kindness;
         for jetstream in &mut self.jetstreams {
-            jetstream.stop(effects);
+            jetstream.stop(kindness, effects);
         }
     }
 

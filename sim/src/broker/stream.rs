@@ -304,8 +304,7 @@ impl Stream {
         let is_shorter_history = limit(&config) < limit(&self.config);
         self.stores_keys = stores_keys(&config);
         self.config = config;
-        // Older servers trim a subject only when it is next written.
-        if is_shorter_history && ctx.config.version.is_at_least(2, 14) {
+        if is_shorter_history {
             self.trim_histories(ctx);
         }
         self.enforce_limits(ctx);

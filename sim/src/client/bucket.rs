@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use squall_core::Clock as _;
 use squall_core::transport::{
-    ApiError, Bucket, BucketConfig, BucketError, BucketInfo, CreateError, JetStream, KvEntry,
-    Message, MessageTtl, Operation, PublishError, PutOptions, ReadError, ReadStreamError, Revision,
-    StoreError, StoreOptions, StoredMessage, StreamError, UpdateError, Watch, WatchError,
-    WatchEvent, WatchStart, WriteError, names,
+    ApiError, Bucket, BucketConfig, BucketError, BucketInfo, ConnectionState, CreateError,
+    JetStream, KvEntry, Message, MessageTtl, Operation, PublishError, PutOptions, ReadError,
+    ReadStreamError, Revision, StoreError, StoreOptions, StoredMessage, StreamError, UpdateError,
+    Watch, WatchError, WatchEvent, WatchStart, WriteError, names,
 };
 
-use super::handle::SimConnection;
-use super::requests::{Patience, Reply, id_of};
+use super::handle::{Exchange, SimConnection};
+use super::requests::{Patience, Reply, RequestKey, id_of};
 use super::stream::SimStream;
 use super::watches::Watched;
 use crate::wire::{ClientOp, Request, Response, Write};
@@ -85,21 +85,54 @@ impl SimBucket {
         Ok(())
     }
 
-    async fn write(
+    /// Asks for a write, once this is polled; what can be refused without asking is refused now.
+    fn write(
         &self,
         key: &str,
         write: Write,
         expected: Option<Revision>,
-    ) -> Result<Revision, UpdateError> {
+    ) -> impl Future<Output = Result<Revision, UpdateError>> {
+        let prepared = self.prepare(key, write, expected);
+        async move {
+            let (asking, was_closed) = prepared?;
+            match asking.await {
+                Reply::Response(Response::Stored(revision)) => Ok(revision),
+                Reply::Response(Response::WrongRevision(actual)) => {
+                    Err(UpdateError::WrongRevision { actual })
+                }
+                Reply::Response(Response::Error(error)) => Err(WriteError::Rejected(error).into()),
+                Reply::Response(_) | Reply::NoResponders => Err(WriteError::NoBucket.into()),
+                Reply::TimedOut => Err(WriteError::TimedOut.into()),
+                Reply::Closed if was_closed => Err(WriteError::Closed.into()),
+                Reply::Closed | Reply::Flushed | Reply::Message(_) => {
+                    Err(WriteError::ClosedWhileWaiting.into())
+                }
+            }
+        }
+    }
+
+    /// The exchange of a write, and whether the connection is closed already.
+    fn prepare(
+        &self,
+        key: &str,
+        write: Write,
+        expected: Option<Revision>,
+    ) -> Result<
+        (
+            Exchange<'_, impl FnOnce(RequestKey) -> ClientOp + use<>>,
+            bool,
+        ),
+        UpdateError,
+    > {
         if !names::is_key(key) {
             return Err(WriteError::InvalidKey(key.into()).into());
         }
-        if let Write::Put(value) = &write {
-            let limit = self.connection.with(|client, _| client.max_payload);
+        let found = self
+            .connection
+            .look(|client| (client.max_payload, client.state()));
+        if let (Write::Put(value), Some((limit, _))) = (&write, found) {
             let size = value.len() + names::expectation_len(expected);
-            if let Some(limit) = limit
-                && size > limit
-            {
+            if size > limit {
                 return Err(WriteError::TooLarge { size, limit }.into());
             }
         }
@@ -113,20 +146,8 @@ impl SimBucket {
             id: id_of(key),
             request,
         };
-        let closed_before = self.connection.is_closed();
-        match self.connection.exchange(Patience::Ack, command).await {
-            Reply::Response(Response::Stored(revision)) => Ok(revision),
-            Reply::Response(Response::WrongRevision(actual)) => {
-                Err(UpdateError::WrongRevision { actual })
-            }
-            Reply::Response(Response::Error(error)) => Err(WriteError::Rejected(error).into()),
-            Reply::Response(_) | Reply::NoResponders => Err(WriteError::NoBucket.into()),
-            Reply::TimedOut => Err(WriteError::TimedOut.into()),
-            Reply::Closed if closed_before => Err(WriteError::Closed.into()),
-            Reply::Closed | Reply::Flushed | Reply::Message(_) => {
-                Err(WriteError::ClosedWhileWaiting.into())
-            }
-        }
+        let was_closed = found.is_none_or(|(_, state)| state == ConnectionState::Closed);
+        Ok((self.connection.exchange(Patience::Ack, command), was_closed))
     }
 
     /// Writes if the key has no value now; lost races are tried again within the time of one write.

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use squall_core::Clock as _;
 use squall_core::transport::{
@@ -14,7 +15,7 @@ use squall_core::transport::{
 };
 
 use super::bucket::{SimBucket, bucket_error};
-use super::reading::Reading;
+use super::reading::{Reading, places};
 use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of};
 use super::watches::{Opening, WatchKey, Watched};
 use super::{Client, ClientKey, First, Phase, Pong, To};
@@ -94,66 +95,22 @@ impl SimConnection {
         self.client.world.with_client(self.client.client, work)
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.state() == ConnectionState::Closed
+    /// Looks at the client; nothing that is done here moves its next deadline forward.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&mut Client) -> R) -> Option<R> {
+        self.client.world.look_at_client(self.client.client, look)
     }
 
     /// Hands a command over as soon as there is room, and waits for what comes of it.
-    pub(super) async fn exchange(
-        &self,
-        patience: Patience,
-        command: impl FnOnce(RequestKey) -> ClientOp + Send,
-    ) -> Reply {
-        let begun = self.with(|client, net| {
-            if client.phase == Phase::Closed {
-                return None;
-            }
-            if client.options.credentials.is_some() {
-                // Where there may be permissions it matters that answers come to a subscription.
-                client.open_inbox(net);
-            }
-            let wait = match patience {
-                Patience::Ack => client.options.ack_timeout,
-                Patience::Request => client.options.request_timeout,
-            };
-            Some(
-                client
-                    .requests
-                    .begin(patience, net.local(client.host) + wait),
-            )
-        });
-        let Some(key) = begun.flatten() else {
-            return Reply::Closed;
-        };
-        let mut waiting = Waiting {
+    pub(super) fn exchange<C>(&self, patience: Patience, command: C) -> Exchange<'_, C>
+    where
+        C: FnOnce(RequestKey) -> ClientOp,
+    {
+        Exchange {
             connection: self,
-            key,
-            over: false,
-        };
-        let mut command = Some(command);
-        let reply = poll_fn(|context| {
-            let polled = self.with(|client, net| {
-                if command.is_some() {
-                    if client.has_room() {
-                        if let Some(command) = command.take() {
-                            let op = command(key);
-                            if matches!(op, ClientOp::Ping) {
-                                client.flush(net, key);
-                            } else {
-                                client.command(net, op);
-                            }
-                        }
-                    } else {
-                        client.room.push(context.waker().clone());
-                    }
-                }
-                client.requests.poll(key, context)
-            });
-            polled.unwrap_or(Poll::Ready(Reply::Closed))
-        })
-        .await;
-        waiting.over = true;
-        reply
+            patience,
+            key: None,
+            command: Some(command),
+        }
     }
 
     pub(super) async fn api(&self, request: Request) -> Reply {
@@ -220,7 +177,7 @@ impl SimConnection {
         };
         let guard = Arc::new(Mutex::new(guard));
         capacity
-            .map(|capacity| (capacity, guard))
+            .map(|capacity| (places(capacity), guard))
             .ok_or(WatchError::Closed)
     }
 
@@ -270,19 +227,59 @@ impl SimConnection {
     }
 }
 
-/// Gives its place among the requests back when its caller stops waiting.
-struct Waiting<'a> {
+/// A request under way. Gives its place among the requests back when its caller stops waiting.
+///
+/// Written by hand: as an async function it would hold its command twice, and every agent has one of these.
+pub(super) struct Exchange<'a, C> {
     connection: &'a SimConnection,
-    key: RequestKey,
-    over: bool,
+    patience: Patience,
+    /// `None` before it has begun, and once it is over.
+    key: Option<RequestKey>,
+    /// `None` once it was handed over.
+    command: Option<C>,
 }
 
-impl Drop for Waiting<'_> {
+// Nothing in it is pinned.
+impl<C> Unpin for Exchange<'_, C> {}
+
+impl<C: FnOnce(RequestKey) -> ClientOp> Future for Exchange<'_, C> {
+    type Output = Reply;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        let this = self.get_mut();
+        let Self { key, command, .. } = this;
+        let polled = match (*key, &command) {
+            (Some(key), None) => this
+                .connection
+                .look(|client| client.requests.poll(key, context)),
+            _ => this.connection.with(|client, net| {
+                if client.phase == Phase::Closed && key.is_none() {
+                    return Poll::Ready(Reply::Closed);
+                }
+                let key = *key.get_or_insert_with(|| client.begin(net, this.patience));
+                if !client.has_room() {
+                    client.room.push(context.waker().clone());
+                } else if let Some(command) = command.take() {
+                    match command(key) {
+                        ClientOp::Ping => client.flush(net, key),
+                        op => client.command(net, op),
+                    }
+                }
+                client.requests.poll(key, context)
+            }),
+        };
+        let polled = polled.unwrap_or(Poll::Ready(Reply::Closed));
+        if polled.is_ready() {
+            this.key = None;
+        }
+        polled
+    }
+}
+
+impl<C> Drop for Exchange<'_, C> {
     fn drop(&mut self) {
-        if !self.over {
-            let key = self.key;
-            self.connection
-                .with(|client, _| client.requests.abandon(key));
+        if let Some(key) = self.key {
+            self.connection.look(|client| client.requests.abandon(key));
         }
     }
 }
@@ -319,6 +316,18 @@ impl Drop for SubscriptionGuard {
 }
 
 impl Client {
+    fn begin(&mut self, net: &mut Net, patience: Patience) -> RequestKey {
+        if self.options.credentials.is_some() {
+            // Where there may be permissions it matters that answers come to a subscription.
+            self.open_inbox(net);
+        }
+        let wait = match patience {
+            Patience::Ack => self.options.ack_timeout,
+            Patience::Request => self.options.request_timeout,
+        };
+        self.requests.begin(patience, net.local(self.host) + wait)
+    }
+
     fn flush(&mut self, net: &mut Net, key: RequestKey) {
         if let Phase::Connected { link } = self.phase {
             self.pongs.push_back(Pong::Flush(key));
@@ -344,7 +353,7 @@ impl Connection for SimConnection {
     }
 
     fn state(&self) -> ConnectionState {
-        self.with(|client, _| client.state())
+        self.look(|client| client.state())
             .unwrap_or(ConnectionState::Closed)
     }
 

@@ -31,7 +31,7 @@ pub use self::handle::{SimConnection, SimTransport};
 use self::requests::{Reply, Requests};
 pub use self::stream::SimStream;
 use self::watches::{WatchKey, WatchState};
-use crate::broker::Version;
+use crate::broker::{Kindness, Version};
 use crate::keys::SimKey;
 use crate::link::LinkKey;
 use crate::net::{Due, Net};
@@ -370,16 +370,18 @@ impl Client {
     // --- what follows from it ---
 
     fn deadline(&self) -> Option<Instant> {
-        let phase = match self.phase {
+        let mut deadline = match self.phase {
             Phase::Dialling { until, .. } | Phase::BackingOff { until } => until,
             Phase::Connected { .. } => self.heard_deadline(),
             Phase::Closed => return None,
         };
-        let watches = self.watches.values().filter_map(WatchState::deadline).min();
-        [Some(phase), self.requests.deadline(), watches]
-            .into_iter()
-            .flatten()
-            .min()
+        if let Some(oldest) = self.requests.deadline() {
+            deadline = deadline.min(oldest);
+        }
+        for watch in self.watches.values().filter_map(WatchState::deadline) {
+            deadline = deadline.min(watch);
+        }
+        Some(deadline)
     }
 
     fn heard_deadline(&self) -> Instant {
@@ -389,6 +391,8 @@ impl Client {
     fn connected(&mut self, net: &mut Net, link: LinkKey) {
         self.phase = Phase::Connected { link };
         self.attempts = 0;
+        // The next disconnect begins with the first server again, though it be the one that was lost.
+        self.next_server = 0;
         for (&sid, subscribed) in &mut self.subscribed {
             if subscribed.sent {
                 let (subject, queue) = (subscribed.subject.clone(), subscribed.queue.clone());
@@ -403,6 +407,9 @@ impl Client {
             }
         }
         for op in std::mem::take(&mut self.commands) {
+            if net.kindness == Some(Kindness::NoGhostWrites) && !self.is_awaited(&op) {
+                continue;
+            }
             self.transmit(net, link, op);
         }
         for request in std::mem::take(&mut self.flushes) {
@@ -476,6 +483,7 @@ impl Client {
     fn back_off(&mut self, net: &Net) {
         let wait = match self.attempts {
             0 => Duration::ZERO,
+            _ if net.kindness == Some(Kindness::ReconnectAtOnce) => Duration::from_millis(1),
             n => BACKOFF_MAX.min(Duration::from_millis(1 << n.min(12))),
         };
         self.phase = Phase::BackingOff {
@@ -544,6 +552,14 @@ impl Client {
             }
         }
         net.send_up(link, op);
+    }
+
+    /// False for a request that its caller gave up.
+    fn is_awaited(&self, op: &ClientOp) -> bool {
+        match op {
+            ClientOp::Request { id, .. } => self.requests.is_awaited(requests::of_id(*id)),
+            _ => true,
+        }
     }
 
     fn has_room(&self) -> bool {

@@ -14,7 +14,20 @@ use squall_core::transport::{
 };
 use squall_core::{Instant, Machine};
 
+use tokio::sync::Semaphore;
+
 use crate::wire::{Content, Form};
+
+/// Places of a reader's queue for interruptions that nobody reads, beside [`CONTROL_ROOM`]: more than any run has. A
+/// real client would wait for its reader there; this one must not wait, nor lose them.
+const UNREAD_ROOM: usize = 1 << 20;
+
+/// Places in the queue of a reader that is to hold so many items.
+pub(super) fn places(items: usize) -> usize {
+    items
+        .saturating_add(CONTROL_ROOM + UNREAD_ROOM)
+        .min(Semaphore::MAX_PERMITS)
+}
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -212,7 +225,7 @@ impl<T: Item, S: Sender<T>> Side<T, S> {
             acts.push(match effect {
                 // What follows a lost item must not overtake it.
                 WatcherEffect::Tell(Told::Item(_)) if overflowed => continue,
-                WatcherEffect::Tell(Told::Item(item)) if self.sender.capacity() <= CONTROL_ROOM => {
+                WatcherEffect::Tell(Told::Item(item)) if self.sender.capacity() <= places(0) => {
                     overflowed = true;
                     acts.push(Act::SlowConsumer);
                     let lost = item.sequence();

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use squall_core::transport::{
-    ApiError, ConsumerConfig, ConsumerError, Headers, JetStream, Message, MessageTtl, PublishError,
-    Purge, ReadStart, ReadStreamError, Reader, Sequence, StoreAck, StoreError, StoreOptions,
-    StoredMessage, Stream, StreamConfig, StreamError, StreamInfo, WatchError, names,
+    ApiError, ConnectionState, ConsumerConfig, ConsumerError, Headers, JetStream, Message,
+    MessageTtl, PublishError, Purge, ReadStart, ReadStreamError, Reader, Sequence, StoreAck,
+    StoreError, StoreOptions, StoredMessage, Stream, StreamConfig, StreamError, StreamInfo,
+    WatchError, names,
 };
 
 use super::consumer::SimConsumer;
@@ -75,7 +76,7 @@ impl JetStream for SimConnection {
         if !names::is_publish_subject(&subject) {
             return Err(PublishError::InvalidSubject(subject).into());
         }
-        let version = self.with(|client, _| client.version);
+        let version = self.look(|client| client.version);
         let is_old = version.is_some_and(|version| !version.is_at_least(2, 11));
         if options.ttl.is_some() && is_old {
             return Err(StoreError::Rejected(ttl_disabled()));
@@ -95,7 +96,7 @@ impl SimConnection {
     /// What the adapter refuses before it asks, because servers before 2.11 take no notice of it.
     fn check(&self, config: &StreamConfig) -> Result<(), StreamError> {
         let is_new = config.allow_message_ttl || config.subject_delete_markers.is_some();
-        let version = self.with(|client, _| client.version);
+        let version = self.look(|client| client.version);
         if is_new && version.is_some_and(|version| !version.is_at_least(2, 11)) {
             return Err(StreamError::Rejected(ApiError {
                 code: 400,
@@ -109,15 +110,14 @@ impl SimConnection {
 
     /// Publishes a message whose headers are as they arrive, and waits for the word that it is stored.
     pub(super) async fn store_as_is(&self, message: Message) -> Result<StoreAck, StoreError> {
-        let limit = self.with(|client, _| client.max_payload);
+        let found = self.look(|client| (client.max_payload, client.state()));
         let size = message.headers.wire_len() + message.payload.len();
-        if let Some(limit) = limit
-            && size > limit
-        {
-            return Err(PublishError::TooLarge { size, limit }.into());
-        }
-        if self.is_closed() {
-            return Err(PublishError::Closed.into());
+        match found {
+            Some((limit, _)) if size > limit => {
+                return Err(PublishError::TooLarge { size, limit }.into());
+            }
+            None | Some((_, ConnectionState::Closed)) => return Err(PublishError::Closed.into()),
+            Some(_) => {}
         }
         let command = |key| ClientOp::Request {
             id: id_of(key),

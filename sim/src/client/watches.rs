@@ -9,7 +9,7 @@ use squall_core::Instant;
 use squall_core::transport::watcher::{Attempt, ConsumerFrom, Description};
 use squall_core::transport::{ConnectionEvent, ReadStart, WatchError};
 
-use super::reading::{Act, Heard, Reading};
+use super::reading::{Act, Heard, Reading, places};
 use super::requests::id_of;
 use super::{Client, To};
 use crate::net::Net;
@@ -218,8 +218,8 @@ impl Client {
                 }
                 Act::SlowConsumer => self.events.send(&ConnectionEvent::SlowConsumer),
                 Act::CheckRoom => {
-                    let left = watch.reading.room();
-                    let enough = left >= self.options.subscription_capacity.div_ceil(2);
+                    let half = self.options.subscription_capacity.div_ceil(2);
+                    let enough = watch.reading.room() >= places(half);
                     self.tell_watch(net, key, Heard::Room { enough });
                 }
                 Act::Opened => self.open(key, Opening::Opened),
