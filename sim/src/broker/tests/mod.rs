@@ -9,6 +9,7 @@ mod messaging;
 mod model;
 mod security;
 mod server;
+mod stream_reads;
 mod streams;
 mod watch;
 
