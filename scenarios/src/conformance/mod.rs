@@ -23,6 +23,8 @@ mod real;
 mod samples;
 pub mod script;
 mod simulated;
+mod streams;
+mod streams_reads;
 pub mod suite;
 mod transcript;
 mod watch;
@@ -102,6 +104,8 @@ pub fn cases() -> Vec<Case> {
         outages::CASES,
         connection::CASES,
         expiry::CASES,
+        streams::CASES,
+        streams_reads::CASES,
     ]
     .concat()
 }

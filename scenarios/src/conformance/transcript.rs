@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use squall_core::transport::{
-    BucketInfo, ConnectionEvent, Events, Fallible, KvEntry, Message, Outcome, Revision,
-    Subscription, Watch, WatchEvent,
+    BucketInfo, ConnectionEvent, Events, Fallible, Headers, KvEntry, Message, Outcome, Reader,
+    ReaderEvent, Revision, StoreAck, StoredMessage, StreamInfo, Subscription, Watch, WatchEvent,
 };
 
 use super::laboratory::{Laboratory, Stop, sleep, within};
@@ -108,6 +108,64 @@ impl Show for () {
     }
 }
 
+impl Show for u64 {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Show for bool {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Show for StoreAck {
+    fn show(&self) -> String {
+        let again = if self.duplicate { " again" } else { "" };
+        format!("{}@{}{again}", self.stream, self.sequence)
+    }
+}
+
+impl Show for StoredMessage {
+    fn show(&self) -> String {
+        let payload = String::from_utf8_lossy(&self.payload);
+        let (subject, sequence) = (&self.subject, self.sequence);
+        format!(
+            "{subject}={payload}@{sequence}{}",
+            show_headers(&self.headers)
+        )
+    }
+}
+
+impl Show for StreamInfo {
+    fn show(&self) -> String {
+        let (first, last) = (self.first_sequence, self.last_sequence);
+        format!("{} messages {first}..{last}", self.messages)
+    }
+}
+
+impl Show for ReaderEvent {
+    fn show(&self) -> String {
+        match self {
+            Self::Message(message) => message.show(),
+            Self::CaughtUp => "caught up".to_owned(),
+            Self::Interrupted(cause) => format!("interrupted ({cause})"),
+            Self::Resumed {
+                same_stream,
+                first_held,
+            } => {
+                let which = if *same_stream {
+                    ""
+                } else {
+                    " (another stream)"
+                };
+                format!("resumed{which}, first held {first_held}")
+            }
+        }
+    }
+}
+
 impl Show for KvEntry {
     fn show(&self) -> String {
         if self.operation.is_put() {
@@ -119,13 +177,13 @@ impl Show for KvEntry {
     }
 }
 
-impl Show for Option<KvEntry> {
+impl<T: Show> Show for Option<T> {
     fn show(&self) -> String {
         self.as_ref().map_or_else(|| "none".to_owned(), Show::show)
     }
 }
 
-impl Show for Vec<KvEntry> {
+impl<T: Show> Show for Vec<T> {
     fn show(&self) -> String {
         let all: Vec<String> = self.iter().map(Show::show).collect();
         format!("[{}]", all.join(" "))
@@ -140,14 +198,15 @@ impl Show for BucketInfo {
 
 impl Show for Message {
     fn show(&self) -> String {
-        let headers: Vec<String> = self
-            .headers
-            .iter()
-            .map(|(name, value)| format!(" {name}:{value}"))
-            .collect();
         let payload = String::from_utf8_lossy(&self.payload);
-        format!("{}={payload}{}", self.subject, headers.concat())
+        format!("{}={payload}{}", self.subject, show_headers(&self.headers))
     }
+}
+
+fn show_headers(headers: &Headers) -> String {
+    let all = headers.iter();
+    all.map(|(name, value)| format!(" {name}:{value}"))
+        .collect()
 }
 
 impl Show for WatchEvent {
@@ -219,7 +278,7 @@ macro_rules! stream {
         }
     )*};
 }
-stream!(Watch: WatchEvent, Events: ConnectionEvent, Subscription: Message);
+stream!(Watch: WatchEvent, Events: ConnectionEvent, Subscription: Message, Reader: ReaderEvent);
 
 /// All that comes up to and with `last`; ends with `(end)` or `(nothing more)` where that does not come.
 pub(super) async fn until_told<L: Laboratory, S: Stream>(

@@ -68,6 +68,16 @@ fn outages_agree() {
 }
 
 #[test]
+fn streams_agree() {
+    agree("streams");
+}
+
+#[test]
+fn reads_of_streams_agree() {
+    agree("streams_reads");
+}
+
+#[test]
 fn expiry_agrees() {
     agree("expiry");
 }

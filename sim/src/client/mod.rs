@@ -5,8 +5,11 @@
 //! [`COMMANDS_MAX`] and is sent in order after the reconnect, also long after its caller gave up: ghost writes.
 
 mod bucket;
+mod consumer;
 mod handle;
+mod reading;
 mod requests;
+mod stream;
 mod watches;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,8 +26,10 @@ use squall_core::transport::{
 };
 
 pub use self::bucket::SimBucket;
+pub use self::consumer::SimConsumer;
 pub use self::handle::{SimConnection, SimTransport};
 use self::requests::{Reply, Requests};
+pub use self::stream::SimStream;
 use self::watches::{WatchKey, WatchState};
 use crate::broker::{Kindness, Version};
 use crate::keys::SimKey;
@@ -113,7 +118,7 @@ pub(crate) struct Client {
     /// Attempts since the last success.
     attempts: u32,
     max_payload: usize,
-    /// What the server says it is.
+    /// Of the server that greeted last.
     version: Version,
     /// Local time of the last sign of the server.
     heard: Instant,
@@ -259,9 +264,9 @@ impl Client {
                 sid,
                 consumer_seq,
                 pending,
-                entry,
+                content,
             } => {
-                self.delivery(net, sid, consumer_seq, pending, entry);
+                self.delivery(net, sid, consumer_seq, pending, content);
             }
             ServerOp::Heartbeat {
                 sid,
