@@ -222,3 +222,12 @@ pub enum Response {
         pending: u64,
     },
 }
+
+/// A message without payload that tells a client about its pull.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullStatus {
+    /// 100, 400, 404, 408, 409 or 503.
+    pub code: u16,
+    /// The server's text.
+    pub text: Arc<str>,
+}

@@ -15,6 +15,7 @@
 //!   bucket     one bucket: limits, conditions, history, its consumers
 //!   expiry     when records age out, and how late
 //!   consumer   what a watch or a scan reads
+//!   pull       one pull consumer, as a machine of its own
 //!   store      the records
 //! ```
 //!
@@ -31,6 +32,8 @@ mod expiry;
 mod interest;
 mod jetstream;
 mod messaging;
+#[cfg(test)]
+mod pull;
 mod raw;
 mod refusal;
 mod store;
