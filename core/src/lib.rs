@@ -16,6 +16,7 @@
 //! A [`Machine`] never reads a clock, draws a number or awaits: time and chance are arguments.
 
 pub mod env;
+pub mod jwt;
 pub mod machine;
 #[cfg(feature = "nats")]
 pub mod nats;

@@ -106,6 +106,16 @@ impl UnixTime {
         Self(nanos)
     }
 
+    /// The wall time `seconds` after the epoch, or the nearest that 64 bits of nanoseconds can tell.
+    pub const fn from_secs(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000_000))
+    }
+
+    /// Whole seconds since the epoch: the second that this moment lies in.
+    pub const fn as_secs(self) -> i64 {
+        self.0.div_euclid(1_000_000_000)
+    }
+
     /// Nanoseconds since the epoch, negative before it.
     pub const fn as_nanos(self) -> i64 {
         self.0

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use squall_core::transport::{
     Bucket, BucketConfig, BucketError, BucketInfo, ConnectError, ConnectOptions, Connection,
-    ConnectionId, ConnectionState, CreateError, Events, Fallible, FlushError, KvEntry, Message,
-    Operation, PublishError, ReadError, RequestError, Revision, SubscribeError, Subscription,
-    Transport, UpdateError, Watch, WatchError, WatchStart, WriteError,
+    ConnectionId, ConnectionState, CreateError, Events, Fallible, FlushError, KvEntry, Login,
+    Message, Operation, PublishError, ReadError, RequestError, Revision, SubscribeError,
+    Subscription, Transport, UpdateError, Watch, WatchError, WatchStart, WriteError,
 };
 use squall_core::{Env, Rng, Task};
 
@@ -129,6 +129,10 @@ impl<C: Connection> Connection for RecordedConnection<C> {
         self.inner.state()
     }
 
+    fn login(&self) -> Option<Login> {
+        self.inner.login()
+    }
+
     fn events(&self) -> Events {
         self.inner.events()
     }
@@ -155,6 +159,10 @@ impl<C: Connection> Connection for RecordedConnection<C> {
 
     async fn drain(&self) -> Result<(), FlushError> {
         self.inner.drain().await
+    }
+
+    async fn reconnect(&self) {
+        self.inner.reconnect().await;
     }
 
     async fn close(&self) {

@@ -11,6 +11,7 @@ pub mod clock;
 mod env;
 mod fabric;
 mod faults;
+mod keys;
 mod link;
 mod net;
 mod queue;
@@ -20,5 +21,6 @@ mod world;
 
 pub use client::{SimBucket, SimConnection, SimTransport};
 pub use env::{SimClock, SimEnv};
+pub use keys::SimKey;
 pub use link::{Direction, Latency};
 pub use world::{HostKey, ProcessKey, ServerKey, World};

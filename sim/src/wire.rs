@@ -29,6 +29,9 @@ pub struct Sid(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// The client library's own subscription, to its inboxes: answers to requests come there.
+pub const INBOX: Sid = Sid(0);
+
 /// Client to server.
 #[derive(Clone, Debug)]
 pub enum ClientOp {
@@ -36,6 +39,8 @@ pub enum ClientOp {
     Connect {
         /// The name of the connection, for people.
         name: Arc<str>,
+        /// What it logs in with, if anything.
+        login: Option<Box<Presented>>,
     },
     /// Asks for a `Pong`.
     Ping,
@@ -67,6 +72,15 @@ pub enum ClientOp {
         /// What is asked.
         request: Request,
     },
+}
+
+/// What a client logs in with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    /// The user's token.
+    pub jwt: Arc<str>,
+    /// The key that signed the server's nonce.
+    pub signer: Arc<str>,
 }
 
 /// One JetStream request.
@@ -129,6 +143,23 @@ pub enum Write {
     Delete,
     /// `KV-Operation: PURGE` with `Nats-Rollup: sub`.
     Purge,
+}
+
+impl Request {
+    /// The subject it is published to, which permissions are about.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::CreateBucket(config) => format!("$JS.API.STREAM.CREATE.KV_{}", config.bucket),
+            Self::UpdateBucket(config) => format!("$JS.API.STREAM.UPDATE.KV_{}", config.bucket),
+            Self::DeleteBucket { bucket } => format!("$JS.API.STREAM.DELETE.KV_{bucket}"),
+            Self::BucketInfo { bucket } => format!("$JS.API.STREAM.INFO.KV_{bucket}"),
+            Self::Write { bucket, key, .. } => format!("$KV.{bucket}.{key}"),
+            Self::Entry { bucket, key } => {
+                format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}")
+            }
+            Self::CreateConsumer { bucket, .. } => format!("$JS.API.CONSUMER.CREATE.KV_{bucket}"),
+        }
+    }
 }
 
 /// Where a consumer begins.

@@ -16,7 +16,7 @@ use super::link::Shared;
 use crate::transport::names::{is_bucket, is_publish_subject, is_subscribe_subject};
 use crate::transport::{
     BucketConfig, BucketError, Connection, ConnectionEvent, ConnectionId, ConnectionState, Events,
-    FlushError, Headers, Message, PublishError, RequestError, SubscribeError, Subscription,
+    FlushError, Headers, Login, Message, PublishError, RequestError, SubscribeError, Subscription,
     SubscriptionSender,
 };
 
@@ -73,6 +73,10 @@ impl Connection for NatsConnection {
 
     fn state(&self) -> ConnectionState {
         self.shared().state()
+    }
+
+    fn login(&self) -> Option<Login> {
+        self.shared().login()
     }
 
     fn events(&self) -> Events {
@@ -187,6 +191,16 @@ impl Connection for NatsConnection {
         };
         shared.close();
         drained
+    }
+
+    async fn reconnect(&self) {
+        // While it is reconnecting async-nats would keep the command, and reconnect once more afterwards.
+        if self.shared().link().up
+            && let Some(client) = self.shared().client()
+        {
+            // Fails only where the client is gone; its queue may be full.
+            let _ = self.shared().until_closed(client.force_reconnect()).await;
+        }
     }
 
     async fn close(&self) {

@@ -4,6 +4,9 @@
 //! it connects as a ghost. But it asks its callbacks before every attempt. So the waiting between attempts is
 //! done here, in the callback, where closing ends it at once; and a closed client's task is unwound from there, which
 //! tokio confines to that task. The guard that the callback holds drops with the task and tells the end.
+//!
+//! Credentials are read from their cell in another callback, at each attempt. It only reads and signs: a server that
+//! waits two seconds for them hangs up.
 
 use std::error::Error as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_nats::{Auth, AuthError, ConnectErrorKind, ReconnectToServer, Server, ServerAddr};
 
 use super::connection::NatsConnection;
-use super::link::{Shared, is_auth_error, server_words};
+use super::link::{Link, Shared, server_words};
+use super::nkey::Nkey;
 use super::reconnect_delay;
-use crate::transport::{ConnectError, ConnectOptions, ConnectionId, Transport};
+use crate::jwt::KeyPair as _;
+use crate::transport::{
+    ConnectError, ConnectOptions, ConnectionId, Credentials, Transport, is_auth_error,
+};
 
 /// The way to real servers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,13 +75,16 @@ fn client_options(shared: &Arc<Shared>) -> async_nats::ConnectOptions {
     });
     let (for_events, for_auth) = (Arc::clone(shared), Arc::clone(shared));
     let options = &shared.options;
-    let client = async_nats::ConnectOptions::with_auth_callback(move |_nonce| {
+    let client = async_nats::ConnectOptions::with_auth_callback(move |nonce| {
         let shared = Arc::clone(&for_auth);
         async move {
             if shared.link().closed {
                 end_this_task().await;
             }
-            Ok::<_, AuthError>(Auth::new())
+            match shared.log_in() {
+                Some(credentials) => sign(&credentials, &nonce),
+                None => Ok(Auth::new()),
+            }
         }
     })
     .connection_timeout(options.connect_timeout)
@@ -95,6 +105,15 @@ fn client_options(shared: &Arc<Shared>) -> async_nats::ConnectOptions {
         "" => client,
         name => client.name(name),
     }
+}
+
+/// Proves that the seed is that of the token's user.
+fn sign(credentials: &Credentials, nonce: &[u8]) -> Result<Auth, AuthError> {
+    let key = Nkey::from_seed(credentials.seed()).map_err(AuthError::new)?;
+    let mut auth = Auth::new();
+    auth.jwt = Some(credentials.jwt().to_string());
+    auth.signature = Some(key.sign(nonce));
+    Ok(auth)
 }
 
 /// Lives in the client's own task, and goes with it.
@@ -118,9 +137,11 @@ impl Leash {
         let connects = shared.connects()?;
         let (attempt, failure) = self.count(connects, &pool);
         if attempt == 1 {
-            // Lets the event of the disconnect be told first: the server's last words are before it in the queue.
-            let told = shared.until(|link| !link.up, tokio::time::sleep(EVENT_LAG));
-            told.await;
+            // Lets the event of the disconnect be told first, and that of the connect before it: the server's last words
+            // are before it in the queue.
+            let is_told = |link: &Link| !link.up && link.generation + 1 >= connects;
+            let lag = tokio::time::sleep(EVENT_LAG);
+            shared.until(is_told, lag).await;
             shared.down();
         }
         if let Some(text) = failure {

@@ -14,8 +14,8 @@ use async_nats::{Client, Event, ServerError, Statistics};
 use tokio::sync::watch;
 
 use crate::transport::{
-    ConnectOptions, ConnectionEvent, ConnectionId, ConnectionState, DisconnectCause, Events,
-    EventsSender,
+    ConnectOptions, ConnectionEvent, ConnectionId, ConnectionState, Credentials, DisconnectCause,
+    Events, EventsSender, Login,
 };
 
 /// How long a server's last words explain the disconnect that follows.
@@ -49,6 +49,7 @@ pub(super) struct Link {
 struct Told {
     events: EventsSender,
     last_words: Option<(Arc<str>, Instant)>,
+    login: Option<Login>,
     at: Instant,
 }
 
@@ -63,6 +64,7 @@ impl Shared {
         let told = Told {
             events: EventsSender::default(),
             last_words: None,
+            login: None,
             at: Instant::now(),
         };
         Self {
@@ -177,26 +179,18 @@ impl Shared {
 
     fn on_server_error(&self, text: &str) {
         let text: Arc<str> = text.into();
-        // A permission violation never costs the connection, so it explains no disconnect.
-        if !text.starts_with("Permissions Violation") {
+        if DisconnectCause::may_be(&text) {
             self.told().last_words = Some((Arc::clone(&text), Instant::now()));
         }
-        self.tell(if is_auth_error(&text) {
-            ConnectionEvent::AuthError(text)
-        } else {
-            ConnectionEvent::ServerError(text)
-        });
+        self.tell(ConnectionEvent::of_server_error(text));
     }
 
     /// An attempt to reconnect has failed with this text of async-nats.
     pub(super) fn on_failed_attempt(&self, text: &str) {
         self.down();
-        let text = server_words(text);
-        self.tell(if is_auth_error(text) {
-            ConnectionEvent::AuthError(text.into())
-        } else {
-            ConnectionEvent::ReconnectFailed(text.into())
-        });
+        self.tell(ConnectionEvent::of_failed_attempt(
+            server_words(text).into(),
+        ));
     }
 
     /// The link is gone; nothing to tell if that was told already.
@@ -224,6 +218,23 @@ impl Shared {
         if changed {
             told.send(&ConnectionEvent::Reconnected);
         }
+    }
+
+    /// An attempt to connect reads what it logs in with, and that is told.
+    pub(super) fn log_in(&self) -> Option<Credentials> {
+        let (login, credentials) = self.options.credentials.as_ref()?.read();
+        let mut told = self.told();
+        told.login = Some(login);
+        // Before the first connect nobody listens.
+        if !self.link().closed {
+            told.send(&ConnectionEvent::LoggingIn(login));
+        }
+        credentials
+    }
+
+    /// What the latest attempt logged in with.
+    pub(super) fn login(&self) -> Option<Login> {
+        self.told().login
     }
 
     /// Tells something that leaves the link as it is.
@@ -302,15 +313,6 @@ impl Told {
         self.at = Instant::now();
         self.events.send(event);
     }
-}
-
-/// Whether the server's text is about credentials.
-pub(super) fn is_auth_error(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    text.starts_with("user authentication")
-        || text.starts_with("account authentication")
-        || text.starts_with("authorization violation")
-        || text.starts_with("authentication ")
 }
 
 /// The server's own words in a text of async-nats, spelt as on the wire, or else that text.

@@ -25,6 +25,7 @@ mod connection;
 mod consumer;
 mod dial;
 mod link;
+mod nkey;
 mod watch;
 
 use std::future::Future;
@@ -38,6 +39,7 @@ use crate::time::{Clock, Instant, UnixTime};
 pub use bucket::NatsBucket;
 pub use connection::NatsConnection;
 pub use dial::NatsTransport;
+pub use nkey::{Nkey, SeedError};
 
 /// The surroundings of a real process. Must be used inside a tokio runtime.
 #[derive(Clone, Debug)]

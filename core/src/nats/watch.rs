@@ -18,11 +18,12 @@ use super::consumer::{Consumer, Deliver, Heard};
 use super::link::{Link, Shared};
 use crate::machine::{Shell, drive};
 use crate::transport::watcher::{
-    Attempt, CONTROL_ROOM, ConsumerFrom, Watcher, WatcherEffect, WatcherEvent,
+    Attempt, CONTROL_ROOM, ConsumerFrom, Description, Item, Told, Watcher, WatcherEffect,
+    WatcherEvent,
 };
 use crate::transport::{
-    BucketInfo, ConnectionEvent, PublishError, RequestError, Revision, Watch, WatchError,
-    WatchEvent, WatchSender, WatchStart,
+    ConnectionEvent, KvEntry, PublishError, RequestError, Sequence, Watch, WatchError, WatchEvent,
+    WatchSender, WatchStart,
 };
 
 pub(super) async fn start(
@@ -81,21 +82,21 @@ struct Street {
     /// The link as the machine knows it.
     link: Link,
     /// What the machine is to hear first.
-    heard: VecDeque<WatcherEvent>,
+    heard: VecDeque<WatcherEvent<KvEntry>>,
     /// What the latest attempt has asked the server; older questions are dropped.
     asking: Option<BoxFuture<'static, Answer>>,
     consumer: Option<(Attempt, Consumer)>,
     /// The first record of this batch that the reader had no room for.
-    lost: Option<Revision>,
+    lost: Option<Sequence>,
 }
 
 enum Answer {
-    Described(Attempt, Result<BucketInfo, Failure>),
+    Described(Attempt, Result<Description, Failure>),
     Created(Attempt, Result<Consumer, Failure>),
 }
 
-impl Shell<Watcher> for Street {
-    async fn next(&mut self) -> Option<WatcherEvent> {
+impl Shell<Watcher<KvEntry>> for Street {
+    async fn next(&mut self) -> Option<WatcherEvent<KvEntry>> {
         loop {
             if let Some(lost) = self.lost.take() {
                 return Some(WatcherEvent::Overflow { lost });
@@ -110,7 +111,8 @@ impl Shell<Watcher> for Street {
                 (attempt, heard) = hear(&mut self.consumer) => match heard {
                     Heard::Entry { entry, delivered, pending } => {
                         let consumer_seq = delivered;
-                        return Some(WatcherEvent::Delivered { attempt, consumer_seq, pending, entry });
+                        let item = entry;
+                        return Some(WatcherEvent::Delivered { attempt, consumer_seq, pending, item });
                     }
                     Heard::Idle { delivered } => {
                         let last_consumer_seq = delivered;
@@ -130,7 +132,7 @@ impl Shell<Watcher> for Street {
         }
     }
 
-    async fn perform(&mut self, effect: WatcherEffect) -> ControlFlow<()> {
+    async fn perform(&mut self, effect: WatcherEffect<KvEntry>) -> ControlFlow<()> {
         match effect {
             WatcherEffect::Describe(attempt) => {
                 let (shared, bucket) = (Arc::clone(&self.shared), Arc::clone(&self.bucket));
@@ -140,19 +142,19 @@ impl Shell<Watcher> for Street {
             }
             WatcherEffect::Create { attempt, from } => self.create(attempt, from),
             WatcherEffect::Discard(_) => self.discard(),
-            WatcherEffect::Tell(WatchEvent::Entry(entry)) => {
+            WatcherEffect::Tell(Told::Item(entry)) => {
                 if self.lost.is_none() && self.out.capacity() > CONTROL_ROOM {
                     return self.tell(WatchEvent::Entry(entry));
                 }
                 if self.lost.is_none() {
                     self.shared.tell(ConnectionEvent::SlowConsumer);
-                    self.lost = Some(entry.revision);
+                    self.lost = Some(entry.sequence());
                 }
             }
-            WatcherEffect::Tell(event) => {
+            WatcherEffect::Tell(told) => {
                 // There is room, unless the link came and went again and again while the reader slept.
                 return match self.shared.until_closed(self.out.room(1)).await {
-                    Some(()) => self.tell(event),
+                    Some(()) => self.tell(told.into()),
                     None => ControlFlow::Break(()),
                 };
             }
@@ -202,8 +204,11 @@ impl Street {
 
     fn create(&mut self, attempt: Attempt, from: ConsumerFrom) {
         let deliver = match from {
-            ConsumerFrom::LastPerKey => Deliver::LastPerKey,
-            ConsumerFrom::Revision(revision) => Deliver::From(revision),
+            ConsumerFrom::Sequence(sequence) => Deliver::From(sequence.into()),
+            // A watch begins with what is there, or at a revision.
+            ConsumerFrom::LastPerSubject | ConsumerFrom::Last | ConsumerFrom::Time(_) => {
+                Deliver::LastPerKey
+            }
         };
         let shared = Arc::clone(&self.shared);
         let (bucket, filter) = (Arc::clone(&self.bucket), Arc::clone(&self.filter));
@@ -214,7 +219,7 @@ impl Street {
         }));
     }
 
-    fn answered(&mut self, answer: Answer) -> WatcherEvent {
+    fn answered(&mut self, answer: Answer) -> WatcherEvent<KvEntry> {
         match answer {
             Answer::Described(attempt, described) => {
                 let described = described.map_err(|failure| watch_error(failure, &self.filter));
@@ -259,9 +264,11 @@ async fn answered(asking: &mut Option<BoxFuture<'static, Answer>>) -> Answer {
     }
 }
 
-async fn describe(shared: &Shared, bucket: &str) -> Result<BucketInfo, Failure> {
+async fn describe(shared: &Shared, bucket: &str) -> Result<Description, Failure> {
     let info = admin::info(shared, &stream_of(bucket)).await?;
-    admin::read_info(bucket, &info).ok_or(Failure::Request(RequestError::TimedOut))
+    let info = admin::read_info(bucket, &info);
+    let info = info.ok_or(Failure::Request(RequestError::TimedOut))?;
+    Ok(Description::from(&info))
 }
 
 fn watch_error(failure: Failure, filter: &str) -> WatchError {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::{Events, Subscription};
+use super::credentials::{CredentialsCell, Login};
 use super::error::{
     BucketError, ConnectError, FlushError, PublishError, RequestError, SubscribeError,
 };
@@ -51,6 +52,8 @@ pub struct ConnectOptions {
     /// Silence of a watch after which the server sends a sign of life; twice this without one, and the watch is made
     /// anew. Default 5 s.
     pub watch_heartbeat: Duration,
+    /// What to log in with, read at each attempt to connect. Default: nothing, for servers that ask for nothing.
+    pub credentials: Option<CredentialsCell>,
 }
 
 impl Default for ConnectOptions {
@@ -65,6 +68,7 @@ impl Default for ConnectOptions {
             reconnects_max: None,
             subscription_capacity: 65_536,
             watch_heartbeat: Duration::from_secs(5),
+            credentials: None,
         }
     }
 }
@@ -80,6 +84,10 @@ pub trait Connection: Clone + Send + Sync + 'static {
 
     /// What it is now. [`ConnectionState::Closed`] is terminal.
     fn state(&self) -> ConnectionState;
+
+    /// What the latest attempt to connect logged in with; `None` without a
+    /// [`credentials`](ConnectOptions::credentials) cell. Later attempts come as [`ConnectionEvent::LoggingIn`].
+    fn login(&self) -> Option<Login>;
 
     /// What happens to it from now on, in order and without loss. Any number of listeners, each gets all.
     fn events(&self) -> Events;
@@ -113,7 +121,9 @@ pub trait Connection: Clone + Send + Sync + 'static {
         queue: Option<&str>,
     ) -> impl Future<Output = Result<Subscription, SubscribeError>> + Send;
 
-    /// A round trip to the server (PING, PONG): what was published and subscribed before is there once it returns.
+    /// A round trip to the server: what was published and subscribed before is there once it returns.
+    ///
+    /// It is a message to the client's own inbox: where permissions deny that, this times out.
     ///
     /// # Errors
     /// After an error nothing is known of what was on its way.
@@ -124,6 +134,11 @@ pub trait Connection: Clone + Send + Sync + 'static {
     /// # Errors
     /// After an error the connection is closed all the same.
     fn drain(&self) -> impl Future<Output = Result<(), FlushError>> + Send;
+
+    /// Drops the link and dials again at once, with the credentials that the cell holds then. Returns before that is done:
+    /// events tell. Subscriptions miss what others publish meanwhile; requests in flight are still answered. Without
+    /// effect while reconnecting or closed.
+    fn reconnect(&self) -> impl Future<Output = ()> + Send;
 
     /// Closes at once, also while reconnecting. Subscriptions and watches end. Idempotent.
     fn close(&self) -> impl Future<Output = ()> + Send;
@@ -186,6 +201,9 @@ pub enum ConnectionState {
 pub enum ConnectionEvent {
     /// The first connect succeeded.
     Connected,
+    /// An attempt to reconnect begins with these credentials: what follows, up to the end of the link it may make, is
+    /// about them.
+    LoggingIn(Login),
     /// The link is gone; the client is trying to reconnect.
     Disconnected(DisconnectCause),
     /// Connected again. Subscriptions have been re-sent; what was published in between is lost to them.
@@ -196,7 +214,7 @@ pub enum ConnectionEvent {
     LameDuck,
     /// A subscription or watch was full: messages for it were dropped.
     SlowConsumer,
-    /// The server refused the credentials, with its text.
+    /// The server refused the credentials, with its text: of an attempt, or, where a link was up, of that link.
     AuthError(Arc<str>),
     /// The server sent another error, with its text; the connection lives unless `Disconnected` follows.
     ServerError(Arc<str>),
@@ -204,10 +222,44 @@ pub enum ConnectionEvent {
     Closed,
 }
 
+impl ConnectionEvent {
+    /// What a server's `-ERR` means, by its text. For implementations of the seam.
+    pub fn of_server_error(text: Arc<str>) -> Self {
+        if is_auth_error(&text) {
+            Self::AuthError(text)
+        } else {
+            Self::ServerError(text)
+        }
+    }
+
+    /// Why an attempt to connect failed: by the server's word about the credentials, or otherwise. For implementations
+    /// of the seam.
+    pub fn of_failed_attempt(text: Arc<str>) -> Self {
+        if is_auth_error(&text) {
+            Self::AuthError(text)
+        } else {
+            Self::ReconnectFailed(text)
+        }
+    }
+}
+
+/// Whether a server's text is about credentials. For implementations of the seam.
+pub fn is_auth_error(text: &str) -> bool {
+    let about = [
+        "user authentication",
+        "account authentication",
+        "authorization violation",
+        "authentication ",
+    ];
+    let text = text.to_ascii_lowercase();
+    about.iter().any(|about| text.starts_with(about))
+}
+
 impl fmt::Display for ConnectionEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connected => f.write_str("connected"),
+            Self::LoggingIn(login) => write!(f, "logging in: {login}"),
             Self::Disconnected(cause) => write!(f, "disconnected: {cause}"),
             Self::Reconnected => f.write_str("reconnected"),
             Self::ReconnectFailed(text) => write!(f, "reconnect failed: {text}"),
@@ -227,6 +279,14 @@ pub enum DisconnectCause {
     Lost,
     /// The server said why just before: `Stale Connection`, `User Authentication Expired`, ...
     ServerError(Arc<str>),
+}
+
+impl DisconnectCause {
+    /// Whether a link that ends right after this text of the server may have ended for it: a permission violation never
+    /// costs the connection. For implementations of the seam.
+    pub fn may_be(text: &str) -> bool {
+        !text.starts_with("Permissions Violation")
+    }
 }
 
 impl fmt::Display for DisconnectCause {

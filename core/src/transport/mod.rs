@@ -11,12 +11,14 @@
 mod channel;
 mod connection;
 mod consumer;
+mod credentials;
 mod error;
 mod kv;
 mod message;
 pub mod names;
 mod stream;
 mod stream_error;
+mod told;
 pub mod watcher;
 
 pub use channel::{
@@ -25,12 +27,13 @@ pub use channel::{
 };
 pub use connection::{
     ConnectOptions, Connection, ConnectionEvent, ConnectionId, ConnectionState, DisconnectCause,
-    Transport,
+    Transport, is_auth_error,
 };
 pub use consumer::{
     Ack, AckPolicy, ConsumerConfig, ConsumerInfo, Delivered, Position, Pull, PullConsumer, PullEnd,
     PullEvent,
 };
+pub use credentials::{Credentials, CredentialsCell, Login};
 pub use error::{
     ApiError, BucketError, ConnectError, CreateError, Fallible, FlushError, Outcome, PublishError,
     ReadError, RequestError, SubscribeError, UpdateError, WatchError, WriteError,

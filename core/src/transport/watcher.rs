@@ -1,17 +1,23 @@
-//! The decision core of a watch: an ephemeral push consumer that is made anew whenever it may have missed something.
+//! The decision core of a watch over a bucket and of a reader over a stream: an ephemeral push consumer that is made anew
+//! whenever it may have missed something.
 //!
 //! Both worlds run this one machine, so that what a simulated watch survives a real one survives too. It exists because
 //! async-nats 0.51's own ordered consumers cannot be relied on: polled again after an error they panic, a young one
 //! sleeps through a reconnect for ten seconds, and one that has delivered nothing replays old history.
 //!
-//! Invariants: revisions told increase strictly within one incarnation of the bucket; between `Interrupted` and
-//! `Resumed` nothing is told; `SnapshotEnd` is told exactly once. What makes them hold is that a consumer is only ever
-//! started after the last revision told, and thrown away at the first sign of a gap.
+//! It knows neither buckets nor streams, only sequences: shells describe what is read as a [`Description`], and turn what
+//! is [`Told`] into events of a watch or of a reader.
+//!
+//! Invariants: sequences told increase strictly within one life of the stream; between `Interrupted` and `Resumed`
+//! nothing is told; `CaughtUp` is told exactly once. What makes them hold is that a consumer is only ever started after
+//! the last sequence told, and thrown away at the first sign of a gap.
 
 use std::time::Duration;
 
 use super::error::WatchError;
-use super::kv::{BucketInfo, InterruptCause, KvEntry, Revision, WatchEvent, WatchStart};
+use super::kv::InterruptCause;
+use super::stream::{ReadStart, Sequence};
+pub use super::told::{Description, Item, Told};
 use crate::machine::Machine;
 use crate::time::{Instant, UnixTime};
 
@@ -20,8 +26,8 @@ const RETRY_STEP: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 const RETRIES_BEFORE_MAX: u32 = 4;
 
-/// Places of a reader's queue that entries leave free for the other events: an interruption tells at most two
-/// `Interrupted` and one `Resumed`, and `SnapshotEnd` comes once.
+/// Places of a reader's queue that items leave free for the other events: an interruption tells at most two
+/// `Interrupted` and one `Resumed`, and `CaughtUp` comes once.
 pub const CONTROL_ROOM: usize = 4;
 
 /// One try at having a consumer. Whatever answers an older attempt is ignored.
@@ -30,26 +36,26 @@ pub struct Attempt(pub u32);
 
 /// What a [`Watcher`] hears.
 #[derive(Clone, Debug)]
-pub enum WatcherEvent {
+pub enum WatcherEvent<T> {
     /// The connection is up or down.
     Link {
         /// True if connected.
         up: bool,
     },
     /// Answers [`WatcherEffect::Describe`].
-    Described(Attempt, Result<BucketInfo, WatchError>),
-    /// Answers [`WatcherEffect::Create`], with the number of records that match.
+    Described(Attempt, Result<Description, WatchError>),
+    /// Answers [`WatcherEffect::Create`], with the number of items that match.
     Created(Attempt, Result<u64, WatchError>),
-    /// The consumer delivered a record.
+    /// The consumer delivered an item.
     Delivered {
         /// Whose.
         attempt: Attempt,
         /// Counts the deliveries of this consumer from 1.
         consumer_seq: u64,
-        /// Records that still match after this one.
+        /// Items that still match after this one.
         pending: u64,
-        /// The record.
-        entry: KvEntry,
+        /// The item.
+        item: T,
     },
     /// The consumer gave a sign of life.
     Heartbeat {
@@ -58,10 +64,10 @@ pub enum WatcherEvent {
         /// The last `consumer_seq` it sent.
         last_consumer_seq: u64,
     },
-    /// The reader was slow: a told entry found no room and is lost. Entries of the same batch after it must be dropped.
+    /// The reader was slow: a told item found no room and is lost. Items of the same batch after it must be dropped.
     Overflow {
-        /// Its revision.
-        lost: Revision,
+        /// Its sequence.
+        lost: Sequence,
     },
     /// Answers [`WatcherEffect::CheckRoom`]: whether the reader has caught up by half.
     Room {
@@ -72,8 +78,8 @@ pub enum WatcherEvent {
 
 /// What a [`Watcher`] wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WatcherEffect {
-    /// Ask for the bucket's [`BucketInfo`].
+pub enum WatcherEffect<T> {
+    /// Ask for the [`Description`].
     Describe(Attempt),
     /// Subscribe to a fresh inbox and create an ephemeral push consumer that delivers there.
     Create {
@@ -84,24 +90,28 @@ pub enum WatcherEffect {
     },
     /// Unsubscribe the inbox of this attempt, and delete its consumer as far as possible.
     Discard(Attempt),
-    /// Tell the reader. Where its queue has no room for an entry, that is an `Overflow`; the other events always fit,
+    /// Tell the reader. Where its queue has no room for an item, that is an `Overflow`; the other events always fit,
     /// because the queue keeps [`CONTROL_ROOM`] places for them.
-    Tell(WatchEvent),
+    Tell(Told<T>),
     /// Answer with `Room`.
     CheckRoom,
-    /// The first attempt is through: `watch()` may return.
+    /// The first attempt is through: whoever opened it may return.
     Opened,
-    /// The first attempt failed: `watch()` returns this, and the machine is over.
+    /// The first attempt failed with this, and the machine is over.
     Failed(WatchError),
 }
 
 /// Where a consumer begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsumerFrom {
-    /// At the latest record of every key (`last_per_subject`).
-    LastPerKey,
-    /// At this revision (`by_start_sequence`).
-    Revision(Revision),
+    /// At the last item (`last`).
+    Last,
+    /// At the last item of every subject (`last_per_subject`).
+    LastPerSubject,
+    /// At this sequence (`by_start_sequence`).
+    Sequence(Sequence),
+    /// At the first item stored then or later (`by_start_time`).
+    Time(UnixTime),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,42 +134,44 @@ enum State {
 
 /// See the head of this file.
 #[derive(Debug)]
-pub struct Watcher {
-    start: WatchStart,
+pub struct Watcher<T> {
+    start: ReadStart,
     /// How often the consumer shows a sign of life when idle.
     heartbeat: Duration,
     state: State,
     attempt: Attempt,
     /// Failed attempts in a row.
     failures: u32,
-    /// `watch()` has returned.
+    /// Whoever opened it has been answered.
     opened: bool,
     /// The `Interrupted` that was told last, where `Resumed` was not told yet.
     interrupted: Option<InterruptCause>,
-    /// Which incarnation of the bucket the told revisions belong to.
+    /// Which life of the stream the told sequences belong to.
     created: Option<UnixTime>,
-    /// The newest revision that this incarnation is known to have given out.
-    newest: Revision,
+    /// The newest sequence that this life is known to have given out.
+    newest: Sequence,
     /// Everything up to here has been told, or was not asked for.
-    told: Revision,
-    /// Whether the whole bucket is wanted from the start, rather than what follows `told`.
-    from_start: bool,
-    snapshot_ended: bool,
+    told: Sequence,
+    /// Where the next consumer begins while nothing after `told` has been told; `None`: after `told`.
+    from: Option<ConsumerFrom>,
+    /// The first sequence held, as of the latest description.
+    first_held: Sequence,
+    caught_up: bool,
     /// The last delivery of the current consumer.
     consumer_seq: u64,
     /// Deliveries that the current consumer began with.
     awaited: u64,
-    early: Vec<(u64, u64, KvEntry)>,
-    /// Set when this attempt turned out to watch another incarnation than the one before.
-    same_bucket: bool,
+    early: Vec<(u64, u64, T)>,
+    /// False when this attempt turned out to read another life of the stream than the one before.
+    same: bool,
 }
 
-impl Watcher {
-    /// A watch that begins at `start`, over a consumer that gives a sign of life every `heartbeat` when idle. Begins by
-    /// itself: its deadline lies in the past.
-    pub fn new(start: WatchStart, heartbeat: Duration) -> Self {
+impl<T: Item> Watcher<T> {
+    /// Begins at `start`, over a consumer that gives a sign of life every `heartbeat` when idle. Begins by itself: its
+    /// deadline lies in the past.
+    pub fn new(start: impl Into<ReadStart>, heartbeat: Duration) -> Self {
         Self {
-            start,
+            start: start.into(),
             heartbeat,
             state: State::Waiting(Instant::ZERO),
             attempt: Attempt(0),
@@ -167,18 +179,19 @@ impl Watcher {
             opened: false,
             interrupted: None,
             created: None,
-            newest: Revision::NONE,
-            told: Revision::NONE,
-            from_start: start == WatchStart::Snapshot,
-            snapshot_ended: false,
+            newest: Sequence::NONE,
+            told: Sequence::NONE,
+            from: None,
+            first_held: Sequence::NONE,
+            caught_up: false,
             consumer_seq: 0,
             awaited: 0,
             early: Vec::new(),
-            same_bucket: true,
+            same: true,
         }
     }
 
-    fn begin(&mut self, effects: &mut Vec<WatcherEffect>) {
+    fn begin(&mut self, effects: &mut Vec<WatcherEffect<T>>) {
         self.attempt.0 += 1;
         self.consumer_seq = 0;
         self.early.clear();
@@ -187,7 +200,12 @@ impl Watcher {
     }
 
     /// Gives the consumer up: says so once, and tries again after a wait that grows with the failures.
-    fn give_up(&mut self, now: Instant, cause: InterruptCause, effects: &mut Vec<WatcherEffect>) {
+    fn give_up(
+        &mut self,
+        now: Instant,
+        cause: InterruptCause,
+        effects: &mut Vec<WatcherEffect<T>>,
+    ) {
         if matches!(self.state, State::Creating | State::Live { .. }) {
             effects.push(WatcherEffect::Discard(self.attempt));
         }
@@ -202,19 +220,19 @@ impl Watcher {
     }
 
     /// Told once, and once more where it turns out that the bucket is not there: that no waiting mends.
-    fn interrupt(&mut self, cause: InterruptCause, effects: &mut Vec<WatcherEffect>) {
+    fn interrupt(&mut self, cause: InterruptCause, effects: &mut Vec<WatcherEffect<T>>) {
         let is_news = match self.interrupted {
             None => true,
             Some(told) => told != cause && cause == InterruptCause::BucketMissing,
         };
         if self.opened && is_news {
             self.interrupted = Some(cause);
-            effects.push(WatcherEffect::Tell(WatchEvent::Interrupted(cause)));
+            effects.push(WatcherEffect::Tell(Told::Interrupted(cause)));
         }
     }
 
     /// An attempt was answered with an error.
-    fn fail(&mut self, now: Instant, error: WatchError, effects: &mut Vec<WatcherEffect>) {
+    fn fail(&mut self, now: Instant, error: WatchError, effects: &mut Vec<WatcherEffect<T>>) {
         if !self.opened {
             self.state = State::Over;
             effects.push(WatcherEffect::Failed(error));
@@ -227,32 +245,26 @@ impl Watcher {
         self.give_up(now, cause, effects);
     }
 
-    fn described(&mut self, info: &BucketInfo, effects: &mut Vec<WatcherEffect>) {
+    fn described(&mut self, found: Description, effects: &mut Vec<WatcherEffect<T>>) {
         match self.created {
-            None => {
-                self.told = match self.start {
-                    WatchStart::Snapshot => Revision::NONE,
-                    WatchStart::Now => info.last_revision,
-                    WatchStart::Revision(first) => Revision(first.0.saturating_sub(1)),
-                };
-            }
-            // Deleted and created anew, or an acknowledged tail was lost in a power failure: revisions told before are
+            None => (self.told, self.from) = Self::first(self.start, found.last),
+            // Deleted and created anew, or an acknowledged tail was lost in a power failure: sequences told before are
             // being given out again, and what they now stand for must be heard.
-            Some(created) if created != info.created || info.last_revision < self.newest => {
-                self.same_bucket = false;
-                self.newest = Revision::NONE;
-                self.told = Revision::NONE;
-                self.from_start = true;
+            Some(created) if created != found.created || found.last < self.newest => {
+                self.same = false;
+                self.newest = Sequence::NONE;
+                self.told = Sequence::NONE;
+                self.from = T::NEWEST_IS_ENOUGH.then_some(ConsumerFrom::LastPerSubject);
             }
+            Some(_) if self.opened => self.from = self.again(),
             Some(_) => {}
         }
-        self.created = Some(info.created);
-        self.newest = self.newest.max(info.last_revision);
-        let from = if self.from_start && self.told == Revision::NONE {
-            ConsumerFrom::LastPerKey
-        } else {
-            ConsumerFrom::Revision(self.told.next())
-        };
+        self.created = Some(found.created);
+        self.newest = self.newest.max(found.last);
+        self.first_held = found.first;
+        let from = self
+            .from
+            .unwrap_or(ConsumerFrom::Sequence(self.told.next()));
         self.state = State::Creating;
         effects.push(WatcherEffect::Create {
             attempt: self.attempt,
@@ -260,22 +272,47 @@ impl Watcher {
         });
     }
 
-    fn live(&mut self, now: Instant, pending: u64, effects: &mut Vec<WatcherEffect>) {
+    /// What counts as told at the beginning, and where the first consumer begins.
+    fn first(start: ReadStart, last: Sequence) -> (Sequence, Option<ConsumerFrom>) {
+        // What was stored before is not wanted, should the consumer have to be made anew before it tells anything.
+        let before_last = Sequence(last.0.saturating_sub(1));
+        match start {
+            ReadStart::All => (Sequence::NONE, None),
+            ReadStart::New => (last, None),
+            ReadStart::Last => (before_last, Some(ConsumerFrom::Last)),
+            ReadStart::LastPerSubject => (Sequence::NONE, Some(ConsumerFrom::LastPerSubject)),
+            ReadStart::Sequence(first) => (Sequence(first.0.saturating_sub(1)), None),
+            ReadStart::Time(time) => (Sequence::NONE, Some(ConsumerFrom::Time(time))),
+        }
+    }
+
+    /// Where the next consumer begins, where the one before has told nothing. It may have missed something since it was
+    /// made: to begin at what is the last now would be a gap that nobody is told of.
+    fn again(&self) -> Option<ConsumerFrom> {
+        self.from.filter(|from| match from {
+            ConsumerFrom::LastPerSubject => T::NEWEST_IS_ENOUGH,
+            ConsumerFrom::Time(_) => true,
+            ConsumerFrom::Last | ConsumerFrom::Sequence(_) => false,
+        })
+    }
+
+    fn live(&mut self, now: Instant, pending: u64, effects: &mut Vec<WatcherEffect<T>>) {
         self.failures = 0;
         self.heard(now);
         if !self.opened {
             self.opened = true;
             effects.push(WatcherEffect::Opened);
         } else if self.interrupted.take().is_some() {
-            let same_bucket = std::mem::replace(&mut self.same_bucket, true);
-            effects.push(WatcherEffect::Tell(WatchEvent::Resumed { same_bucket }));
+            let same = std::mem::replace(&mut self.same, true);
+            let first_held = self.first_held;
+            effects.push(WatcherEffect::Tell(Told::Resumed { same, first_held }));
         }
         self.awaited = pending;
         if pending == 0 {
-            self.end_snapshot(effects);
+            self.catch_up(effects);
         }
-        for (consumer_seq, pending, entry) in std::mem::take(&mut self.early) {
-            self.delivered(now, consumer_seq, pending, entry, effects);
+        for (consumer_seq, pending, item) in std::mem::take(&mut self.early) {
+            self.delivered(now, consumer_seq, pending, item, effects);
         }
     }
 
@@ -285,10 +322,10 @@ impl Watcher {
         };
     }
 
-    fn end_snapshot(&mut self, effects: &mut Vec<WatcherEffect>) {
-        if !self.snapshot_ended {
-            self.snapshot_ended = true;
-            effects.push(WatcherEffect::Tell(WatchEvent::SnapshotEnd));
+    fn catch_up(&mut self, effects: &mut Vec<WatcherEffect<T>>) {
+        if !self.caught_up {
+            self.caught_up = true;
+            effects.push(WatcherEffect::Tell(Told::CaughtUp));
         }
     }
 
@@ -297,11 +334,11 @@ impl Watcher {
         now: Instant,
         consumer_seq: u64,
         pending: u64,
-        entry: KvEntry,
-        effects: &mut Vec<WatcherEffect>,
+        item: T,
+        effects: &mut Vec<WatcherEffect<T>>,
     ) {
         match self.state {
-            State::Creating => return self.early.push((consumer_seq, pending, entry)),
+            State::Creating => return self.early.push((consumer_seq, pending, item)),
             State::Live { .. } => {}
             _ => return,
         }
@@ -309,26 +346,33 @@ impl Watcher {
             return self.give_up(now, InterruptCause::Gap, effects);
         }
         self.consumer_seq = consumer_seq;
-        self.newest = self.newest.max(entry.revision);
+        let sequence = item.sequence();
+        self.newest = self.newest.max(sequence);
         self.heard(now);
-        // nats-server 2.10 clamps a start beyond its last sequence and delivers an older record.
-        if entry.revision > self.told {
-            self.told = entry.revision;
-            effects.push(WatcherEffect::Tell(WatchEvent::Entry(entry)));
+        // nats-server 2.10 clamps a start beyond its last sequence and delivers an older item.
+        let is_first = self.from.take().is_some();
+        if is_first || sequence > self.told {
+            self.told = sequence;
+            effects.push(WatcherEffect::Tell(Told::Item(item)));
         }
-        // A record that is rewritten before its turn is gone from the count a moment before the new one is in it: fewer
+        // An item that is overwritten before its turn is gone from the count a moment before the new one is in it: fewer
         // deliveries than were promised mean that it is still to come, or has expired, which the next heartbeat tells.
         if pending == 0 && consumer_seq >= self.awaited {
-            self.end_snapshot(effects);
+            self.catch_up(effects);
         }
     }
 }
 
-impl Machine for Watcher {
-    type Event = WatcherEvent;
-    type Effect = WatcherEffect;
+impl<T: Item> Machine for Watcher<T> {
+    type Event = WatcherEvent<T>;
+    type Effect = WatcherEffect<T>;
 
-    fn handle(&mut self, now: Instant, event: WatcherEvent, effects: &mut Vec<WatcherEffect>) {
+    fn handle(
+        &mut self,
+        now: Instant,
+        event: WatcherEvent<T>,
+        effects: &mut Vec<WatcherEffect<T>>,
+    ) {
         match event {
             WatcherEvent::Link { up: false } => {
                 if !matches!(self.state, State::Over | State::Down) {
@@ -348,7 +392,7 @@ impl Machine for Watcher {
             WatcherEvent::Described(attempt, answer) => {
                 if attempt == self.attempt && self.state == State::Describing {
                     match answer {
-                        Ok(info) => self.described(&info, effects),
+                        Ok(found) => self.described(found, effects),
                         Err(error) => self.fail(now, error, effects),
                     }
                 }
@@ -365,10 +409,10 @@ impl Machine for Watcher {
                 attempt,
                 consumer_seq,
                 pending,
-                entry,
+                item,
             } => {
                 if attempt == self.attempt {
-                    self.delivered(now, consumer_seq, pending, entry, effects);
+                    self.delivered(now, consumer_seq, pending, item, effects);
                 }
             }
             WatcherEvent::Heartbeat {
@@ -378,15 +422,15 @@ impl Machine for Watcher {
                 if attempt == self.attempt && matches!(self.state, State::Live { .. }) {
                     if last_consumer_seq == self.consumer_seq {
                         self.heard(now);
-                        // What the snapshot promised may have expired before its turn: an idle consumer has no more.
-                        self.end_snapshot(effects);
+                        // What was promised at first may have expired before its turn: an idle consumer has no more.
+                        self.catch_up(effects);
                     } else {
                         self.give_up(now, InterruptCause::Gap, effects);
                     }
                 }
             }
             WatcherEvent::Overflow { lost } => {
-                self.told = self.told.min(Revision(lost.0 - 1));
+                self.told = self.told.min(Sequence(lost.0 - 1));
                 if matches!(self.state, State::Live { .. }) {
                     self.give_up(now, InterruptCause::Gap, effects);
                     self.state = State::Blocked(now + RETRY_STEP);
@@ -413,7 +457,7 @@ impl Machine for Watcher {
         }
     }
 
-    fn on_deadline(&mut self, now: Instant, effects: &mut Vec<WatcherEffect>) {
+    fn on_deadline(&mut self, now: Instant, effects: &mut Vec<WatcherEffect<T>>) {
         match self.state {
             State::Waiting(until) if until <= now => self.begin(effects),
             State::Blocked(until) if until <= now => {
@@ -434,7 +478,9 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::kv::{BucketConfig, Operation};
+    use super::super::kv::{KvEntry, Operation, Revision, WatchStart};
+    use super::super::message::Headers;
+    use super::super::stream::StoredMessage;
     use super::*;
 
     const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -443,30 +489,47 @@ mod tests {
         Instant::ZERO + Duration::from_secs(seconds)
     }
 
-    fn info(created: i64, last: u64) -> BucketInfo {
-        BucketInfo {
-            config: BucketConfig::new("b"),
-            last_revision: Revision(last),
-            records: last,
+    fn info(created: i64, last: u64) -> Description {
+        Description {
             created: UnixTime::from_nanos(created),
+            first: Sequence(1),
+            last: Sequence(last),
         }
     }
 
-    fn entry(revision: u64) -> KvEntry {
-        KvEntry {
-            key: Arc::from("k"),
-            value: Bytes::new(),
-            revision: Revision(revision),
-            operation: Operation::Put,
-            created: UnixTime::EPOCH,
+    trait Numbered: Item {
+        fn number(number: u64) -> Self;
+    }
+
+    impl Numbered for KvEntry {
+        fn number(number: u64) -> Self {
+            Self {
+                key: Arc::from("k"),
+                value: Bytes::new(),
+                revision: Revision(number),
+                operation: Operation::Put,
+                created: UnixTime::EPOCH,
+            }
+        }
+    }
+
+    impl Numbered for StoredMessage {
+        fn number(number: u64) -> Self {
+            Self {
+                subject: Arc::from("s"),
+                headers: Headers::new(),
+                payload: Bytes::new(),
+                sequence: Sequence(number),
+                time: UnixTime::EPOCH,
+            }
         }
     }
 
     /// A watcher and what it has been asked to do and told, as text.
-    struct Story(Watcher);
+    struct Story<T = KvEntry>(Watcher<T>);
 
-    impl Story {
-        fn new(start: WatchStart) -> (Self, Vec<String>) {
+    impl<T: Numbered> Story<T> {
+        fn new(start: impl Into<ReadStart>) -> (Self, Vec<String>) {
             let mut story = Self(Watcher::new(start, HEARTBEAT));
             let begun = story.wake(at(0));
             (story, begun)
@@ -478,7 +541,7 @@ mod tests {
             effects.iter().map(short).collect()
         }
 
-        fn hear(&mut self, now: Instant, event: WatcherEvent) -> Vec<String> {
+        fn hear(&mut self, now: Instant, event: WatcherEvent<T>) -> Vec<String> {
             let mut effects = Vec::new();
             self.0.handle(now, event, &mut effects);
             effects.iter().map(short).collect()
@@ -502,30 +565,30 @@ mod tests {
                     attempt: Attempt(attempt),
                     consumer_seq: seq,
                     pending,
-                    entry: entry(rev),
+                    item: T::number(rev),
                 },
             )
         }
     }
 
-    fn short(effect: &WatcherEffect) -> String {
+    fn short<T: Item>(effect: &WatcherEffect<T>) -> String {
         match effect {
             WatcherEffect::Describe(attempt) => format!("describe {}", attempt.0),
-            WatcherEffect::Create {
-                attempt,
-                from: ConsumerFrom::LastPerKey,
-            } => {
-                format!("create {} last per key", attempt.0)
-            }
-            WatcherEffect::Create {
-                attempt,
-                from: ConsumerFrom::Revision(revision),
-            } => {
-                format!("create {} from {revision}", attempt.0)
+            WatcherEffect::Create { attempt, from } => {
+                let attempt = attempt.0;
+                match from {
+                    ConsumerFrom::Last => format!("create {attempt} last"),
+                    ConsumerFrom::LastPerSubject => format!("create {attempt} last per subject"),
+                    ConsumerFrom::Sequence(sequence) => format!("create {attempt} from {sequence}"),
+                    ConsumerFrom::Time(time) => format!("create {attempt} since {time}"),
+                }
             }
             WatcherEffect::Discard(attempt) => format!("discard {}", attempt.0),
-            WatcherEffect::Tell(WatchEvent::Entry(entry)) => format!("entry {}", entry.revision),
-            WatcherEffect::Tell(event) => format!("{event:?}"),
+            WatcherEffect::Tell(Told::Item(item)) => format!("item {}", item.sequence()),
+            WatcherEffect::Tell(Told::CaughtUp) => "caught up".to_owned(),
+            WatcherEffect::Tell(Told::Interrupted(cause)) => format!("interrupted: {cause:?}"),
+            WatcherEffect::Tell(Told::Resumed { same: true, .. }) => "resumed".to_owned(),
+            WatcherEffect::Tell(Told::Resumed { same: false, .. }) => "another life".to_owned(),
             WatcherEffect::CheckRoom => "check room".to_owned(),
             WatcherEffect::Opened => "opened".to_owned(),
             WatcherEffect::Failed(error) => format!("failed: {error}"),
@@ -534,25 +597,25 @@ mod tests {
 
     #[test]
     fn an_empty_snapshot_ends_at_once() {
-        let (mut story, begun) = Story::new(WatchStart::Snapshot);
+        let (mut story, begun) = Story::<KvEntry>::new(WatchStart::Snapshot);
         assert_eq!(begun, ["describe 1"]);
-        assert_eq!(story.described(1, 7, 0), ["create 1 last per key"]);
-        assert_eq!(story.created(1, 0), ["opened", "SnapshotEnd"]);
-        assert_eq!(story.delivered(1, 1, 0, 1), ["entry 1"]);
+        assert_eq!(story.described(1, 7, 0), ["create 1 last per subject"]);
+        assert_eq!(story.created(1, 0), ["opened", "caught up"]);
+        assert_eq!(story.delivered(1, 1, 0, 1), ["item 1"]);
     }
 
     #[test]
     fn a_delivery_that_overtakes_the_answer_waits_for_it() {
-        let (mut story, _) = Story::new(WatchStart::Snapshot);
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Snapshot);
         story.described(1, 7, 3);
         assert!(story.delivered(1, 1, 1, 2).is_empty());
-        assert_eq!(story.created(1, 2), ["opened", "entry 2"]);
-        assert_eq!(story.delivered(1, 2, 0, 3), ["entry 3", "SnapshotEnd"]);
+        assert_eq!(story.created(1, 2), ["opened", "item 2"]);
+        assert_eq!(story.delivered(1, 2, 0, 3), ["item 3", "caught up"]);
     }
 
     #[test]
     fn a_snapshot_whose_rest_expired_ends_with_the_next_heartbeat() {
-        let (mut story, _) = Story::new(WatchStart::Snapshot);
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Snapshot);
         story.described(1, 7, 3);
         story.created(1, 2);
         story.delivered(1, 1, 1, 2);
@@ -560,35 +623,35 @@ mod tests {
             attempt: Attempt(1),
             last_consumer_seq: 1,
         };
-        assert_eq!(story.hear(at(6), heartbeat.clone()), ["SnapshotEnd"]);
+        assert_eq!(story.hear(at(6), heartbeat.clone()), ["caught up"]);
         assert!(story.hear(at(11), heartbeat).is_empty());
     }
 
     #[test]
     fn a_record_rewritten_under_the_snapshot_is_waited_for() {
-        let (mut story, _) = Story::new(WatchStart::Snapshot);
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Snapshot);
         story.described(1, 7, 3);
         story.created(1, 2);
-        assert_eq!(story.delivered(1, 1, 0, 3), ["entry 3"]);
-        assert_eq!(story.delivered(1, 2, 0, 4), ["entry 4", "SnapshotEnd"]);
+        assert_eq!(story.delivered(1, 1, 0, 3), ["item 3"]);
+        assert_eq!(story.delivered(1, 2, 0, 4), ["item 4", "caught up"]);
     }
 
     #[test]
     fn a_watch_from_now_that_heard_nothing_does_not_replay_history_after_a_reconnect() {
-        let (mut story, _) = Story::new(WatchStart::Now);
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Now);
         assert_eq!(story.described(1, 7, 41), ["create 1 from 42"]);
         story.created(1, 0);
         assert_eq!(
             story.hear(at(2), WatcherEvent::Link { up: false }),
-            ["discard 1", "Interrupted(Disconnected)"]
+            ["discard 1", "interrupted: Disconnected"]
         );
         assert_eq!(
             story.hear(at(3), WatcherEvent::Link { up: true }),
             ["describe 2"]
         );
         assert_eq!(story.described(2, 7, 43), ["create 2 from 42"]);
-        assert_eq!(story.created(2, 2), ["Resumed { same_bucket: true }"]);
-        assert_eq!(story.delivered(2, 1, 1, 42), ["entry 42"]);
+        assert_eq!(story.created(2, 2), ["resumed"]);
+        assert_eq!(story.delivered(2, 1, 1, 42), ["item 42"]);
         assert!(
             story.delivered(1, 1, 0, 43).is_empty(),
             "an older attempt is not heard"
@@ -597,46 +660,46 @@ mod tests {
 
     #[test]
     fn a_bucket_made_anew_is_told_from_its_beginning() {
-        let (mut story, _) = Story::new(WatchStart::Now);
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Now);
         story.described(1, 7, 41);
         story.created(1, 0);
         assert_eq!(
             story.wake(at(10)),
-            ["discard 1", "Interrupted(MissedHeartbeat)"]
+            ["discard 1", "interrupted: MissedHeartbeat"]
         );
         assert_eq!(story.wake(at(10)), ["describe 2"]);
-        assert_eq!(story.described(2, 8, 3), ["create 2 last per key"]);
-        assert_eq!(story.created(2, 1), ["Resumed { same_bucket: false }"]);
-        assert_eq!(story.delivered(2, 1, 0, 3), ["entry 3"]);
+        assert_eq!(story.described(2, 8, 3), ["create 2 last per subject"]);
+        assert_eq!(story.created(2, 1), ["another life"]);
+        assert_eq!(story.delivered(2, 1, 0, 3), ["item 3"]);
     }
 
     #[test]
     fn a_lost_tail_is_taken_for_another_bucket() {
-        let (mut story, _) = Story::new(WatchStart::Revision(Revision(1)));
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Revision(Revision(1)));
         story.described(1, 7, 2);
         story.created(1, 2);
         story.delivered(1, 1, 1, 1);
         story.delivered(1, 2, 0, 2);
         story.hear(at(2), WatcherEvent::Link { up: false });
         story.hear(at(3), WatcherEvent::Link { up: true });
-        assert_eq!(story.described(2, 7, 1), ["create 2 last per key"]);
-        assert_eq!(story.created(2, 1), ["Resumed { same_bucket: false }"]);
+        assert_eq!(story.described(2, 7, 1), ["create 2 last per subject"]);
+        assert_eq!(story.created(2, 1), ["another life"]);
     }
 
     #[test]
     fn a_watch_for_a_revision_to_come_takes_no_tail_for_lost() {
-        let (mut story, _) = Story::new(WatchStart::Revision(Revision(9)));
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Revision(Revision(9)));
         assert_eq!(story.described(1, 7, 2), ["create 1 from 9"]);
         story.created(1, 0);
         story.hear(at(2), WatcherEvent::Link { up: false });
         story.hear(at(3), WatcherEvent::Link { up: true });
         assert_eq!(story.described(2, 7, 2), ["create 2 from 9"]);
-        assert_eq!(story.created(2, 0), ["Resumed { same_bucket: true }"]);
+        assert_eq!(story.created(2, 0), ["resumed"]);
     }
 
     #[test]
     fn a_bucket_found_missing_after_a_disconnect_is_told_once() {
-        let (mut story, _) = Story::new(WatchStart::Now);
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Now);
         story.described(1, 7, 0);
         story.created(1, 0);
         story.hear(at(2), WatcherEvent::Link { up: false });
@@ -645,7 +708,7 @@ mod tests {
             |attempt| WatcherEvent::Described(Attempt(attempt), Err(WatchError::NoBucket));
         assert_eq!(
             story.hear(at(3), missing(2)),
-            ["Interrupted(BucketMissing)"]
+            ["interrupted: BucketMissing"]
         );
         story.wake(at(4));
         assert!(story.hear(at(4), missing(3)).is_empty());
@@ -658,13 +721,13 @@ mod tests {
 
     #[test]
     fn a_gap_makes_the_consumer_anew_after_the_last_one_told() {
-        let (mut story, _) = Story::new(WatchStart::Now);
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Now);
         story.described(1, 7, 0);
         story.created(1, 0);
         story.delivered(1, 1, 0, 1);
         assert_eq!(
             story.delivered(1, 3, 0, 3),
-            ["discard 1", "Interrupted(Gap)"]
+            ["discard 1", "interrupted: Gap"]
         );
         assert_eq!(story.wake(at(1)), ["describe 2"]);
         assert_eq!(story.described(2, 7, 3), ["create 2 from 2"]);
@@ -672,15 +735,15 @@ mod tests {
 
     #[test]
     fn a_full_reader_hears_what_it_missed_once_it_has_room() {
-        let (mut story, _) = Story::new(WatchStart::Now);
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Now);
         story.described(1, 7, 0);
         story.created(1, 0);
         story.delivered(1, 1, 0, 1);
         story.delivered(1, 2, 0, 2);
-        let overflow = WatcherEvent::Overflow { lost: Revision(2) };
+        let overflow = WatcherEvent::Overflow { lost: Sequence(2) };
         assert_eq!(
             story.hear(at(1), overflow),
-            ["discard 1", "Interrupted(Gap)"]
+            ["discard 1", "interrupted: Gap"]
         );
         assert_eq!(story.wake(at(2)), ["check room"]);
         assert!(
@@ -698,7 +761,7 @@ mod tests {
 
     #[test]
     fn a_missing_bucket_is_tried_again_ever_more_slowly() {
-        let (mut story, _) = Story::new(WatchStart::Now);
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Now);
         story.described(1, 7, 0);
         story.created(1, 0);
         story.wake(at(10));
@@ -720,12 +783,81 @@ mod tests {
 
     #[test]
     fn a_first_attempt_that_fails_is_the_answer_of_the_call() {
-        let (mut story, _) = Story::new(WatchStart::Now);
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Now);
         let answer = WatcherEvent::Described(Attempt(1), Err(WatchError::NoBucket));
         assert_eq!(
             story.hear(at(0), answer),
             ["failed: there is no such bucket"]
         );
         assert_eq!(story.0.deadline(), None);
+    }
+
+    fn reader(start: ReadStart) -> Story<StoredMessage> {
+        Story::new(start).0
+    }
+
+    fn reconnect<T: Numbered>(story: &mut Story<T>) {
+        story.hear(at(2), WatcherEvent::Link { up: false });
+        story.hear(at(3), WatcherEvent::Link { up: true });
+    }
+
+    #[test]
+    fn a_reader_begins_where_it_was_told_to() {
+        let begins = |start| reader(start).described(1, 7, 41).remove(0);
+        assert_eq!(begins(ReadStart::All), "create 1 from 1");
+        assert_eq!(begins(ReadStart::New), "create 1 from 42");
+        assert_eq!(begins(ReadStart::Last), "create 1 last");
+        assert_eq!(
+            begins(ReadStart::LastPerSubject),
+            "create 1 last per subject"
+        );
+        assert_eq!(begins(ReadStart::Sequence(Sequence(9))), "create 1 from 9");
+        let time = UnixTime::EPOCH;
+        assert_eq!(
+            begins(ReadStart::Time(time)),
+            "create 1 since 1970-01-01T00:00:00Z"
+        );
+    }
+
+    /// What came after it was opened must not be skipped because something newer is the last now.
+    #[test]
+    fn a_reader_that_has_told_nothing_skips_nothing_when_it_is_made_anew() {
+        for (start, again) in [
+            (ReadStart::Last, "create 2 from 41"),
+            (ReadStart::LastPerSubject, "create 2 from 1"),
+            (ReadStart::New, "create 2 from 42"),
+            (
+                ReadStart::Time(UnixTime::EPOCH),
+                "create 2 since 1970-01-01T00:00:00Z",
+            ),
+        ] {
+            let mut story = reader(start);
+            story.described(1, 7, 41);
+            story.created(1, 0);
+            reconnect(&mut story);
+            assert_eq!(story.described(2, 7, 44), [again], "{start:?}");
+        }
+    }
+
+    #[test]
+    fn a_reader_from_the_last_tells_it_wherever_it_is_and_goes_on_behind_it() {
+        let mut story = reader(ReadStart::Last);
+        story.described(1, 7, 41);
+        assert_eq!(story.created(1, 1), ["opened"]);
+        assert_eq!(story.delivered(1, 1, 0, 5), ["item 5", "caught up"]);
+        reconnect(&mut story);
+        assert_eq!(story.described(2, 7, 44), ["create 2 from 6"]);
+    }
+
+    #[test]
+    fn a_reader_hears_another_life_from_its_first_message() {
+        let mut story = reader(ReadStart::LastPerSubject);
+        story.described(1, 7, 41);
+        story.created(1, 1);
+        story.delivered(1, 1, 0, 41);
+        reconnect(&mut story);
+        assert_eq!(story.described(2, 8, 3), ["create 2 from 1"]);
+        assert_eq!(story.created(2, 3), ["another life"]);
+        assert_eq!(story.delivered(2, 1, 2, 1), ["item 1"]);
     }
 }

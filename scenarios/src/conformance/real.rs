@@ -42,8 +42,8 @@ impl Real {
     pub async fn start(setup: Setup) -> Result<Self, Stop> {
         let seconds = setup.ping_interval.as_secs();
         let server = NatsServer::start(ServerOptions {
-            version: None,
             config: format!("ping_interval: \"{seconds}s\""),
+            ..ServerOptions::default()
         })
         .await?;
         let address = server.address();

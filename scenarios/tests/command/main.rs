@@ -6,4 +6,5 @@
 
 mod bad_input;
 mod determinism;
+mod fuzz;
 mod good_input;

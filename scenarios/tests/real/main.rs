@@ -8,6 +8,7 @@
 )]
 
 mod buckets;
+mod cluster;
 mod conformance;
 mod connections;
 mod outages;

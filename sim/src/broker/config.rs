@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use squall_core::jwt::Realm;
 use squall_core::{Instant, UnixTime};
 
 /// What the server's own clocks show. Records are dated and judged by `wall`; timers run on `monotonic`. The two may
@@ -99,6 +100,10 @@ pub struct ServerConfig {
     pub lame_duck_grace: Duration,
     /// Time in which a lame duck means to close all connections, the grace included. Default 2 min.
     pub lame_duck_duration: Duration,
+    /// Operator mode: only users of these accounts are let in. Default: everybody is, into one account.
+    pub realm: Option<Realm>,
+    /// How long a connection may take to log in, in operator mode. Default 2 s.
+    pub auth_timeout: Duration,
 }
 
 impl ServerConfig {
@@ -116,6 +121,8 @@ impl ServerConfig {
             delivery_delay_max: Duration::from_micros(60),
             lame_duck_grace: Duration::from_secs(10),
             lame_duck_duration: Duration::from_secs(120),
+            realm: None,
+            auth_timeout: Duration::from_secs(2),
         }
     }
 }

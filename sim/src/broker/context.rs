@@ -6,6 +6,7 @@ use squall_core::{Rng, UnixTime};
 
 use super::config::{Now, ServerConfig};
 use super::effect::Effect;
+use super::security::Account;
 use super::timers::{Timer, Timers};
 use crate::wire::{LinkId, ServerOp};
 
@@ -24,6 +25,11 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Whose business this event is.
+    pub(super) const fn account(&self) -> Account {
+        self.timers.account
+    }
+
     pub(super) fn send(&mut self, link: LinkId, op: ServerOp) {
         self.effects.push(Effect::Send { link, op });
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::permissions::Denied;
 use super::subject::is_routable;
 use crate::wire::{LinkId, Sid};
 
@@ -17,6 +18,8 @@ pub(super) struct Subscriber {
     pub(super) link: LinkId,
     pub(super) sid: Sid,
     pub(super) queue: Option<Arc<str>>,
+    /// What its user may not hear.
+    pub(super) denied: Option<Denied>,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +44,14 @@ pub(super) struct Interest {
 
 impl Interest {
     /// Adds a subscription. One with `>` before its last token is accepted and matches nothing, as on a real server.
-    pub(super) fn add(&mut self, subject: &str, link: LinkId, sid: Sid, queue: Option<Arc<str>>) {
+    pub(super) fn add(
+        &mut self,
+        subject: &str,
+        link: LinkId,
+        sid: Sid,
+        queue: Option<Arc<str>>,
+        denied: Option<Denied>,
+    ) {
         if has_inner_rest(subject) {
             return;
         }
@@ -52,6 +62,7 @@ impl Interest {
             link,
             sid,
             queue,
+            denied,
         };
         let mut node = &mut self.root;
         for token in subject.split('.') {
@@ -85,6 +96,10 @@ impl Interest {
     pub(super) fn matching(&self, subject: &str, found: &mut Vec<Subscriber>) {
         if is_routable(subject) {
             self.root.matching(Some(subject), found);
+            found.retain(|subscriber| {
+                let denied = subscriber.denied.as_ref();
+                denied.is_none_or(|denied| !denied.denies(subject))
+            });
             found.sort_unstable_by_key(|subscriber| subscriber.number);
         }
     }
@@ -165,7 +180,7 @@ mod tests {
         let mut interest = Interest::default();
         let subjects = ["a.b", "a.*.c", "$KV.b.>", ">", "*", "x.>.y"];
         for (sid, subject) in (0..).zip(subjects) {
-            interest.add(subject, LinkId(1), Sid(sid), None);
+            interest.add(subject, LinkId(1), Sid(sid), None, None);
         }
         assert!(interest.is_near_keys());
         for (sid, subject) in (0..).zip(subjects) {

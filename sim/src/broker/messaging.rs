@@ -11,6 +11,8 @@ use squall_core::transport::Message;
 use super::context::Context;
 use super::effect::Effect;
 use super::interest::{Interest, Subscriber};
+use super::permissions::Permissions;
+use super::security::Account;
 use super::subject::is_routable;
 use super::timers::Timer;
 use crate::wire::{LinkId, ServerOp, Sid};
@@ -21,6 +23,8 @@ const ROUND_TRIP_AGE_MAX: Duration = Duration::from_secs(3600);
 /// One connection.
 #[derive(Debug)]
 struct Link {
+    /// Whom it hears and is heard by.
+    account: Account,
     subscriptions: BTreeMap<Sid, Arc<str>>,
     /// `PING`s sent since the last `PONG`.
     unanswered: u32,
@@ -31,17 +35,36 @@ struct Link {
 }
 
 /// All connections of a server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Messaging {
     links: BTreeMap<LinkId, Link>,
-    interest: Interest,
+    /// One for each account: nothing passes between them.
+    interests: Vec<Interest>,
     /// Kept to be used again: who gets the message at hand.
     found: Vec<Subscriber>,
 }
 
 impl Messaging {
+    pub(super) fn new(accounts: usize) -> Self {
+        let mut interests = Vec::new();
+        interests.resize_with(accounts, Interest::default);
+        Self {
+            links: BTreeMap::new(),
+            interests,
+            found: Vec::new(),
+        }
+    }
+
+    /// A connection has logged in.
+    pub(super) fn enter(&mut self, link: LinkId, account: Account) {
+        if let Some(open) = self.links.get_mut(&link) {
+            open.account = account;
+        }
+    }
+
     pub(super) fn open(&mut self, ctx: &mut Context<'_>, link: LinkId) {
         let opened = Link {
+            account: Account::default(),
             subscriptions: BTreeMap::new(),
             unanswered: 0,
             heard_at: ctx.now.monotonic,
@@ -56,6 +79,10 @@ impl Messaging {
         self.links.keys().copied()
     }
 
+    pub(super) fn is_open(&self, link: LinkId) -> bool {
+        self.links.contains_key(&link)
+    }
+
     pub(super) fn is_subscribed(&self, link: LinkId, sid: Sid) -> bool {
         self.links
             .get(&link)
@@ -67,8 +94,9 @@ impl Messaging {
         let Some(closed) = self.links.remove(&link) else {
             return Vec::new();
         };
+        let interest = &mut self.interests[closed.account.0];
         for (&sid, subject) in &closed.subscriptions {
-            self.interest.remove(subject, link, sid);
+            interest.remove(subject, link, sid);
         }
         closed.subscriptions.into_keys().collect()
     }
@@ -80,6 +108,7 @@ impl Messaging {
         sid: Sid,
         subject: Arc<str>,
         queue: Option<Arc<str>>,
+        permissions: Option<&Arc<Permissions>>,
     ) {
         if !is_routable(&subject) {
             ctx.send(link, ServerOp::Err("Invalid Subject".into()));
@@ -90,31 +119,33 @@ impl Messaging {
         };
         // The server ignores a second subscription of the same number.
         if let Entry::Vacant(vacant) = open.subscriptions.entry(sid) {
-            self.interest.add(&subject, link, sid, queue);
+            let denied = permissions
+                .filter(|all| all.denies_part_of(&subject))
+                .cloned();
+            self.interests[open.account.0].add(&subject, link, sid, queue, denied);
             vacant.insert(subject);
         }
     }
 
     pub(super) fn unsubscribe(&mut self, link: LinkId, sid: Sid) {
-        let subject = self
-            .links
-            .get_mut(&link)
-            .and_then(|link| link.subscriptions.remove(&sid));
-        if let Some(subject) = subject {
-            self.interest.remove(&subject, link, sid);
+        if let Some(open) = self.links.get_mut(&link)
+            && let Some(subject) = open.subscriptions.remove(&sid)
+        {
+            self.interests[open.account.0].remove(&subject, link, sid);
         }
     }
 
     /// True where a core subscription may hear of writes to keys.
-    pub(super) const fn hears_keys(&self) -> bool {
-        self.interest.is_near_keys()
+    pub(super) fn hears_keys(&self, account: Account) -> bool {
+        self.interests[account.0].is_near_keys()
     }
 
     /// Sends a message to whoever listens: each plain subscription, and one member of each queue group, whichever,
     /// also a member that has stopped reading. Gives the number of copies.
     pub(super) fn route(&mut self, ctx: &mut Context<'_>, message: &Message) -> usize {
         self.found.clear();
-        self.interest.matching(&message.subject, &mut self.found);
+        let interest = &self.interests[ctx.account().0];
+        interest.matching(&message.subject, &mut self.found);
         let mut groups: BTreeMap<&str, Vec<&Subscriber>> = BTreeMap::new();
         let mut copies = 0;
         for subscriber in &self.found {

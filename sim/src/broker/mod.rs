@@ -11,6 +11,7 @@
 //!   messaging  connections, subscriptions, routing (interest: the tree of subjects), pings
 //!   raw        core publishes that are writes, and writes that are core messages
 //!   violation  what a connection is closed for
+//!   security   operator mode: accounts, logins, and their ends (permissions: what a user may do; system: updates)
 //!   jetstream  API requests, writes, direct gets; whether JetStream answers at all
 //!   bucket     one bucket: limits, conditions, history, its consumers
 //!   expiry     when records age out, and how late
@@ -32,12 +33,15 @@ mod expiry;
 mod interest;
 mod jetstream;
 mod messaging;
+mod permissions;
 #[cfg(test)]
 mod pull;
 mod raw;
 mod refusal;
+mod security;
 mod store;
 mod subject;
+mod system;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -56,6 +60,7 @@ use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp};
 use context::Context;
 use jetstream::{JetStream, Service};
 use messaging::Messaging;
+use security::{Account, Security};
 use timers::{Timer, Timers};
 use violation::Violation;
 
@@ -68,8 +73,11 @@ pub struct Broker {
     is_running: bool,
     is_lame_duck: bool,
     surroundings: Surroundings,
+    /// In operator mode.
+    security: Option<Security>,
     messaging: Messaging,
-    jetstream: JetStream,
+    /// One for each account.
+    jetstreams: Vec<JetStream>,
 }
 
 /// What every event handler needs beside the state it changes.
@@ -82,7 +90,14 @@ struct Surroundings {
 }
 
 impl Surroundings {
-    fn ctx<'a>(&'a mut self, now: Now, effects: &'a mut Vec<Effect>) -> Context<'a> {
+    /// For business of this account.
+    fn ctx<'a>(
+        &'a mut self,
+        now: Now,
+        account: Account,
+        effects: &'a mut Vec<Effect>,
+    ) -> Context<'a> {
+        self.timers.account = account;
         Context {
             now,
             config: &self.config,
@@ -112,11 +127,15 @@ impl Broker {
             timers: Timers::default(),
             cached_clock_phase,
         };
+        let security = surroundings.config.realm.as_ref().map(Security::new);
+        let accounts = security.as_ref().map_or(1, Security::accounts).max(1);
+        let service = surroundings.service();
         Self {
             is_running: true,
             is_lame_duck: false,
-            messaging: Messaging::default(),
-            jetstream: JetStream::new(surroundings.service()),
+            messaging: Messaging::new(accounts),
+            jetstreams: (0..accounts).map(|_| JetStream::new(service)).collect(),
+            security,
             surroundings,
         }
     }
@@ -137,8 +156,11 @@ impl Broker {
             effects.push(Effect::Close { link });
             return;
         }
-        let mut ctx = self.surroundings.ctx(now, effects);
+        let mut ctx = self.surroundings.ctx(now, Account::default(), effects);
         self.messaging.open(&mut ctx, link);
+        if self.security.is_some() {
+            ctx.set_timer(ctx.config.auth_timeout, Timer::LogIn(link));
+        }
     }
 
     /// A client says something. What comes from a connection that the server has closed is not heard.
@@ -151,7 +173,10 @@ impl Broker {
             self.expel(now, link, violation, effects);
             return;
         }
-        let mut ctx = self.surroundings.ctx(now, effects);
+        let Some(account) = self.admit(now, link, &op, effects) else {
+            return;
+        };
+        let mut ctx = self.surroundings.ctx(now, account, effects);
         match op {
             ClientOp::Connect { .. } | ClientOp::Pong => {}
             ClientOp::Ping => ctx.send(link, ServerOp::Pong),
@@ -159,24 +184,36 @@ impl Broker {
                 sid,
                 subject,
                 queue,
-            } => self
-                .messaging
-                .subscribe(&mut ctx, link, sid, subject, queue),
+            } => {
+                let session = self.security.as_ref().and_then(|all| all.session(link));
+                let permissions = session.and_then(|session| session.permissions.as_ref());
+                self.messaging
+                    .subscribe(&mut ctx, link, sid, subject, queue, permissions);
+            }
             ClientOp::Unsubscribe { sid } => {
                 self.messaging.unsubscribe(link, sid);
-                self.jetstream.unsubscribed(&mut ctx, link, sid);
+                self.jetstreams[account.0].unsubscribed(&mut ctx, link, sid);
             }
-            ClientOp::Publish { message } => self.publish(now, link, message, effects),
-            ClientOp::Request { id, request } => self.request(now, link, id, request, effects),
+            ClientOp::Publish { message } => self.publish(now, link, account, message, effects),
+            ClientOp::Request { id, request } => {
+                self.request(now, link, account, id, request, effects);
+            }
         }
     }
 
     /// The server sees the end of a connection.
     pub fn closed(&mut self, now: Now, link: LinkId) {
         let mut no_effects = Vec::new();
-        let mut ctx = self.surroundings.ctx(now, &mut no_effects);
+        let mut account = Account::default();
+        if let Some(security) = &mut self.security {
+            account = security
+                .session(link)
+                .map_or(account, |session| session.account);
+            security.forget(link);
+        }
+        let mut ctx = self.surroundings.ctx(now, account, &mut no_effects);
         for sid in self.messaging.close(link) {
-            self.jetstream.unsubscribed(&mut ctx, link, sid);
+            self.jetstreams[account.0].unsubscribed(&mut ctx, link, sid);
         }
         debug_assert!(
             no_effects.is_empty(),
@@ -191,16 +228,21 @@ impl Broker {
 
     /// Does everything that is due.
     pub fn on_deadline(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        while let Some(timer) = self.surroundings.timers.pop(now.monotonic) {
-            let mut ctx = self.surroundings.ctx(now, effects);
+        while let Some((timer, account)) = self.surroundings.timers.pop(now.monotonic) {
+            let mut ctx = self.surroundings.ctx(now, account, effects);
             match timer {
                 Timer::Ping(link) => {
                     if !self.messaging.ping(&mut ctx, link) {
                         self.expel(now, link, Violation::Stale, effects);
                     }
                 }
+                Timer::LogIn(_) | Timer::Expiry(_) | Timer::AccountExpiry => {
+                    self.on_security_timer(now, timer, account, effects);
+                }
                 Timer::LameDuck => self.close_next(now, effects),
-                Timer::Bucket(bucket, timer) => self.jetstream.on_timer(&mut ctx, bucket, timer),
+                Timer::Bucket(bucket, timer) => {
+                    self.jetstreams[account.0].on_timer(&mut ctx, bucket, timer);
+                }
             }
         }
     }
@@ -212,8 +254,13 @@ impl Broker {
         self.is_running = false;
         self.is_lame_duck = false;
         self.surroundings.timers.clear();
-        self.messaging = Messaging::default();
-        self.jetstream.stop(effects);
+        self.messaging = Messaging::new(self.jetstreams.len());
+        if let Some(security) = &mut self.security {
+            security.stop();
+        }
+        for jetstream in &mut self.jetstreams {
+            jetstream.stop(effects);
+        }
     }
 
     /// The process is started again, on the files it left, with a JetStream that speaks. Does nothing where it runs.
@@ -224,8 +271,10 @@ impl Broker {
         self.is_running = true;
         self.surroundings.cached_clock_phase = Context::draw_phase(&mut self.surroundings.rng);
         let service = self.surroundings.service();
-        let mut ctx = self.surroundings.ctx(now, effects);
-        self.jetstream.start(&mut ctx, service);
+        for (account, jetstream) in self.jetstreams.iter_mut().enumerate() {
+            let mut ctx = self.surroundings.ctx(now, Account(account), effects);
+            jetstream.start(&mut ctx, service);
+        }
     }
 
     /// `SIGUSR2`: announces the end, refuses connections, switches JetStream off at once, and after a grace closes one
@@ -235,8 +284,10 @@ impl Broker {
             return;
         }
         self.is_lame_duck = true;
-        self.jetstream.service = Service::LameDuck;
-        let mut ctx = self.surroundings.ctx(now, effects);
+        for jetstream in &mut self.jetstreams {
+            jetstream.service = Service::LameDuck;
+        }
+        let mut ctx = self.surroundings.ctx(now, Account::default(), effects);
         self.messaging.announce_lame_duck(&mut ctx);
         let grace = match self.messaging.links().len() {
             0 => Duration::ZERO,
@@ -249,8 +300,12 @@ impl Broker {
     /// while it is silent are neither done nor answered, now or later.
     pub fn mute_jetstream(&mut self, now: Now, is_mute: bool) {
         let mut no_effects = Vec::new();
-        let mut ctx = self.surroundings.ctx(now, &mut no_effects);
-        self.jetstream.mute(&mut ctx, is_mute);
+        for (account, jetstream) in self.jetstreams.iter_mut().enumerate() {
+            let mut ctx = self
+                .surroundings
+                .ctx(now, Account(account), &mut no_effects);
+            jetstream.mute(&mut ctx, is_mute);
+        }
         debug_assert!(no_effects.is_empty(), "what was held back comes by timers");
     }
 
@@ -258,11 +313,12 @@ impl Broker {
         &mut self,
         now: Now,
         link: LinkId,
+        account: Account,
         id: RequestId,
         request: Request,
         effects: &mut Vec<Effect>,
     ) {
-        if self.messaging.hears_keys()
+        if self.messaging.hears_keys(account)
             && let Request::Write {
                 bucket,
                 key,
@@ -270,20 +326,23 @@ impl Broker {
                 expected,
             } = &request
         {
-            let is_heard = self.overhear(now, bucket, key, write, *expected, effects);
-            let has_stream = self.jetstream.bucket(bucket).is_some();
+            let is_heard = self.overhear(now, account, bucket, key, write, *expected, effects);
+            let has_stream = self.jetstreams[account.0].bucket(bucket).is_some();
             if is_heard && !has_stream {
                 // Somebody has it, so the server does not say that nobody does; but nobody will acknowledge it.
                 return;
             }
         }
         let messaging = &self.messaging;
-        let mut ctx = self.surroundings.ctx(now, effects);
-        self.jetstream.request(&mut ctx, link, id, request, |sid| {
+        let before = effects.len();
+        let mut ctx = self.surroundings.ctx(now, account, effects);
+        self.jetstreams[account.0].request(&mut ctx, link, id, request, |sid| {
             messaging.is_subscribed(link, sid)
         });
+        self.withhold_answers(link, before, effects);
     }
 
+    /// Says why, and hangs up.
     fn expel(&mut self, now: Now, link: LinkId, why: Violation, effects: &mut Vec<Effect>) {
         let op = ServerOp::Err(why.text().into());
         effects.push(Effect::Send { link, op });
@@ -311,40 +370,43 @@ impl Broker {
             .min(LAME_DUCK_GAP_MAX)
             .as_nanos() as u64;
         let gap = Duration::from_nanos(self.surroundings.rng.between(gap / 2, gap));
-        let mut ctx = self.surroundings.ctx(now, effects);
+        let mut ctx = self.surroundings.ctx(now, Account::default(), effects);
         ctx.set_timer(gap, Timer::LameDuck);
     }
 }
 
-/// The truth, for invariants: read without a request, whatever the server would answer just now.
+/// The truth, for invariants: read without a request, whatever the server would answer just now. Of several accounts, that
+/// of the first.
 impl Broker {
     /// The names of all buckets, in order.
     pub fn buckets(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.jetstream.names()
+        self.jetstreams[0].names()
     }
 
     /// What the server knows of a bucket.
     pub fn bucket(&self, bucket: &str) -> Option<BucketInfo> {
-        self.jetstream.bucket(bucket).map(|bucket| bucket.info())
+        self.jetstreams[0]
+            .bucket(bucket)
+            .map(|bucket| bucket.info())
     }
 
     /// Which life of its name a bucket is.
     pub fn incarnation(&self, bucket: &str) -> Option<Incarnation> {
-        self.jetstream
+        self.jetstreams[0]
             .bucket(bucket)
             .map(|bucket| bucket.incarnation)
     }
 
     /// The latest revision that a bucket has given out.
     pub fn last_revision(&self, bucket: &str) -> Option<Revision> {
-        self.jetstream
+        self.jetstreams[0]
             .bucket(bucket)
             .map(|bucket| bucket.store.last())
     }
 
     /// Every record of a bucket, ascending; none where there is no such bucket.
     pub fn records(&self, bucket: &str) -> impl Iterator<Item = &KvEntry> {
-        let bucket = self.jetstream.bucket(bucket);
+        let bucket = self.jetstreams[0].bucket(bucket);
         bucket
             .into_iter()
             .flat_map(|bucket| bucket.store.from(Revision::NONE))
@@ -353,12 +415,12 @@ impl Broker {
 
     /// The latest record of a key.
     pub fn entry(&self, bucket: &str, key: &str) -> Option<&KvEntry> {
-        self.jetstream.bucket(bucket)?.entry(key)
+        self.jetstreams[0].bucket(bucket)?.entry(key)
     }
 
     /// Consumers of a bucket, those included that have lost their subscription and are still kept.
     pub fn consumers(&self, bucket: &str) -> usize {
-        self.jetstream
+        self.jetstreams[0]
             .bucket(bucket)
             .map_or(0, |bucket| bucket.consumers())
     }

@@ -14,6 +14,7 @@ use super::config::{Now, Version};
 use super::effect::Effect;
 use super::jetstream::Service;
 use super::refusal::{api_error, headers};
+use super::security::Account;
 use super::subject::{KV_PREFIX, split_key};
 use crate::wire::{LinkId, ServerOp, Write};
 
@@ -27,6 +28,7 @@ impl Broker {
         &mut self,
         now: Now,
         link: LinkId,
+        account: Account,
         message: Message,
         effects: &mut Vec<Effect>,
     ) {
@@ -35,10 +37,13 @@ impl Broker {
             "not modelled as a core publish, send a `Request` instead: {}",
             message.subject
         );
-        let mut ctx = self.surroundings.ctx(now, effects);
+        if self.answer_system(now, account, &message, effects) {
+            return;
+        }
+        let mut ctx = self.surroundings.ctx(now, account, effects);
         let mut takers = self.messaging.route(&mut ctx, &message);
         if message.subject.starts_with(KV_PREFIX) {
-            takers += usize::from(self.store_raw(now, &message, effects));
+            takers += usize::from(self.store_raw(now, account, &message, effects));
         }
         if takers == 0
             && let Some(reply) = message.reply
@@ -49,13 +54,20 @@ impl Broker {
     }
 
     /// Stores a message that was published to the subject of a key. True if a bucket listens there.
-    fn store_raw(&mut self, now: Now, message: &Message, effects: &mut Vec<Effect>) -> bool {
-        let mut ctx = self.surroundings.ctx(now, effects);
+    fn store_raw(
+        &mut self,
+        now: Now,
+        account: Account,
+        message: &Message,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let mut ctx = self.surroundings.ctx(now, account, effects);
         let Some((bucket, key)) = split_key(&message.subject) else {
             return false;
         };
-        let service = self.jetstream.service;
-        let Some(bucket) = self.jetstream.bucket_mut(bucket) else {
+        let jetstream = &mut self.jetstreams[account.0];
+        let service = jetstream.service;
+        let Some(bucket) = jetstream.bucket_mut(bucket) else {
             return false;
         };
         match service {
@@ -100,6 +112,7 @@ impl Broker {
     pub(super) fn overhear(
         &mut self,
         now: Now,
+        account: Account,
         bucket: &str,
         key: &str,
         write: &Write,
@@ -114,7 +127,7 @@ impl Broker {
             headers: headers(write, expected),
             ..Message::new(format!("{KV_PREFIX}{bucket}.{key}"), payload)
         };
-        let mut ctx = self.surroundings.ctx(now, effects);
+        let mut ctx = self.surroundings.ctx(now, account, effects);
         self.messaging.route(&mut ctx, &message) > 0
     }
 }

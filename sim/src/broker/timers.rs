@@ -9,6 +9,7 @@ use squall_core::Instant;
 
 use super::consumer::ConsumerId;
 use super::effect::Incarnation;
+use super::security::Account;
 use crate::wire::LinkId;
 
 /// What a timer is for. Timers of one instant fire in the order of this type.
@@ -16,6 +17,12 @@ use crate::wire::LinkId;
 pub(super) enum Timer {
     /// The next `PING` to a client.
     Ping(LinkId),
+    /// A connection has perhaps not logged in.
+    LogIn(LinkId),
+    /// The token that a connection logged in with ends.
+    Expiry(LinkId),
+    /// The token of the account at hand ends.
+    AccountExpiry,
     /// A lame duck closes its next connection.
     LameDuck,
     /// Something of a bucket.
@@ -35,29 +42,34 @@ pub(super) enum BucketTimer {
     Inactive(ConsumerId),
 }
 
-/// All timers that are set.
+/// All timers that are set, each with the account that it was set for.
 #[derive(Debug, Default)]
-pub(super) struct Timers(BTreeSet<(Instant, Timer)>);
+pub(super) struct Timers {
+    set: BTreeSet<(Instant, Timer, Account)>,
+    /// Whose business is at hand: timers that are set now are for it.
+    pub(super) account: Account,
+}
 
 impl Timers {
     pub(super) fn set(&mut self, at: Instant, timer: Timer) {
-        self.0.insert((at, timer));
+        self.set.insert((at, timer, self.account));
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
-        self.0.first().map(|&(at, _)| at)
+        self.set.first().map(|&(at, ..)| at)
     }
 
     /// Takes the earliest timer that is due.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<Timer> {
-        let &(at, _) = self.0.first()?;
+    pub(super) fn pop(&mut self, now: Instant) -> Option<(Timer, Account)> {
+        let &(at, ..) = self.set.first()?;
         if at > now {
             return None;
         }
-        self.0.pop_first().map(|(_, timer)| timer)
+        let (_, timer, account) = self.set.pop_first()?;
+        Some((timer, account))
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.set.clear();
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum Violation {
     ControlLine,
     /// Pings left unanswered.
     Stale,
+    /// It is not let in, or must go: by these words of the server.
+    Auth(&'static str),
 }
 
 impl Violation {
@@ -27,6 +29,7 @@ impl Violation {
             Self::Payload => "Maximum Payload Violation",
             Self::ControlLine => "maximum control line exceeded",
             Self::Stale => "Stale Connection",
+            Self::Auth(text) => text,
         }
     }
 

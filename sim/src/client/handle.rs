@@ -8,17 +8,17 @@ use std::task::Poll;
 use squall_core::Clock as _;
 use squall_core::transport::{
     BucketConfig, BucketError, ConnectError, ConnectOptions, Connection, ConnectionEvent,
-    ConnectionId, ConnectionState, Events, FlushError, Headers, Message, PublishError,
+    ConnectionId, ConnectionState, Events, FlushError, Headers, Login, Message, PublishError,
     RequestError, SubscribeError, Subscription, Transport, Watch, WatchError, names,
 };
 
 use super::bucket::SimBucket;
 use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of};
 use super::watches::{Opening, WatchKey, Watched};
-use super::{Client, ClientKey, First, INBOX, Phase, Pong, To};
+use super::{Client, ClientKey, First, Phase, Pong, To};
 use crate::env::SimClock;
 use crate::net::Net;
-use crate::wire::{ClientOp, Request, Response, Sid};
+use crate::wire::{ClientOp, INBOX, Request, Response, Sid};
 use crate::world::{ProcessKey, World};
 
 /// The way to the simulated servers from one process.
@@ -105,6 +105,10 @@ impl SimConnection {
         let begun = self.with(|client, net| {
             if client.phase == Phase::Closed {
                 return None;
+            }
+            if client.options.credentials.is_some() {
+                // Where there may be permissions it matters that answers come to a subscription.
+                client.open_inbox(net);
             }
             let wait = match patience {
                 Patience::Ack => client.options.ack_timeout,
@@ -283,7 +287,7 @@ impl Client {
     }
 
     /// The subscription for answers exists from the first request on.
-    fn open_inbox(&mut self, net: &mut Net) {
+    pub(super) fn open_inbox(&mut self, net: &mut Net) {
         if !self.subscribed.contains_key(&INBOX) {
             self.subscribe(net, INBOX, "_INBOX.squall.*".into(), None, To::Inbox);
         }
@@ -300,6 +304,10 @@ impl Connection for SimConnection {
     fn state(&self) -> ConnectionState {
         self.with(|client, _| client.state())
             .unwrap_or(ConnectionState::Closed)
+    }
+
+    fn login(&self) -> Option<Login> {
+        self.with(|client, _| client.login).flatten()
     }
 
     fn events(&self) -> Events {
@@ -425,8 +433,16 @@ impl Connection for SimConnection {
     }
 
     async fn flush(&self) -> Result<(), FlushError> {
-        match self.exchange(Patience::Request, |_| ClientOp::Ping).await {
-            Reply::Flushed => Ok(()),
+        let has_login = self.with(|client, _| client.options.credentials.is_some());
+        let echo = |key| match has_login {
+            // The real one is a message to the client's own inbox: permissions can deny it.
+            Some(true) => ClientOp::Publish {
+                message: Message::new(inbox_of(key), bytes::Bytes::new()),
+            },
+            _ => ClientOp::Ping,
+        };
+        match self.exchange(Patience::Request, echo).await {
+            Reply::Flushed | Reply::Message(_) => Ok(()),
             Reply::TimedOut => Err(FlushError::TimedOut),
             _ => Err(FlushError::Closed),
         }
@@ -447,6 +463,11 @@ impl Connection for SimConnection {
         let flushed = self.flush().await;
         self.close().await;
         flushed
+    }
+
+    fn reconnect(&self) -> impl Future<Output = ()> + Send {
+        self.with(Client::reconnect);
+        std::future::ready(())
     }
 
     fn close(&self) -> impl Future<Output = ()> + Send {

@@ -16,18 +16,20 @@ use std::time::Duration;
 
 use slotmap::{SlotMap, new_key_type};
 use squall_core::Instant;
+use squall_core::jwt::KeyPair as _;
 use squall_core::transport::{
     ConnectError, ConnectOptions, ConnectionEvent, ConnectionId, ConnectionState, DisconnectCause,
-    EventsSender, Message, SubscriptionSender,
+    EventsSender, Login, Message, SubscriptionSender, is_auth_error,
 };
 
 pub use self::bucket::SimBucket;
 pub use self::handle::{SimConnection, SimTransport};
 use self::requests::{Reply, Requests};
 use self::watches::{WatchKey, WatchState};
+use crate::keys::SimKey;
 use crate::link::LinkKey;
 use crate::net::{Due, Net};
-use crate::wire::{ClientOp, RequestId, ServerOp, Sid};
+use crate::wire::{ClientOp, INBOX, Presented, RequestId, ServerOp, Sid};
 use crate::world::{HostKey, ProcessKey, ServerKey};
 
 new_key_type! {
@@ -43,9 +45,6 @@ const PINGS_OUTSTANDING_MAX: u32 = 2;
 
 /// No pause between failed attempts is longer.
 const BACKOFF_MAX: Duration = Duration::from_secs(4);
-
-/// The client library's own subscription for the answers to requests.
-const INBOX: Sid = Sid(0);
 
 /// Where the client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +126,8 @@ pub(crate) struct Client {
     requests: Requests,
     watches: SlotMap<WatchKey, WatchState>,
     events: EventsSender,
+    /// What the latest attempt logged in with.
+    login: Option<Login>,
     /// An error text the server sent last, and when, to explain a disconnect right after it.
     server_error: Option<(Instant, Arc<str>)>,
     /// The true time an entry in the world's queue stands for, and its generation.
@@ -168,6 +169,7 @@ impl Client {
             requests: Requests::default(),
             watches: SlotMap::with_key(),
             events: EventsSender::default(),
+            login: None,
             server_error: None,
             armed: None,
             generation: 0,
@@ -219,7 +221,8 @@ impl Client {
                     self.events.send(&ConnectionEvent::LameDuck);
                 } else if matches!(self.phase, Phase::Dialling { .. }) {
                     let name = self.options.name.as_str().into();
-                    net.send_up(link, ClientOp::Connect { name });
+                    let login = self.log_in();
+                    net.send_up(link, ClientOp::Connect { name, login });
                     net.send_up(link, ClientOp::Ping);
                     self.pongs.clear();
                     self.pongs.push_back(Pong::Handshake);
@@ -231,7 +234,14 @@ impl Client {
                 Some(Pong::Flush(request)) => self.requests.complete(request, Reply::Flushed),
                 Some(Pong::KeepAlive) | None => {}
             },
-            ServerOp::Err(text) => self.server_said(net, text),
+            ServerOp::Err(text) => match self.phase {
+                Phase::Dialling { .. } => {
+                    // Instead of the PONG: the attempt has failed.
+                    net.hang_up(link);
+                    self.attempt_failed(net, refusal(text));
+                }
+                _ => self.server_said(net, text),
+            },
             ServerOp::Message { sid, message } => self.message(net, sid, message),
             ServerOp::NoResponders { reply } => {
                 if let Some(request) = requests::of_inbox(&reply) {
@@ -311,6 +321,14 @@ impl Client {
             self.armed = Some(at);
             self.generation = self.generation.wrapping_add(1);
             net.queue.push(at, Due::Client(self.key, self.generation));
+        }
+    }
+
+    /// Dials anew at once, if it is connected.
+    pub(crate) fn reconnect(&mut self, net: &mut Net) {
+        if let Phase::Connected { link } = self.phase {
+            net.hang_up(link);
+            self.lost(net);
         }
     }
 
@@ -413,7 +431,10 @@ impl Client {
             ConnectError::Unreachable(text) | ConnectError::Auth(text) => text.clone(),
             ConnectError::InvalidAddress(_) => "invalid address".into(),
         };
-        let every_server_tried = self.attempts as usize >= self.servers.len();
+        // A definite refusal of the first connect ends it, though other servers be left.
+        let is_refused =
+            matches!(&error, ConnectError::Auth(text) if **text == *"Authorization Violation");
+        let every_server_tried = is_refused || self.attempts as usize >= self.servers.len();
         if let First::Waiting(waker) = &mut self.first {
             if every_server_tried {
                 let waker = waker.take();
@@ -425,7 +446,7 @@ impl Client {
             }
             return;
         }
-        self.events.send(&ConnectionEvent::ReconnectFailed(text));
+        self.events.send(&ConnectionEvent::of_failed_attempt(text));
         if self
             .options
             .reconnects_max
@@ -452,18 +473,22 @@ impl Client {
     }
 
     fn server_said(&mut self, net: &Net, text: Arc<str>) {
-        self.server_error = Some((net.local(self.host), text.clone()));
-        let auth = [
-            "User Authentication",
-            "Account Authentication",
-            "Authorization Violation",
-        ];
-        let event = if auth.iter().any(|prefix| text.starts_with(prefix)) {
-            ConnectionEvent::AuthError(text)
-        } else {
-            ConnectionEvent::ServerError(text)
-        };
-        self.events.send(&event);
+        if DisconnectCause::may_be(&text) {
+            self.server_error = Some((net.local(self.host), text.clone()));
+        }
+        self.events.send(&ConnectionEvent::of_server_error(text));
+    }
+
+    /// Reads the cell, as the real client's callback does at each attempt.
+    fn log_in(&mut self) -> Option<Box<Presented>> {
+        let (login, credentials) = self.options.credentials.as_ref()?.read();
+        self.login = Some(login);
+        self.events.send(&ConnectionEvent::LoggingIn(login));
+        let credentials = credentials?;
+        Some(Box::new(Presented {
+            jwt: Arc::clone(credentials.jwt()),
+            signer: SimKey::from_seed(credentials.seed()).public(),
+        }))
     }
 
     fn message(&mut self, net: &mut Net, sid: Sid, message: Message) {
@@ -565,5 +590,14 @@ impl Client {
         if let Some((asked, response)) = self.requests.answer(request, response) {
             self.answer_watch(net, asked, Some(response));
         }
+    }
+}
+
+/// What an attempt is told that the server refuses.
+fn refusal(text: Arc<str>) -> ConnectError {
+    if is_auth_error(&text) {
+        ConnectError::Auth(text)
+    } else {
+        ConnectError::Unreachable(text)
     }
 }

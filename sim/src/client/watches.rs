@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use slotmap::new_key_type;
 use squall_core::transport::watcher::{
-    Attempt, CONTROL_ROOM, ConsumerFrom, Watcher, WatcherEffect, WatcherEvent,
+    Attempt, CONTROL_ROOM, ConsumerFrom, Description, Item, Told, Watcher, WatcherEffect,
+    WatcherEvent,
 };
-use squall_core::transport::{
-    ConnectionEvent, KvEntry, WatchError, WatchEvent, WatchSender, WatchStart,
-};
+use squall_core::transport::{ConnectionEvent, KvEntry, WatchError, WatchSender, WatchStart};
 use squall_core::{Instant, Machine};
 
 use super::requests::id_of;
@@ -47,7 +46,7 @@ pub(super) enum Opening {
 
 #[derive(Debug)]
 pub(super) struct WatchState {
-    machine: Watcher,
+    machine: Watcher<KvEntry>,
     sender: WatchSender,
     bucket: Arc<str>,
     filter: Arc<str>,
@@ -149,7 +148,7 @@ impl Client {
                 attempt,
                 consumer_seq,
                 pending,
-                entry,
+                item: entry,
             };
             self.tell_watch(net, key, event);
         }
@@ -187,7 +186,7 @@ impl Client {
             What::Describe => WatcherEvent::Described(
                 attempt,
                 match response {
-                    Some(Response::Bucket(info)) => Ok(info),
+                    Some(Response::Bucket(info)) => Ok(Description::from(&info)),
                     other => Err(refusal(other)),
                 },
             ),
@@ -202,7 +201,7 @@ impl Client {
         self.tell_watch(net, watch, event);
     }
 
-    fn tell_watch(&mut self, net: &mut Net, key: WatchKey, event: WatcherEvent) {
+    fn tell_watch(&mut self, net: &mut Net, key: WatchKey, event: WatcherEvent<KvEntry>) {
         let now = net.local(self.host);
         let Some(watch) = self.watches.get_mut(key) else {
             return;
@@ -212,12 +211,12 @@ impl Client {
         self.perform(net, key, effects);
     }
 
-    fn perform(&mut self, net: &mut Net, key: WatchKey, effects: Vec<WatcherEffect>) {
+    fn perform(&mut self, net: &mut Net, key: WatchKey, effects: Vec<WatcherEffect<KvEntry>>) {
         let mut overflowed = false;
         for effect in effects {
             match effect {
                 // What follows a lost entry must not overtake it.
-                WatcherEffect::Tell(WatchEvent::Entry(_)) if overflowed => {}
+                WatcherEffect::Tell(Told::Item(_)) if overflowed => {}
                 WatcherEffect::Describe(attempt) => {
                     let Some(watch) = self.watches.get(key) else {
                         return;
@@ -242,7 +241,7 @@ impl Client {
                         self.unsubscribe(net, sid);
                     }
                 }
-                WatcherEffect::Tell(event) => overflowed = !self.tell_reader(net, key, event),
+                WatcherEffect::Tell(told) => overflowed = !self.tell_reader(net, key, told),
                 WatcherEffect::CheckRoom => {
                     let Some(watch) = self.watches.get(key) else {
                         return;
@@ -264,9 +263,12 @@ impl Client {
         };
         watch.inbox = Some((attempt, sid));
         let start = match from {
-            ConsumerFrom::LastPerKey if watch.whole_history => ConsumerStart::All,
-            ConsumerFrom::LastPerKey => ConsumerStart::LastPerKey,
-            ConsumerFrom::Revision(revision) => ConsumerStart::Sequence(revision),
+            ConsumerFrom::Sequence(sequence) => ConsumerStart::Sequence(sequence.into()),
+            _ if watch.whole_history => ConsumerStart::All,
+            // A watch begins with what is there, or at a revision.
+            ConsumerFrom::LastPerSubject | ConsumerFrom::Last | ConsumerFrom::Time(_) => {
+                ConsumerStart::LastPerKey
+            }
         };
         let request = Request::CreateConsumer {
             bucket: watch.bucket.clone(),
@@ -289,6 +291,9 @@ impl Client {
     }
 
     fn ask(&mut self, net: &mut Net, asked: Asked, request: Request) {
+        if self.options.credentials.is_some() {
+            self.open_inbox(net);
+        }
         let deadline = net.local(self.host) + self.options.request_timeout;
         let key = self.requests.begin_for_watch(asked, deadline);
         self.command(
@@ -301,20 +306,20 @@ impl Client {
     }
 
     /// False where an entry found no room.
-    fn tell_reader(&mut self, net: &mut Net, key: WatchKey, event: WatchEvent) -> bool {
+    fn tell_reader(&mut self, net: &mut Net, key: WatchKey, told: Told<KvEntry>) -> bool {
         let Some(watch) = self.watches.get(key) else {
             return true;
         };
-        if let WatchEvent::Entry(entry) = &event
+        if let Told::Item(entry) = &told
             && watch.sender.capacity() <= CONTROL_ROOM
         {
-            let lost = entry.revision;
+            let lost = entry.sequence();
             self.events.send(&ConnectionEvent::SlowConsumer);
             self.tell_watch(net, key, WatcherEvent::Overflow { lost });
             return false;
         }
         // Fails only if the reader went away this moment: its guard ends the watch.
-        let _gone = watch.sender.try_send(event);
+        let _gone = watch.sender.try_send(told.into());
         true
     }
 

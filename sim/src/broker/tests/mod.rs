@@ -7,6 +7,7 @@ mod expiry;
 mod kv;
 mod messaging;
 mod model;
+mod security;
 mod server;
 mod watch;
 

@@ -13,7 +13,13 @@ fn a_client_is_greeted_and_its_ping_answered() {
         &heard[..],
         [ServerOp::Info { server, max_payload: 1_048_576, lame_duck: false }] if **server == *"n1"
     ));
-    bench.say(LinkId(9), ClientOp::Connect { name: "x".into() });
+    bench.say(
+        LinkId(9),
+        ClientOp::Connect {
+            name: "x".into(),
+            login: None,
+        },
+    );
     bench.say(LinkId(9), ClientOp::Ping);
     assert!(matches!(bench.heard(LinkId(9))[..], [ServerOp::Pong]));
 }
