@@ -237,6 +237,20 @@ impl State {
                 self.net.trace.add(at, 5, removed.revision.0);
                 self.truth.push(Truth::Removed { at, removed });
             }
+            Effect::Stored(stored) => {
+                let at = self.net.now;
+                self.net.trace.add(at, 6, stored.sequence.0);
+                let by = stored.by.and_then(|(link, _)| {
+                    let link = self.net.links.get(link_key(link))?;
+                    Some(link.process)
+                });
+                self.truth.push(Truth::Stored { at, stored, by });
+            }
+            Effect::Dropped(dropped) => {
+                let at = self.net.now;
+                self.net.trace.add(at, 7, dropped.sequence.0);
+                self.truth.push(Truth::Dropped { at, dropped });
+            }
         }
     }
 

@@ -227,6 +227,7 @@ fn deliver(ctx: &mut Context<'_>, to: &Subscriber, message: &Message) {
 fn info(ctx: &Context<'_>, lame_duck: bool) -> ServerOp {
     ServerOp::Info {
         server: Arc::clone(&ctx.config.name),
+        version: ctx.config.version,
         max_payload: ctx.config.max_payload,
         lame_duck,
     }

@@ -9,37 +9,49 @@
 //! ```text
 //!   mod        Broker: one method per thing that can happen to a server
 //!   messaging  connections, subscriptions, routing (interest: the tree of subjects), pings
-//!   raw        core publishes that are writes, and writes that are core messages
+//!   raw        core publishes that are stored, and writes that are core messages
 //!   violation  what a connection is closed for
 //!   security   operator mode: accounts, logins, and their ends (permissions: what a user may do; system: updates)
-//!   jetstream  API requests, writes, direct gets; whether JetStream answers at all
-//!   bucket     one bucket: limits, conditions, history, its consumers
-//!   expiry     when records age out, and how late
-//!   consumer   what a watch or a scan reads
-//!   pull       one pull consumer, as a machine of its own
-//!   store      the records
+//!   jetstream  API requests, publishes, direct gets; whether JetStream answers at all
+//!   routes     which stream stores what
+//!   settings   which settings a stream can have
+//!   stream     one stream, or bucket: its messages and its consumers
+//!   admit      whether it takes a message: demands (of the publisher), ids (of messages), limits
+//!   expiry     when messages age out, and how late
+//!   purge      messages taken out by request
+//!   direct     messages read without a consumer
+//!   consumer   what a watch, a reader or a scan reads
+//!   store      the messages, and what is known of each (head: its headers)
 //! ```
 //!
 //! Not modelled: flow control between consumers and slow clients (the fabric bounds links), messages of consumers and
 //! of the API seen by core subscriptions to `>`, auto-unsubscribe (clients count), the clock that a frozen process
 //! finds on waking (in 13 of 32 trials a real server then waited for the time left when it was frozen).
 
-mod bucket;
+mod admit;
 mod config;
 mod consumer;
 mod context;
+mod demands;
+mod direct;
 mod effect;
 mod expiry;
+mod head;
+mod ids;
 mod interest;
 mod jetstream;
 mod messaging;
 mod permissions;
 #[cfg(test)]
 mod pull;
+mod purge;
 mod raw;
 mod refusal;
+mod routes;
 mod security;
+mod settings;
 mod store;
+mod stream;
 mod subject;
 mod system;
 #[cfg(test)]
@@ -50,11 +62,11 @@ mod violation;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_core::transport::{BucketInfo, KvEntry, Revision};
+use squall_core::transport::{BucketInfo, KvEntry, Revision, Sequence, StoredMessage, StreamInfo};
 use squall_core::{Instant, Rng};
 
 pub use config::{Now, ParseVersionError, ServerConfig, Version};
-pub use effect::{Cause, Commit, Effect, Incarnation, Removed};
+pub use effect::{Cause, Commit, Dropped, Effect, Incarnation, Removed, Stored};
 
 use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp};
 use context::Context;
@@ -118,7 +130,7 @@ impl Surroundings {
 }
 
 impl Broker {
-    /// A running server without connections or buckets.
+    /// A running server without connections or streams.
     pub fn new(config: ServerConfig, mut rng: Rng) -> Self {
         let cached_clock_phase = Context::draw_phase(&mut rng);
         let surroundings = Surroundings {
@@ -240,15 +252,15 @@ impl Broker {
                     self.on_security_timer(now, timer, account, effects);
                 }
                 Timer::LameDuck => self.close_next(now, effects),
-                Timer::Bucket(bucket, timer) => {
-                    self.jetstreams[account.0].on_timer(&mut ctx, bucket, timer);
+                Timer::Stream(stream, timer) => {
+                    self.jetstreams[account.0].on_timer(&mut ctx, stream, timer);
                 }
             }
         }
     }
 
     /// The process ends: by `SIGTERM` or by `SIGKILL`, to clients it is the same. Connections, subscriptions, consumers
-    /// and buckets in memory are gone; buckets on files stay with every write that was acknowledged. It is for the
+    /// and streams in memory are gone; those on files stay with every write that was acknowledged. It is for the
     /// world to cut the links.
     pub fn stop(&mut self, effects: &mut Vec<Effect>) {
         self.is_running = false;
@@ -318,20 +330,8 @@ impl Broker {
         request: Request,
         effects: &mut Vec<Effect>,
     ) {
-        if self.messaging.hears_keys(account)
-            && let Request::Write {
-                bucket,
-                key,
-                write,
-                expected,
-            } = &request
-        {
-            let is_heard = self.overhear(now, account, bucket, key, write, *expected, effects);
-            let has_stream = self.jetstreams[account.0].bucket(bucket).is_some();
-            if is_heard && !has_stream {
-                // Somebody has it, so the server does not say that nobody does; but nobody will acknowledge it.
-                return;
-            }
+        if self.is_only_heard(now, account, &request, effects) {
+            return;
         }
         let messaging = &self.messaging;
         let before = effects.len();
@@ -378,43 +378,65 @@ impl Broker {
 /// The truth, for invariants: read without a request, whatever the server would answer just now. Of several accounts, that
 /// of the first.
 impl Broker {
+    /// The names of all streams, in order, those behind buckets too.
+    pub fn streams(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.jetstreams[0].names()
+    }
+
+    /// What the server knows of a stream.
+    pub fn stream(&self, stream: &str) -> Option<StreamInfo> {
+        self.jetstreams[0]
+            .stream(stream)
+            .map(|stream| stream.info())
+    }
+
+    /// Every message of a stream, ascending; none where there is no such stream.
+    pub fn messages(&self, stream: &str) -> impl Iterator<Item = StoredMessage> {
+        let stream = self.jetstreams[0].stream(stream);
+        stream.into_iter().flat_map(|stream| {
+            let records = stream.store.from(Sequence::NONE);
+            records.map(|record| stream.store.message(record))
+        })
+    }
+
+    /// The last sequence that a stream has given out.
+    pub fn last(&self, stream: &str) -> Sequence {
+        let stream = self.jetstreams[0].stream(stream);
+        stream.map_or(Sequence::NONE, |stream| stream.store.last())
+    }
+
     /// The names of all buckets, in order.
     pub fn buckets(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.jetstreams[0].names()
+        self.jetstreams[0].buckets()
     }
 
     /// What the server knows of a bucket.
     pub fn bucket(&self, bucket: &str) -> Option<BucketInfo> {
-        self.jetstreams[0]
-            .bucket(bucket)
-            .map(|bucket| bucket.info())
+        self.jetstreams[0].bucket(bucket)?.bucket_info()
     }
 
     /// Which life of its name a bucket is.
     pub fn incarnation(&self, bucket: &str) -> Option<Incarnation> {
-        self.jetstreams[0]
-            .bucket(bucket)
-            .map(|bucket| bucket.incarnation)
+        let stream = self.jetstreams[0].bucket(bucket)?;
+        Some(stream.identity.incarnation)
     }
 
     /// The latest revision that a bucket has given out.
     pub fn last_revision(&self, bucket: &str) -> Option<Revision> {
-        self.jetstreams[0]
-            .bucket(bucket)
-            .map(|bucket| bucket.store.last())
+        Some(self.jetstreams[0].bucket(bucket)?.store.last().into())
     }
 
     /// Every record of a bucket, ascending; none where there is no such bucket.
-    pub fn records(&self, bucket: &str) -> impl Iterator<Item = &KvEntry> {
-        let bucket = self.jetstreams[0].bucket(bucket);
-        bucket
-            .into_iter()
-            .flat_map(|bucket| bucket.store.from(Revision::NONE))
-            .map(|record| &record.entry)
+    pub fn records(&self, bucket: &str) -> impl Iterator<Item = KvEntry> {
+        let stream = self.jetstreams[0].bucket(bucket);
+        stream.into_iter().flat_map(|stream| {
+            let records = stream.store.from(Sequence::NONE);
+            records.map(|record| stream.store.entry(record))
+        })
     }
 
     /// The latest record of a key.
-    pub fn entry(&self, bucket: &str, key: &str) -> Option<&KvEntry> {
+    pub fn entry(&self, bucket: &str, key: &str) -> Option<KvEntry> {
         self.jetstreams[0].bucket(bucket)?.entry(key)
     }
 

@@ -25,15 +25,17 @@ pub(super) enum Timer {
     AccountExpiry,
     /// A lame duck closes its next connection.
     LameDuck,
-    /// Something of a bucket.
-    Bucket(Incarnation, BucketTimer),
+    /// Something of a stream.
+    Stream(Incarnation, StreamTimer),
 }
 
-/// What a timer of a bucket is for.
+/// What a timer of a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum BucketTimer {
-    /// It looks for expired records.
+pub(super) enum StreamTimer {
+    /// It looks for expired messages.
     Sweep,
+    /// It forgets message ids.
+    Forget,
     /// A consumer delivers.
     Deliver(ConsumerId),
     /// A consumer has perhaps been silent for its heartbeat.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use squall_core::Clock as _;
 use squall_core::transport::{
-    Bucket, BucketInfo, CreateError, KvEntry, Operation, ReadError, Revision, UpdateError, Watch,
-    WatchError, WatchEvent, WatchStart, WriteError, names,
+    ApiError, Bucket, BucketConfig, BucketError, BucketInfo, CreateError, KvEntry, Operation,
+    ReadError, Revision, StreamError, UpdateError, Watch, WatchError, WatchEvent, WatchStart,
+    WriteError, names,
 };
 
 use super::handle::SimConnection;
@@ -26,6 +27,59 @@ pub struct SimBucket {
 }
 
 impl SimBucket {
+    pub(super) fn stream(&self) -> String {
+        names::bucket_stream(&self.name)
+    }
+
+    /// Creates the bucket. The server compares streams, we compare buckets: one that another kind of client made, with
+    /// settings that no bucket names, is looked at before it is refused.
+    pub(super) async fn set_up(&self, config: &BucketConfig) -> Result<(), BucketError> {
+        self.check(config)?;
+        let request = Request::CreateStream(Box::new(config.stream()));
+        match self.connection.administer(request).await {
+            Err(StreamError::Exists) => {
+                let found = self.connection.describe(&self.stream()).await;
+                let found = found.map_err(bucket_error)?;
+                match BucketConfig::of_stream(&found.config) {
+                    Some(found) if found == *config => Ok(()),
+                    _ => Err(BucketError::Exists),
+                }
+            }
+            created => created.map(drop).map_err(bucket_error),
+        }
+    }
+
+    /// Changes the settings that a bucket names. The others are read first, to be kept: a round trip of its own.
+    pub(super) async fn reconfigure(&self, config: &BucketConfig) -> Result<(), BucketError> {
+        self.check(config)?;
+        let found = self.connection.describe(&self.stream()).await;
+        let mut stream = found.map_err(bucket_error)?.config;
+        config.apply_to(&mut stream);
+        let request = Request::UpdateStream(Box::new(stream));
+        let updated = self.connection.administer(request).await;
+        updated.map(drop).map_err(bucket_error)
+    }
+
+    /// What clients refuse before they ask.
+    fn check(&self, config: &BucketConfig) -> Result<(), BucketError> {
+        let refused = |code, err_code, why: &str| {
+            Err(BucketError::Rejected(ApiError {
+                code,
+                err_code,
+                description: why.into(),
+            }))
+        };
+        if !(1..=64).contains(&config.history) {
+            return refused(500, 10052, "history must be between 1 and 64");
+        }
+        let version = self.connection.with(|client, _| client.version);
+        let is_old = version.is_some_and(|version| !version.is_at_least(2, 11));
+        if config.delete_markers.is_some() && is_old {
+            return refused(400, 0, "delete markers need nats-server 2.11 or later");
+        }
+        Ok(())
+    }
+
     async fn write(
         &self,
         key: &str,
@@ -83,16 +137,15 @@ impl SimBucket {
         };
         let deadline = self.connection.clock.now() + timeout;
         let watched = Watched {
-            bucket: self.name.clone(),
-            filter: filter.into(),
-            start: WatchStart::Snapshot,
+            stream: self.stream().into(),
+            filters: vec![names::key_subject(&self.name, filter).into()],
             heartbeat: heartbeat.min(SCAN_HEARTBEAT),
             whole_history,
         };
         let collected = async {
             let mut watch = self
                 .connection
-                .open_watch(watched)
+                .open_watch(watched, WatchStart::Snapshot)
                 .await
                 .map_err(unwatched)?;
             let mut entries = Vec::new();
@@ -113,6 +166,18 @@ impl SimBucket {
             collected = collected => collected,
             () = self.connection.clock.sleep_until(deadline) => Err(ReadError::TimedOut),
         }
+    }
+}
+
+pub(super) fn bucket_error(error: StreamError) -> BucketError {
+    match error {
+        StreamError::InvalidName(name) => BucketError::InvalidName(name),
+        StreamError::NotFound => BucketError::NotFound,
+        StreamError::Exists => BucketError::Exists,
+        StreamError::Rejected(error) => BucketError::Rejected(error),
+        StreamError::Unavailable => BucketError::Unavailable,
+        StreamError::TimedOut => BucketError::TimedOut,
+        StreamError::Closed => BucketError::Closed,
     }
 }
 
@@ -232,24 +297,20 @@ impl Bucket for SimBucket {
             return Err(WatchError::Closed);
         };
         let watched = Watched {
-            bucket: self.name.clone(),
-            filter: filter.into(),
-            start,
+            stream: self.stream().into(),
+            filters: vec![names::key_subject(&self.name, filter).into()],
             heartbeat,
             whole_history: matches!(start, WatchStart::Revision(_)),
         };
-        self.connection.open_watch(watched).await
+        self.connection.open_watch(watched, start).await
     }
 
     async fn info(&self) -> Result<BucketInfo, ReadError> {
-        match self
-            .connection
-            .api(Request::BucketInfo {
-                bucket: self.name.clone(),
-            })
-            .await
-        {
-            Reply::Response(Response::Bucket(info)) => Ok(info),
+        let stream = self.stream().into();
+        match self.connection.api(Request::StreamInfo { stream }).await {
+            Reply::Response(Response::Stream(info)) => {
+                BucketInfo::of_stream(&info).ok_or(ReadError::NoBucket)
+            }
             other => Err(unread(other)),
         }
     }

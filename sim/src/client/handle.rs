@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use squall_core::Clock as _;
 use squall_core::transport::{
     BucketConfig, BucketError, ConnectError, ConnectOptions, Connection, ConnectionEvent,
     ConnectionId, ConnectionState, Events, FlushError, Headers, Login, Message, PublishError,
-    RequestError, SubscribeError, Subscription, Transport, Watch, WatchError, names,
+    ReadStart, Reader, RequestError, StreamError, StreamInfo, SubscribeError, Subscription,
+    Transport, Watch, WatchError, WatchStart, names,
 };
 
-use super::bucket::SimBucket;
+use super::bucket::{SimBucket, bucket_error};
+use super::reading::Reading;
 use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of};
 use super::watches::{Opening, WatchKey, Watched};
 use super::{Client, ClientKey, First, Phase, Pong, To};
@@ -162,38 +164,78 @@ impl SimConnection {
         .await
     }
 
-    async fn administer(&self, request: Request) -> Result<Response, BucketError> {
+    /// A request to the API of JetStream, and its answer.
+    pub(super) async fn administer(&self, request: Request) -> Result<Response, StreamError> {
         match self.api(request).await {
             Reply::Response(Response::Error(error)) => Err(match error.err_code {
-                10058 => BucketError::Exists,
-                10059 => BucketError::NotFound,
-                _ => BucketError::Rejected(error),
+                10058 => StreamError::Exists,
+                10059 => StreamError::NotFound,
+                _ => StreamError::Rejected(error),
             }),
-            Reply::Response(Response::NoResponders) => Err(BucketError::Unavailable),
+            Reply::Response(Response::NoResponders) => Err(StreamError::Unavailable),
             Reply::Response(response) => Ok(response),
-            Reply::TimedOut => Err(BucketError::TimedOut),
-            _ => Err(BucketError::Closed),
+            Reply::TimedOut => Err(StreamError::TimedOut),
+            _ => Err(StreamError::Closed),
         }
     }
 
-    pub(super) async fn open_watch(&self, watched: Watched) -> Result<Watch, WatchError> {
+    /// The server's description of a stream.
+    pub(super) async fn describe(&self, stream: &str) -> Result<StreamInfo, StreamError> {
+        let stream = stream.into();
+        match self.administer(Request::StreamInfo { stream }).await? {
+            Response::Stream(info) => Ok(*info),
+            _ => Err(StreamError::TimedOut),
+        }
+    }
+
+    pub(super) async fn open_watch(
+        &self,
+        watched: Watched,
+        start: WatchStart,
+    ) -> Result<Watch, WatchError> {
+        let (capacity, guard) = self.prepare_watch()?;
+        let (sender, watch) = Watch::channel(capacity, Some(Box::new(Arc::clone(&guard))));
+        let reading = Reading::bucket(start, watched.heartbeat, sender);
+        self.open(watched, reading, &guard).await.map(|()| watch)
+    }
+
+    pub(super) async fn open_reader(
+        &self,
+        watched: Watched,
+        start: ReadStart,
+    ) -> Result<Reader, WatchError> {
+        let (capacity, guard) = self.prepare_watch()?;
+        let (sender, reader) = Reader::channel(capacity, Some(Box::new(Arc::clone(&guard))));
+        let reading = Reading::stream(start, watched.heartbeat, sender);
+        self.open(watched, reading, &guard).await.map(|()| reader)
+    }
+
+    /// How much a reader may leave unread, and what ends a watch with its reader.
+    fn prepare_watch(&self) -> Result<(usize, Arc<Mutex<WatchGuard>>), WatchError> {
         let capacity = self.with(|client, _| client.options.subscription_capacity);
-        let Some(capacity) = capacity else {
-            return Err(WatchError::Closed);
-        };
         let guard = WatchGuard {
             world: self.client.world.clone(),
             client: self.client.client,
             key: None,
         };
-        let guard = Arc::new(std::sync::Mutex::new(guard));
-        let (sender, watch) = Watch::channel(capacity, Some(Box::new(Arc::clone(&guard))));
+        let guard = Arc::new(Mutex::new(guard));
+        capacity
+            .map(|capacity| (capacity, guard))
+            .ok_or(WatchError::Closed)
+    }
+
+    async fn open(
+        &self,
+        watched: Watched,
+        reading: Reading,
+        guard: &Mutex<WatchGuard>,
+    ) -> Result<(), WatchError> {
         let begun = self.with(|client, net| {
             if client.phase == Phase::Closed {
                 return None;
             }
             Some((
-                client.watch(net, watched, sender),
+                client.watch(net, watched, reading),
                 client.options.request_timeout,
             ))
         });
@@ -222,7 +264,7 @@ impl SimConnection {
         let deadline = self.clock.now() + timeout;
         tokio::select! {
             biased;
-            opened = opened => opened.map(|()| watch),
+            opened = opened => opened,
             () = self.clock.sleep_until(deadline) => Err(WatchError::TimedOut),
         }
     }
@@ -246,7 +288,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// Ends the watch when its reading end is dropped. Does not keep its connection open.
-struct WatchGuard {
+pub(super) struct WatchGuard {
     world: World,
     client: ClientKey,
     key: Option<WatchKey>,
@@ -487,35 +529,25 @@ impl Connection for SimConnection {
 
     async fn create_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
         let bucket = self.bucket(&config.bucket)?;
-        self.administer(Request::CreateBucket(config.clone()))
-            .await?;
+        bucket.set_up(config).await?;
         Ok(bucket)
     }
 
     async fn update_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
         let bucket = self.bucket(&config.bucket)?;
-        // The settings that `BucketConfig` does not name are read first, to be kept: a round trip of its own.
-        self.administer(Request::BucketInfo {
-            bucket: bucket.name.clone(),
-        })
-        .await?;
-        self.administer(Request::UpdateBucket(config.clone()))
-            .await?;
+        bucket.reconfigure(config).await?;
         Ok(bucket)
     }
 
     async fn delete_bucket(&self, name: &str) -> Result<(), BucketError> {
-        let bucket = self.bucket(name)?;
-        self.administer(Request::DeleteBucket {
-            bucket: bucket.name,
-        })
-        .await?;
-        Ok(())
+        let stream = self.bucket(name)?.stream().into();
+        let deleted = self.administer(Request::DeleteStream { stream }).await;
+        deleted.map(drop).map_err(bucket_error)
     }
 }
 
 /// Headers as they arrive: in the order of their names, without white space around their values.
-fn as_delivered(headers: &Headers) -> Result<Headers, PublishError> {
+pub(super) fn as_delivered(headers: &Headers) -> Result<Headers, PublishError> {
     let mut all: Vec<(&str, &str)> = headers.iter().collect();
     for (name, value) in &all {
         if !names::is_header(name, value) {

@@ -5,8 +5,11 @@
 //! [`COMMANDS_MAX`] and is sent in order after the reconnect, also long after its caller gave up: ghost writes.
 
 mod bucket;
+mod consumer;
 mod handle;
+mod reading;
 mod requests;
+mod stream;
 mod watches;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,9 +26,12 @@ use squall_core::transport::{
 };
 
 pub use self::bucket::SimBucket;
+pub use self::consumer::SimConsumer;
 pub use self::handle::{SimConnection, SimTransport};
 use self::requests::{Reply, Requests};
+pub use self::stream::SimStream;
 use self::watches::{WatchKey, WatchState};
+use crate::broker::Version;
 use crate::keys::SimKey;
 use crate::link::LinkKey;
 use crate::net::{Due, Net};
@@ -112,6 +118,8 @@ pub(crate) struct Client {
     /// Attempts since the last success.
     attempts: u32,
     max_payload: usize,
+    /// Of the server that greeted last.
+    version: Version,
     /// Local time of the last sign of the server.
     heard: Instant,
     pings_outstanding: u32,
@@ -158,6 +166,7 @@ impl Client {
             next_server: 0,
             attempts: 0,
             max_payload: 1024 * 1024,
+            version: Version::REFERENCE,
             heard: Instant::ZERO,
             pings_outstanding: 0,
             pongs: VecDeque::new(),
@@ -212,10 +221,12 @@ impl Client {
         self.pings_outstanding = 0;
         match op {
             ServerOp::Info {
+                version,
                 max_payload,
                 lame_duck,
                 ..
             } => {
+                self.version = version;
                 self.max_payload = max_payload;
                 if lame_duck {
                     self.events.send(&ConnectionEvent::LameDuck);
@@ -253,9 +264,9 @@ impl Client {
                 sid,
                 consumer_seq,
                 pending,
-                entry,
+                content,
             } => {
-                self.delivery(net, sid, consumer_seq, pending, entry);
+                self.delivery(net, sid, consumer_seq, pending, content);
             }
             ServerOp::Heartbeat {
                 sid,

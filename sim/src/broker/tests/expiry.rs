@@ -118,7 +118,7 @@ fn an_expired_value_stays_readable_until_it_is_swept() {
 fn without_markers_a_key_goes_silently_and_may_be_created() {
     let mut bench = bench("2.15.1", secs(1), DEFAULT);
     bench.put("k", "v");
-    bench.consume(1, ">", ConsumerStart::LastPerKey);
+    bench.consume(1, ">", ReadStart::LastPerSubject);
     bench.look();
     bench.pass(secs(2));
     let done = bench.look();
@@ -150,12 +150,12 @@ fn with_markers_the_last_record_becomes_one_that_watchers_see() {
     });
     bench.put("k", "1");
     bench.put("k", "2");
-    bench.consume(1, ">", ConsumerStart::LastPerKey);
+    bench.consume(1, ">", ReadStart::LastPerSubject);
     bench.look();
     bench.pass(millis(1300));
     assert_eq!(bench.records(), [(3, Operation::Expire)]);
     assert_eq!(bench.delivered_revisions(), [3]);
-    let snapshot = bench.consume(2, ">", ConsumerStart::LastPerKey);
+    let snapshot = bench.consume(2, ">", ReadStart::LastPerSubject);
     assert_eq!(snapshot, Response::Consumer { pending: 1 });
 }
 
@@ -182,7 +182,7 @@ fn a_marker_lives_no_longer_than_max_age_and_goes_silently() {
     bench.put("k", "v");
     bench.pass(millis(1300));
     assert_eq!(bench.records(), [(2, Operation::Expire)]);
-    bench.consume(1, ">", ConsumerStart::LastPerKey);
+    bench.consume(1, ">", ReadStart::LastPerSubject);
     bench.look();
     bench.pass(millis(1300));
     assert_eq!(bench.records(), []);
@@ -238,7 +238,7 @@ fn a_shorter_max_age_removes_at_once_and_its_markers_come_before_the_answer() {
         config.delete_markers = Some(secs(5));
     });
     bench.put("k", "v");
-    bench.consume(1, ">", ConsumerStart::LastPerKey);
+    bench.consume(1, ">", ReadStart::LastPerSubject);
     bench.pass(secs(3));
     bench.look();
     config.max_age = secs(1);
@@ -252,7 +252,7 @@ fn a_shorter_max_age_removes_at_once_and_its_markers_come_before_the_answer() {
         })
         .collect();
     assert!(
-        matches!(&sent[..], [ServerOp::Delivery { entry, .. }, ServerOp::Response { .. }]
+        matches!(&sent[..], [ServerOp::Delivery { content: Content::Entry(entry), .. }, ServerOp::Response { .. }]
             if entry.operation == Operation::Expire),
         "{sent:?}"
     );
