@@ -94,6 +94,11 @@ impl SimConnection {
         self.client.world.with_client(self.client.client, work)
     }
 
+    /// Its client, and where that is.
+    pub(super) fn place(&self) -> (World, ClientKey) {
+        (self.client.world.clone(), self.client.client)
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.state() == ConnectionState::Closed
     }

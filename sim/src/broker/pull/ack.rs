@@ -16,9 +16,9 @@ pub(in crate::broker) struct AckSubject<'a> {
 /// Which delivery is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::broker) struct AckedDelivery {
-    pub(super) deliveries: u64,
-    pub(super) sequence: u64,
-    pub(super) count: u64,
+    pub(in crate::broker) deliveries: u64,
+    pub(in crate::broker) sequence: u64,
+    pub(in crate::broker) count: u64,
 }
 
 impl<'a> AckSubject<'a> {

@@ -179,6 +179,11 @@ impl Disk {
         self.due = None;
     }
 
+    /// The process ends in good order.
+    pub(super) fn close(&mut self, kept: &Kept) {
+        self.written = Some(kept.clone());
+    }
+
     /// The process is killed. Servers before 2.11 may leave nothing readable of a state they were writing.
     pub(super) fn killed(&mut self, version: Version, rng: &mut Rng) {
         if !version.is_at_least(2, 11) && self.due.is_some() && rng.chance(TORN_OF_100, 100) {

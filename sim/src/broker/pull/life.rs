@@ -91,12 +91,12 @@ impl PullConsumer {
 
     /// The process ends: everything is written if it was asked to end (`is_orderly`), and what was on disk stays if it
     /// was killed. False if nothing of this consumer is left, because it was in memory.
-    pub(in crate::broker) fn stop(&mut self, now: Now, is_orderly: bool, rng: &mut Rng) -> bool {
+    pub(in crate::broker) fn stop(&mut self, is_orderly: bool, rng: &mut Rng) -> bool {
         let Some(disk) = &mut self.disk else {
             return false;
         };
         match is_orderly {
-            true => disk.write(now.monotonic, &self.kept),
+            true => disk.close(&self.kept),
             false => disk.killed(self.home.version, rng),
         }
         true

@@ -6,7 +6,7 @@ use squall_core::UnixTime;
 use squall_core::transport::{ReadStart, StoredMessage};
 
 use super::super::config::Version;
-use super::super::subject::Filter;
+use super::super::subject::Filters;
 
 /// A stream, as its consumers see it.
 pub(in crate::broker) trait Log {
@@ -20,31 +20,16 @@ pub(in crate::broker) trait Log {
     fn at(&self, sequence: u64) -> Option<StoredMessage>;
 
     /// The first message held at or after this sequence that matches.
-    fn next(&self, from: u64, wanted: &Wanted) -> Option<u64>;
+    fn next(&self, from: u64, wanted: &Filters) -> Option<u64>;
 
     /// Messages held at or after this sequence that match.
-    fn count(&self, from: u64, wanted: &Wanted) -> u64;
+    fn count(&self, from: u64, wanted: &Filters) -> u64;
 
     /// The last message of each subject that matches, ascending.
-    fn newest_of_each(&self, wanted: &Wanted) -> Vec<u64>;
+    fn newest_of_each(&self, wanted: &Filters) -> Vec<u64>;
 
     /// The first message held that was stored at this time or later.
     fn since(&self, time: UnixTime) -> Option<u64>;
-}
-
-/// The filters of a consumer; none: everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::broker) struct Wanted(Vec<Filter>);
-
-impl Wanted {
-    /// Leaves out what is not a filter: settings are checked before.
-    pub(in crate::broker) fn of(filters: &[String]) -> Self {
-        Self(filters.iter().filter_map(|f| Filter::parse(f)).collect())
-    }
-
-    pub(in crate::broker) fn matches(&self, subject: &str) -> bool {
-        self.0.is_empty() || self.0.iter().any(|filter| filter.matches(subject))
-    }
 }
 
 /// True where everything that matches `inner` matches `outer` too.
@@ -62,20 +47,6 @@ pub(super) fn is_subset(inner: &str, outer: &str) -> bool {
     tokens.next().is_none()
 }
 
-/// True where some subject matches both.
-pub(super) fn collide(one: &str, other: &str) -> bool {
-    let (mut ones, mut others) = (one.split('.'), other.split('.'));
-    loop {
-        match (ones.next(), others.next()) {
-            (None, None) => return true,
-            (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
-            (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
-            (Some(token), Some(same)) if token == same => {}
-            _ => return false,
-        }
-    }
-}
-
 /// Messages that a consumer delivers before it goes on in order: the last of each subject, as they were when it was
 /// made.
 #[derive(Clone, Debug)]
@@ -88,7 +59,7 @@ pub(super) struct Snapshot {
 /// The first sequence that a new consumer delivers, and its snapshot where it begins with one.
 pub(super) fn beginning(
     start: ReadStart,
-    wanted: &Wanted,
+    wanted: &Filters,
     log: &dyn Log,
     version: Version,
 ) -> (u64, Option<Snapshot>) {
@@ -102,7 +73,7 @@ pub(super) fn beginning(
         ReadStart::Sequence(chosen) => chosen.0,
         ReadStart::All => first,
         ReadStart::New => last + 1,
-        ReadStart::Last if wanted.0.is_empty() => last,
+        ReadStart::Last if wanted.is_everything() => last,
         ReadStart::Last => log.newest_of_each(wanted).last().map_or(0, |&last| last),
         ReadStart::Time(time) => log.since(time).unwrap_or(last + 1),
         ReadStart::LastPerSubject => {
@@ -132,12 +103,9 @@ mod tests {
         ];
         for (inner, outer) in within {
             assert!(is_subset(inner, outer), "{inner} {outer}");
-            assert!(collide(inner, outer), "{inner} {outer}");
         }
         for (inner, outer) in [("a.*", "a.b"), ("a.>", "a.*"), ("a.*", "*.b"), ("a", "a.>")] {
             assert!(!is_subset(inner, outer), "{inner} {outer}");
         }
-        assert!(collide("a.*", "*.b") && collide("a.>", "a.b.c"));
-        assert!(!collide("a", "a.b") && !collide("a.*", "b.*"));
     }
 }

@@ -47,17 +47,17 @@ use squall_core::transport::{
 };
 use squall_core::{Instant, Rng};
 
-pub(super) use ack::AckSubject;
-pub(super) use log::{Log, Wanted};
+pub(super) use ack::{AckSubject, AckedDelivery};
+pub(super) use log::Log;
 
-use self::ack::AckedDelivery;
 use self::kept::{Disk, Kept, Pending, Place};
 use self::log::{Snapshot, beginning};
 use self::settings::{check, check_queue, check_update, normalized};
 use self::waiting::Waiting;
 use super::config::{Now, Version};
 use super::refusal::api_error;
-use crate::wire::{LinkId, PullStatus, Sid};
+use super::subject::Filters;
+use crate::wire::{ConsumerAction, LinkId, PullStatus, Sid};
 
 /// After an update of their length, waits are looked at this much later.
 const AFTER_UPDATE: Duration = Duration::from_millis(100);
@@ -95,18 +95,6 @@ pub(super) enum Said {
     Inactive,
 }
 
-/// What may be done about a consumer that is, or is not, there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Action {
-    /// Create it, or update it.
-    #[default]
-    CreateOrUpdate,
-    /// Create it; one that is there must be the same.
-    Create,
-    /// Update it; it must be there.
-    Update,
-}
-
 /// What of its stream a consumer must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Home {
@@ -121,7 +109,7 @@ pub(super) struct PullConsumer {
     home: Home,
     name: Arc<str>,
     config: ConsumerConfig,
-    wanted: Wanted,
+    wanted: Filters,
     /// The first sequence not delivered yet, once the snapshot is through.
     next: u64,
     snapshot: Option<Snapshot>,
@@ -150,19 +138,19 @@ pub(super) struct PullConsumer {
 pub(super) fn admit<'a>(
     home: &Home,
     config: &ConsumerConfig,
-    action: Action,
+    action: ConsumerAction,
     existing: Option<&PullConsumer>,
     others: impl Iterator<Item = &'a PullConsumer>,
 ) -> Result<ConsumerConfig, ApiError> {
     let config = normalized(config.clone(), home.version);
     check(&config, home.retention, home.version)?;
     if let Some(existing) = existing
-        && action == Action::Create
+        && action == ConsumerAction::Create
         && existing.config != config
     {
         return Err(api_error(400, 10148, "consumer already exists"));
     }
-    if existing.is_none() && action == Action::Update {
+    if existing.is_none() && action == ConsumerAction::Update {
         return Err(api_error(400, 10149, "consumer does not exist"));
     }
     if home.retention == Retention::WorkQueue {
@@ -178,7 +166,7 @@ pub(super) fn admit<'a>(
 impl PullConsumer {
     /// A new consumer with settings that were [admitted](admit).
     pub(super) fn new(home: Home, config: ConsumerConfig, around: &mut Around<'_>) -> Self {
-        let wanted = Wanted::of(&config.filters);
+        let wanted = wanted(&config);
         let (next, snapshot) = beginning(config.start, &wanted, around.log, home.version);
         let before = Place {
             consumer: 0,
@@ -228,12 +216,16 @@ impl PullConsumer {
             self.set_inactive(around.now, around.rng);
         }
         if old.filters != self.config.filters {
-            self.wanted = Wanted::of(&self.config.filters);
+            self.wanted = wanted(&self.config);
             self.recount(around.log);
         }
         if old.max_ack_pending != self.config.max_ack_pending {
             self.run(around);
         }
+    }
+
+    pub(super) const fn config(&self) -> &ConsumerConfig {
+        &self.config
     }
 
     /// Whether a stream that keeps only what is wanted must keep this message for this consumer.
@@ -305,6 +297,11 @@ impl PullConsumer {
             disk.touch(around.now.monotonic, around.rng);
         }
     }
+}
+
+/// What it reads. Settings that were admitted hold no filter that cannot be read.
+fn wanted(config: &ConsumerConfig) -> Filters {
+    Filters::parse(&config.filters).unwrap_or_default()
 }
 
 fn position(place: Place) -> Position {

@@ -10,6 +10,7 @@ use super::ack::{AckedDelivery, Verb};
 use super::kept::{Pending, Place, floor_after};
 use super::log::is_subset;
 use super::{Around, Kept, Now, PullConsumer, Said};
+use crate::broker::subject::Filters;
 
 /// Timers for the ends of waits are set this much later, so that those of one burst are found together.
 const LOOK_LAG: Duration = Duration::from_millis(1);
@@ -346,7 +347,7 @@ impl PullConsumer {
         let first_left = match filter {
             None => log.first(),
             Some(filter) => {
-                let of_purge = super::Wanted::of(&[filter.to_owned()]);
+                let of_purge = Filters::parse(&[filter]).unwrap_or_default();
                 let filters = &self.config.filters;
                 let is_purged = |mine: &String| is_subset(mine, filter);
                 let is_all_purged = match self.home.version.is_at_least(2, 15) {

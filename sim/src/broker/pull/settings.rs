@@ -8,8 +8,8 @@ use squall_core::transport::{AckPolicy, ApiError, ConsumerConfig, ReadStart, Ret
 
 use super::super::config::Version;
 use super::super::refusal::{api_error, invalid_config};
-use super::super::subject::Filter;
-use super::log::{collide, is_subset};
+use super::super::subject::{Filter, overlap};
+use super::log::is_subset;
 
 /// What is waited for an acknowledgement where nothing is said.
 const ACK_WAIT: Duration = Duration::from_secs(30);
@@ -37,6 +37,10 @@ pub(super) fn normalized(mut config: ConsumerConfig, version: Version) -> Consum
     if version.is_at_least(2, 12) {
         config.max_ack_pending = config.max_ack_pending.max(-1);
     }
+    // One filter is sent as one, and an empty one is none.
+    if config.filters == [""] {
+        config.filters.clear();
+    }
     config.inactive_threshold = config.inactive_threshold.filter(|after| !after.is_zero());
     config
 }
@@ -59,7 +63,7 @@ pub(super) fn check(
         };
         return Err(api_error(400, 10084, why));
     }
-    if config.filters.len() > 1 && config.filters.iter().any(String::is_empty) {
+    if config.filters.iter().any(String::is_empty) {
         let why = "consumer filter in FilterSubjects cannot be empty";
         return Err(api_error(400, 10139, why));
     }
@@ -128,7 +132,7 @@ pub(super) fn check_queue<'a>(
 ) -> Result<(), ApiError> {
     let is_shared = |other: &ConsumerConfig| {
         let of_other = || other.filters.iter();
-        let is_met = |filter: &String| of_other().any(|theirs| collide(filter, theirs));
+        let is_met = |filter: &String| of_other().any(|theirs| overlap(filter, theirs));
         other.filters.is_empty() || config.filters.iter().any(is_met)
     };
     let mut others = others.by_ref().peekable();

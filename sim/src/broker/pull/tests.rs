@@ -38,19 +38,19 @@ impl Log for Table {
         self.held.get(&sequence).cloned()
     }
 
-    fn next(&self, from: u64, wanted: &Wanted) -> Option<u64> {
+    fn next(&self, from: u64, wanted: &Filters) -> Option<u64> {
         let mut held = self.held.range(from..);
         held.find(|(_, message)| wanted.matches(&message.subject))
             .map(|(&sequence, _)| sequence)
     }
 
-    fn count(&self, from: u64, wanted: &Wanted) -> u64 {
+    fn count(&self, from: u64, wanted: &Filters) -> u64 {
         let held = self.held.range(from..);
         held.filter(|(_, message)| wanted.matches(&message.subject))
             .count() as u64
     }
 
-    fn newest_of_each(&self, wanted: &Wanted) -> Vec<u64> {
+    fn newest_of_each(&self, wanted: &Filters) -> Vec<u64> {
         let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
         for (&sequence, message) in &self.held {
             if wanted.matches(&message.subject) {
@@ -123,7 +123,13 @@ impl Bench {
             version,
         };
         let config = config(change);
-        let config = admit(&home, &config, Action::Create, None, std::iter::empty());
+        let config = admit(
+            &home,
+            &config,
+            ConsumerAction::Create,
+            None,
+            std::iter::empty(),
+        );
         let mut rng = Rng::new(7);
         let mut around = Around {
             now,
@@ -197,7 +203,8 @@ impl Bench {
 
     /// Purges what matches, below a sequence.
     pub(super) fn purge(&mut self, filter: Option<&str>, below: u64) {
-        let wanted = Wanted::of(&filter.map(str::to_owned).into_iter().collect::<Vec<_>>());
+        let filters: Vec<&str> = filter.into_iter().collect();
+        let wanted = Filters::parse(&filters).expect("a filter");
         self.log
             .held
             .retain(|&sequence, held| sequence >= below || !wanted.matches(&held.subject));
@@ -235,8 +242,8 @@ impl Bench {
 
     /// Kills the process (or asks it to end), and starts it again after a while.
     pub(super) fn restart(&mut self, is_orderly: bool, down: Duration) {
-        let (now, rng) = (self.now, &mut self.rng);
-        assert!(self.consumer.stop(now, is_orderly, rng), "it is on disk");
+        let rng = &mut self.rng;
+        assert!(self.consumer.stop(is_orderly, rng), "it is on disk");
         self.set_clock(self.now.monotonic + down);
         self.act(PullConsumer::start);
     }

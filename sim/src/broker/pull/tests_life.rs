@@ -77,8 +77,7 @@ fn redeliveries_are_counted_over_a_restart() {
 #[test]
 fn what_is_in_memory_ends_with_the_process() {
     let mut bench = Bench::new(1, |config| config.memory_storage = true);
-    let now = bench.now;
-    assert!(!bench.consumer.stop(now, true, &mut Rng::new(1)));
+    assert!(!bench.consumer.stop(true, &mut Rng::new(1)));
 }
 
 /// Seconds until a consumer whose threshold is one second is deleted.

@@ -192,7 +192,7 @@ fn settings_are_refused_in_the_words_of_the_server() {
         admitted.map_err(|error| error.err_code).err()
     };
     let update = |change| {
-        let any = Action::CreateOrUpdate;
+        let any = ConsumerAction::CreateOrUpdate;
         admit(Retention::Limits, change, any, Some(existing), &[])
     };
     assert_eq!(update(|_| {}), None);
@@ -231,15 +231,15 @@ fn settings_are_refused_in_the_words_of_the_server() {
     let limits = Retention::Limits;
     let longer: fn(&mut ConsumerConfig) = |config| config.ack_wait = millis(5);
     assert_eq!(
-        admit(limits, |_| {}, Action::Create, Some(existing), &[]),
+        admit(limits, |_| {}, ConsumerAction::Create, Some(existing), &[]),
         None
     );
     assert_eq!(
-        admit(limits, longer, Action::Create, Some(existing), &[]),
+        admit(limits, longer, ConsumerAction::Create, Some(existing), &[]),
         Some(10148)
     );
     assert_eq!(
-        admit(limits, longer, Action::Update, None, &[]),
+        admit(limits, longer, ConsumerAction::Update, None, &[]),
         Some(10149)
     );
 
@@ -247,7 +247,7 @@ fn settings_are_refused_in_the_words_of_the_server() {
         admit(
             Retention::WorkQueue,
             change,
-            Action::CreateOrUpdate,
+            ConsumerAction::CreateOrUpdate,
             None,
             others,
         )
