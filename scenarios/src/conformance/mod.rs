@@ -8,6 +8,8 @@
 
 mod buckets;
 mod connection;
+mod consumer_waits;
+mod consumers;
 mod core_messaging;
 mod expiry;
 mod kv;
@@ -79,6 +81,8 @@ pub fn cases() -> Vec<Case> {
         outages::CASES,
         connection::CASES,
         expiry::CASES,
+        consumers::CASES,
+        consumer_waits::CASES,
     ]
     .concat()
 }
