@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use squall_core::transport::{
-    ApiError, KvEntry, Message, Purge, ReadStart, Revision, Sequence, StoreAck, StoredMessage,
-    StreamConfig, StreamInfo, names,
+    ApiError, ConsumerConfig, ConsumerInfo, Delivered, KvEntry, Message, Pull, Purge, ReadStart,
+    Revision, Sequence, StoreAck, StoredMessage, StreamConfig, StreamInfo, names,
 };
 
 use crate::broker::Version;
@@ -71,6 +71,17 @@ pub enum ClientOp {
     Publish {
         /// The message. Its reply subject, where it has one, is `_INBOX.<anything>` the client is subscribed to.
         message: Message,
+    },
+    /// A publish to `$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`, whose reply subject is the inbox of `deliver`.
+    Pull {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Of which consumer.
+        consumer: Arc<str>,
+        /// What is asked for.
+        wish: Pull,
+        /// The subscription that the answers go to; subscribed before on this connection.
+        deliver: Sid,
     },
     /// A JetStream request.
     Request {
@@ -163,6 +174,50 @@ pub enum Request {
         /// What is wanted of it.
         wish: ConsumerWish,
     },
+    /// `$JS.API.CONSUMER.CREATE.<stream>.<name>`: a pull consumer.
+    CreatePullConsumer {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Its settings, its name among them.
+        config: Box<ConsumerConfig>,
+        /// Whether it may, or must, be there.
+        action: ConsumerAction,
+    },
+    /// `$JS.API.CONSUMER.INFO.<stream>.<name>`.
+    ConsumerInfo {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Which.
+        consumer: Arc<str>,
+    },
+    /// `$JS.API.CONSUMER.DELETE.<stream>.<name>`.
+    DeleteConsumer {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Which.
+        consumer: Arc<str>,
+    },
+}
+
+/// What may be done about a pull consumer that is, or is not, there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConsumerAction {
+    /// Create it, or update it.
+    #[default]
+    CreateOrUpdate,
+    /// Create it; one that is there must be the same.
+    Create,
+    /// Update it; it must be there.
+    Update,
+}
+
+/// A message without payload that tells a client about its pull.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullStatus {
+    /// 100, 400, 404, 408, 409 or 503.
+    pub code: u16,
+    /// The server's text.
+    pub text: Arc<str>,
 }
 
 impl Request {
@@ -184,6 +239,15 @@ impl Request {
                 format!("$JS.API.DIRECT.GET.{stream}")
             }
             Self::CreateConsumer { stream, .. } => format!("$JS.API.CONSUMER.CREATE.{stream}"),
+            Self::CreatePullConsumer { stream, config, .. } => {
+                format!("$JS.API.CONSUMER.CREATE.{stream}.{}", config.name)
+            }
+            Self::ConsumerInfo { stream, consumer } => {
+                format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}")
+            }
+            Self::DeleteConsumer { stream, consumer } => {
+                format!("$JS.API.CONSUMER.DELETE.{stream}.{consumer}")
+            }
         }
     }
 
@@ -195,7 +259,10 @@ impl Request {
             | Self::StreamInfo { stream }
             | Self::Purge { stream, .. }
             | Self::DeleteMessage { stream, .. }
-            | Self::CreateConsumer { stream, .. } => Some(stream),
+            | Self::CreateConsumer { stream, .. }
+            | Self::CreatePullConsumer { stream, .. }
+            | Self::ConsumerInfo { stream, .. }
+            | Self::DeleteConsumer { stream, .. } => Some(stream),
             Self::Write { .. }
             | Self::Store(_)
             | Self::Entry { .. }
@@ -320,6 +387,20 @@ pub enum ServerOp {
         /// A record or message.
         content: Content,
     },
+    /// A pull consumer delivers.
+    Pulled {
+        /// The subscription it goes to.
+        sid: Sid,
+        /// What.
+        delivered: Box<Delivered>,
+    },
+    /// News of a pull.
+    PullStatus {
+        /// The subscription it goes to.
+        sid: Sid,
+        /// What.
+        status: PullStatus,
+    },
     /// A consumer has had nothing to deliver for its `heartbeat` (status 100).
     Heartbeat {
         /// The subscription it goes to.
@@ -352,10 +433,12 @@ pub enum Response {
     Messages(Vec<StoredMessage>),
     /// A stream was created, updated, or is described.
     Stream(Box<StreamInfo>),
-    /// A stream or a message was deleted.
+    /// A stream, a message or a consumer was deleted.
     Deleted,
     /// So many messages were purged.
     Purged(u64),
+    /// A pull consumer was created, updated, or is described.
+    PullConsumer(Box<ConsumerInfo>),
     /// A consumer was created.
     Consumer {
         /// What matches now and will be delivered first.

@@ -9,6 +9,8 @@
 mod buckets;
 mod compare;
 mod connection;
+mod consumer_waits;
+mod consumers;
 mod core_messaging;
 mod expiry;
 mod explained;
@@ -106,6 +108,8 @@ pub fn cases() -> Vec<Case> {
         expiry::CASES,
         streams::CASES,
         streams_reads::CASES,
+        consumers::CASES,
+        consumer_waits::CASES,
     ]
     .concat()
 }

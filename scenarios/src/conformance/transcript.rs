@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use squall_core::transport::{
-    BucketInfo, ConnectionEvent, Events, Fallible, Headers, KvEntry, Message, Outcome, Reader,
-    ReaderEvent, Revision, StoreAck, StoredMessage, StreamInfo, Subscription, Watch, WatchEvent,
+    BucketInfo, ConnectionEvent, ConsumerInfo, Delivered, Events, Fallible, Headers, KvEntry,
+    Message, Outcome, PullEnd, PullEvent, Pulled, Reader, ReaderEvent, Revision, StoreAck,
+    StoredMessage, StreamInfo, Subscription, Watch, WatchEvent,
 };
 
 use super::laboratory::{Laboratory, Stop, sleep, within};
@@ -234,6 +235,50 @@ impl Show for ConnectionEvent {
     }
 }
 
+impl Show for Delivered {
+    fn show(&self) -> String {
+        format!(
+            "{}@{} (#{}, x{}, {} to come)",
+            self.message.subject,
+            self.message.sequence,
+            self.consumer_sequence,
+            self.deliveries,
+            self.pending
+        )
+    }
+}
+
+impl Show for PullEvent {
+    fn show(&self) -> String {
+        let why = match self {
+            Self::Message(delivered) => return delivered.show(),
+            Self::Ended(PullEnd::Full) => "full",
+            Self::Ended(PullEnd::NoMessages) => "no messages",
+            Self::Ended(PullEnd::Expired) => "expired",
+            Self::Ended(PullEnd::Silent) => "silent",
+            Self::Ended(PullEnd::Disconnected) => "disconnected",
+            Self::Ended(PullEnd::Refused(error)) => return format!("over ({error})"),
+        };
+        format!("over ({why})")
+    }
+}
+
+impl Show for ConsumerInfo {
+    fn show(&self) -> String {
+        format!(
+            "delivered {}/{} floor {}/{} pending {} again {} waiting {} unseen {}",
+            self.delivered.consumer,
+            self.delivered.stream,
+            self.ack_floor.consumer,
+            self.ack_floor.stream,
+            self.ack_pending,
+            self.redelivered,
+            self.waiting,
+            self.pending
+        )
+    }
+}
+
 /// An outcome with its error in full.
 pub(super) fn told<T: Show, E: Fallible + std::fmt::Display>(result: &Result<T, E>) -> String {
     match result {
@@ -278,7 +323,7 @@ macro_rules! stream {
         }
     )*};
 }
-stream!(Watch: WatchEvent, Events: ConnectionEvent, Subscription: Message, Reader: ReaderEvent);
+stream!(Watch: WatchEvent, Events: ConnectionEvent, Subscription: Message, Reader: ReaderEvent, Pulled: PullEvent);
 
 /// All that comes up to and with `last`; ends with `(end)` or `(nothing more)` where that does not come.
 pub(super) async fn until_told<L: Laboratory, S: Stream>(

@@ -82,6 +82,16 @@ fn expiry_agrees() {
     agree("expiry");
 }
 
+#[test]
+fn consumers_agree() {
+    agree("consumers");
+}
+
+#[test]
+fn consumers_that_wait_agree() {
+    agree("consumer_waits");
+}
+
 /// What the document lists is what is run.
 #[test]
 fn the_document_lists_every_case() {

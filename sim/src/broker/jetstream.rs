@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use squall_core::Rng;
 use squall_core::transport::{
-    ApiError, Message, Operation, ReadStart, Retention, Revision, Sequence, Storage, StoreAck,
-    StreamConfig, names,
+    ApiError, ConsumerInfo, Message, Operation, Pull, ReadStart, Retention, Revision, Sequence,
+    Storage, StoreAck, StreamConfig, names,
 };
 
 use super::config::Kindness;
@@ -18,6 +19,7 @@ use super::consumer::{ConsumerId, Wanted};
 use super::context::Context;
 use super::effect::{Cause, Effect, Incarnation};
 use super::head::Head;
+use super::pull::{AckSubject, Inbox};
 use super::refusal::{Refusal, api_error, invalid_config, stream_not_found};
 use super::routes::Routes;
 use super::settings::{check, check_update, name_in_use, normalized, subjects_overlap};
@@ -25,7 +27,9 @@ use super::store::Name;
 use super::stream::{Incoming, Stream, Written};
 use super::subject::{Filters, is_routable, overlap};
 use super::timers::{StreamTimer, Timer};
-use crate::wire::{ConsumerWish, LinkId, Request, RequestId, Response, ServerOp, Sid, Write};
+use crate::wire::{
+    ConsumerWish, LinkId, PullStatus, Request, RequestId, Response, ServerOp, Sid, Write,
+};
 
 /// Whether JetStream answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +182,25 @@ impl JetStream {
                 Some(stream) => Response::Stream(Box::new(stream.info())),
                 None => Response::Error(stream_not_found()),
             }),
+            Request::CreatePullConsumer {
+                stream,
+                config,
+                action,
+            } => {
+                let created = self.on_stream(&stream, |stream| {
+                    stream.create_pull_consumer(ctx, &config, action)
+                });
+                Some(answer(created.map(described)))
+            }
+            Request::ConsumerInfo { stream, consumer } => {
+                let info = self.on_stream(&stream, |stream| stream.consumer_info(ctx, &consumer));
+                Some(answer(info.map(described)))
+            }
+            Request::DeleteConsumer { stream, consumer } => {
+                let deleted =
+                    self.on_stream(&stream, |stream| stream.delete_consumer(ctx, &consumer));
+                Some(answer(deleted.map(|()| Response::Deleted)))
+            }
             Request::Purge { stream, what } => {
                 let purged = self.on_stream(&stream, |stream| stream.purge(ctx, &what));
                 Some(answer(purged.map(Response::Purged)))
@@ -345,9 +368,10 @@ impl JetStream {
     }
 
     fn delete(&mut self, ctx: &mut Context<'_>, name: &str) -> Response {
-        let Some(stream) = self.take(name) else {
+        let Some(mut stream) = self.take(name) else {
             return Response::Error(stream_not_found());
         };
+        stream.dismiss_pulls(ctx);
         stream.lose_all(ctx.effects, Cause::BucketDeleted);
         Response::Deleted
     }
@@ -406,6 +430,46 @@ impl JetStream {
         None
     }
 
+    /// A client asks a pull consumer for messages.
+    pub(super) fn pull(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inbox: Inbox,
+        stream: &str,
+        consumer: &str,
+        wish: Pull,
+    ) {
+        let is_heard = match self.service {
+            Service::On => self
+                .stream_mut(stream)
+                .is_some_and(|stream| stream.pull(ctx, consumer, inbox, wish)),
+            Service::Mute => true,
+            Service::Disabled | Service::LameDuck => false,
+        };
+        if !is_heard {
+            let (link, sid) = inbox;
+            let status = PullStatus {
+                code: 503,
+                text: "".into(),
+            };
+            ctx.send(link, ServerOp::PullStatus { sid, status });
+        }
+    }
+
+    /// A client says something about a delivery. True if a consumer listens there.
+    pub(super) fn acknowledge(&mut self, ctx: &mut Context<'_>, message: &Message) -> bool {
+        let Some(subject) = AckSubject::parse(&message.subject) else {
+            return false;
+        };
+        match self.service {
+            Service::On => self
+                .stream_mut(subject.stream)
+                .is_some_and(|stream| stream.acknowledge(ctx, subject, message)),
+            Service::Mute => true,
+            Service::Disabled | Service::LameDuck => false,
+        }
+    }
+
     /// A subscription ended.
     pub(super) fn unsubscribed(&mut self, ctx: &mut Context<'_>, link: LinkId, sid: Sid) {
         let bounds = (link, sid, Incarnation(0))..=(link, sid, Incarnation(usize::MAX));
@@ -433,6 +497,7 @@ impl JetStream {
                 StreamTimer::Deliver(id) => stream.deliver(ctx, id),
                 StreamTimer::Heartbeat(id) => stream.beat(ctx, id),
                 StreamTimer::Inactive(id) => stream.end_inactive(ctx, id),
+                StreamTimer::Pull(id, timer) => stream.on_pull_timer(ctx, id, timer),
             }
         }
     }
@@ -451,8 +516,15 @@ impl JetStream {
         }
     }
 
-    /// The process is gone: consumers and what was in memory with it. Files stay, to the last acknowledged write.
-    pub(super) fn stop(&mut self, kindness: Option<Kindness>, effects: &mut Vec<Effect>) {
+    /// The process is gone: consumers and what was in memory with it. Files stay, to the last acknowledged write; of pull
+    /// consumers what they have written by now, which is everything only if the process was asked to end.
+    pub(super) fn stop(
+        &mut self,
+        effects: &mut Vec<Effect>,
+        is_orderly: bool,
+        kindness: Option<Kindness>,
+        rng: &mut Rng,
+    ) {
         self.deliveries.clear();
         self.held.clear();
         let survives = kindness == Some(Kindness::MemorySurvives);
@@ -469,6 +541,7 @@ impl JetStream {
         }
         for stream in self.streams.iter_mut().flatten() {
             stream.drop_consumers();
+            stream.stop_pulls(is_orderly, rng);
         }
     }
 
@@ -478,6 +551,7 @@ impl JetStream {
         if service == Service::On {
             for stream in self.streams.iter_mut().flatten() {
                 stream.recover(ctx);
+                stream.start_pulls(ctx);
             }
         }
     }
@@ -486,6 +560,10 @@ impl JetStream {
 /// True where `$JS.API...<name>` is a subject that the server listens to; elsewhere it is silent.
 fn is_api_name(name: &str) -> bool {
     is_routable(name) && !name.contains(['.', '*', '>'])
+}
+
+fn described(info: ConsumerInfo) -> Response {
+    Response::PullConsumer(Box::new(info))
 }
 
 fn answer(done: Result<Response, ApiError>) -> Response {

@@ -22,14 +22,20 @@
 //!   purge      messages taken out by request
 //!   direct     messages read without a consumer
 //!   consumer   what a watch, a reader or a scan reads
+//!   pulls      the pull consumers of a stream (pull: one of them, as a machine of its own)
+//!   advisory   what the server says about a consumer, as core messages
 //!   store      the messages, and what is known of each (head: its headers)
 //! ```
 //!
 //! Not modelled: flow control between consumers and slow clients (the fabric bounds links), messages of consumers and
 //! of the API seen by core subscriptions to `>`, auto-unsubscribe (clients count), the clock that a frozen process
-//! finds on waking (in 13 of 32 trials a real server then waited for the time left when it was frozen).
+//! finds on waking (in 13 of 32 trials a real server then waited for the time left when it was frozen). Of pull
+//! consumers: `+NXT`, delays of `-NAK` that are not JSON, limits of single pulls (`max_batch`, `max_expires`, bytes),
+//! priority groups, pauses, replay at the original pace, and all advisories but those of messages that were given up
+//! or terminated.
 
 mod admit;
+mod advisory;
 mod config;
 mod consumer;
 mod context;
@@ -44,6 +50,8 @@ mod jetstream;
 mod links;
 mod messaging;
 mod permissions;
+mod pull;
+mod pulls;
 mod purge;
 mod raw;
 mod refusal;
@@ -59,10 +67,13 @@ mod tests;
 mod timers;
 mod violation;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_core::transport::{BucketInfo, KvEntry, Revision, Sequence, StoredMessage, StreamInfo};
+use squall_core::transport::{
+    BucketInfo, KvEntry, Message, Revision, Sequence, StoredMessage, StreamInfo,
+};
 use squall_core::{Instant, Rng};
 
 pub use config::{Kindness, Now, ParseVersionError, ServerConfig, Version};
@@ -72,6 +83,7 @@ use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp};
 use context::Context;
 use jetstream::{JetStream, Service};
 use messaging::Messaging;
+use pull::Inbox;
 use security::{Account, Security};
 use timers::{Timer, Timers};
 use violation::Violation;
@@ -99,6 +111,10 @@ struct Surroundings {
     rng: Rng,
     timers: Timers,
     cached_clock_phase: Duration,
+    /// Subscriptions that pulls deliver to, as long as they are there.
+    inboxes: BTreeSet<Inbox>,
+    /// Messages of the server's own, to be routed once the event is handled.
+    outbox: Vec<(Account, Message)>,
 }
 
 impl Surroundings {
@@ -117,6 +133,8 @@ impl Surroundings {
             timers: &mut self.timers,
             effects,
             cached_clock_phase: self.cached_clock_phase,
+            inboxes: &mut self.inboxes,
+            outbox: &mut self.outbox,
         }
     }
 
@@ -138,6 +156,8 @@ impl Broker {
             rng,
             timers: Timers::default(),
             cached_clock_phase,
+            inboxes: BTreeSet::new(),
+            outbox: Vec::new(),
         };
         let security = surroundings.config.realm.as_ref().map(Security::new);
         let accounts = security.as_ref().map_or(1, Security::accounts).max(1);
@@ -204,13 +224,27 @@ impl Broker {
             }
             ClientOp::Unsubscribe { sid } => {
                 self.messaging.unsubscribe(link, sid);
+                ctx.inboxes.remove(&(link, sid));
                 self.jetstreams[account.0].unsubscribed(&mut ctx, link, sid);
             }
             ClientOp::Publish { message } => self.publish(now, link, account, message, effects),
             ClientOp::Request { id, request } => {
                 self.request(now, link, account, id, request, effects);
             }
+            ClientOp::Pull {
+                stream,
+                consumer,
+                wish,
+                deliver,
+            } => {
+                let inbox = (link, deliver);
+                if self.messaging.is_subscribed(link, deliver) {
+                    ctx.inboxes.insert(inbox);
+                }
+                self.jetstreams[account.0].pull(&mut ctx, inbox, &stream, &consumer, wish);
+            }
         }
+        self.post(now, effects);
     }
 
     /// The server sees the end of a connection.
@@ -225,6 +259,7 @@ impl Broker {
         }
         let mut ctx = self.surroundings.ctx(now, account, &mut no_effects);
         for sid in self.messaging.close(link) {
+            ctx.inboxes.remove(&(link, sid));
             self.jetstreams[account.0].unsubscribed(&mut ctx, link, sid);
         }
         debug_assert!(
@@ -256,13 +291,32 @@ impl Broker {
                     self.jetstreams[account.0].on_timer(&mut ctx, stream, timer);
                 }
             }
+            self.post(now, effects);
         }
     }
 
-    /// The process ends: by `SIGTERM` or by `SIGKILL`, to clients it is the same. Connections, subscriptions, consumers
-    /// and streams in memory are gone; those on files stay with every write that was acknowledged. It is for the
-    /// world to cut the links.
+    /// Routes what the server itself has to say.
+    fn post(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for (account, message) in std::mem::take(&mut self.surroundings.outbox) {
+            let mut ctx = self.surroundings.ctx(now, account, effects);
+            self.messaging.route(&mut ctx, &message);
+        }
+    }
+
+    /// The process ends, by `SIGKILL`. Connections, subscriptions, push consumers and streams in memory are gone; streams
+    /// on files stay with every write that was acknowledged, pull consumers on files with the state that they wrote
+    /// last, up to 100 ms ago. It is for the world to cut the links.
     pub fn stop(&mut self, effects: &mut Vec<Effect>) {
+        self.end(false, effects);
+    }
+
+    /// The process ends, by `SIGTERM`: as by [`stop`](Self::stop), and to clients it is the same, but pull consumers lose
+    /// nothing.
+    pub fn terminate(&mut self, effects: &mut Vec<Effect>) {
+        self.end(true, effects);
+    }
+
+    fn end(&mut self, is_orderly: bool, effects: &mut Vec<Effect>) {
         self.is_running = false;
         self.is_lame_duck = false;
         self.surroundings.timers.clear();
@@ -270,9 +324,12 @@ impl Broker {
         if let Some(security) = &mut self.security {
             security.stop();
         }
-        let kindness = self.surroundings.config.kindness;
+        let surroundings = &mut self.surroundings;
+        surroundings.inboxes.clear();
+        surroundings.outbox.clear();
+        let kindness = surroundings.config.kindness;
         for jetstream in &mut self.jetstreams {
-            jetstream.stop(kindness, effects);
+            jetstream.stop(effects, is_orderly, kindness, &mut surroundings.rng);
         }
     }
 
@@ -288,6 +345,7 @@ impl Broker {
             let mut ctx = self.surroundings.ctx(now, Account(account), effects);
             jetstream.start(&mut ctx, service);
         }
+        self.post(now, effects);
     }
 
     /// `SIGUSR2`: announces the end, refuses connections, switches JetStream off at once, and after a grace closes one
@@ -360,7 +418,7 @@ impl Broker {
         }
         if links.len() <= 1 {
             effects.push(Effect::Exit);
-            self.stop(effects);
+            self.terminate(effects);
             return;
         }
         let config = &self.surroundings.config;

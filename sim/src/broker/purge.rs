@@ -24,7 +24,8 @@ impl Stream {
             return Ok(self.purge_all(ctx, keep, below));
         };
         // What is no filter matches nothing.
-        let Some(filter) = Filter::parse(filter) else {
+        let text = filter;
+        let Some(filter) = Filter::parse(text) else {
             return Ok(0);
         };
         let matching = self.store.from(Sequence::NONE).filter(|record| {
@@ -37,6 +38,7 @@ impl Stream {
         for &sequence in &gone {
             self.drop_at(ctx, sequence, Cause::Purged);
         }
+        self.tell_purged(ctx, Some(text));
         Ok(gone.len() as u64)
     }
 
@@ -61,6 +63,7 @@ impl Stream {
             // The counter jumps.
             self.store.skip_to(Sequence(end.0 - 1));
         }
+        self.tell_purged(ctx, None);
         purged
     }
 

@@ -31,8 +31,9 @@ impl Broker {
         message: Message,
         effects: &mut Vec<Effect>,
     ) {
+        let is_ack = message.subject.starts_with("$JS.ACK.");
         assert!(
-            !message.subject.starts_with("$JS."),
+            is_ack || !message.subject.starts_with("$JS."),
             "not modelled as a core publish, send a `Request` instead: {}",
             message.subject
         );
@@ -41,7 +42,10 @@ impl Broker {
         }
         let mut ctx = self.surroundings.ctx(now, account, effects);
         let mut takers = self.messaging.route(&mut ctx, &message);
-        takers += usize::from(self.store_raw(now, account, &message, effects));
+        takers += usize::from(match is_ack {
+            true => self.jetstreams[account.0].acknowledge(&mut ctx, &message),
+            false => self.store_raw(now, account, &message, effects),
+        });
         if takers == 0
             && let Some(reply) = message.reply
         {

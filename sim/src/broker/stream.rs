@@ -21,6 +21,7 @@ use super::demands::Life;
 use super::effect::{Cause, Commit, Dropped, Effect, Incarnation, Removed, Stored};
 use super::head::Head;
 use super::ids::MessageIds;
+use super::pulls::Pulls;
 use super::refusal::{Refusal, record_size};
 use super::store::{Name, New, Record, Store, SubjectId};
 use super::subject::KV_PREFIX;
@@ -29,7 +30,7 @@ use crate::wire::{LinkId, RequestId, Sid};
 
 /// Of a hundred writes, those whose watchers hear of them before the writer has its acknowledgement (34 to 37
 /// measured).
-const HEARD_FIRST_OF_100: u64 = 35;
+pub(super) const HEARD_FIRST_OF_100: u64 = 35;
 
 /// A stream.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ pub(super) struct Stream {
     /// When the sweep for expired messages fires next.
     pub(super) sweep_at: Option<Instant>,
     consumers: Vec<Consumer>,
+    pub(super) pulls: Pulls,
     /// Consumers that have lost their subscription and not yet their life.
     inactive: BTreeMap<ConsumerId, Consumer>,
 }
@@ -95,6 +97,7 @@ impl Stream {
             ends: BTreeSet::new(),
             sweep_at: None,
             consumers: Vec::new(),
+            pulls: Pulls::default(),
             inactive: BTreeMap::new(),
         }
     }
@@ -187,10 +190,10 @@ impl Stream {
         };
         let subject = self.store.append(incoming.name, new);
         let record = self.store.newest(subject);
-        let name = self.store.subject_of(record);
+        let name = Arc::clone(self.store.subject_of(record));
         let mut is_awaited = false;
         for consumer in &mut self.consumers {
-            is_awaited |= consumer.note_stored(sequence, name);
+            is_awaited |= consumer.note_stored(sequence, &name);
         }
         let stored = stored(&self.identity, &self.store, record, incoming.by);
         ctx.effects.push(stored);
@@ -203,6 +206,7 @@ impl Stream {
         if is_awaited {
             self.wake(ctx);
         }
+        self.wake_pulls(ctx, sequence, &name);
         sequence
     }
 
@@ -213,11 +217,16 @@ impl Stream {
             Replaced::Subject => (1, Cause::Purged),
             Replaced::All => {
                 self.drop_below(ctx, self.store.last(), Cause::Purged);
+                self.tell_purged(ctx, None);
                 return;
             }
         };
         if let Ok(kept) = usize::try_from(kept) {
             self.trim(ctx, subject, kept, cause);
+        }
+        if replaced == Replaced::Subject {
+            let subject = Arc::clone(self.store.subject_of(self.store.newest(subject)));
+            self.tell_purged(ctx, Some(&subject));
         }
         self.enforce_limits(ctx);
     }
@@ -226,10 +235,13 @@ impl Stream {
     fn trim(&mut self, ctx: &mut Context<'_>, subject: SubjectId, kept: usize, cause: Cause) {
         while self.store.records_of(subject) > kept.max(1) {
             let (identity, consumers) = (&self.identity, &mut self.consumers);
+            let pulls = &mut self.pulls;
             self.store.remove_oldest(subject, |store, record| {
+                pulls.note_gone(record.sequence, store.subject_of(record), cause);
                 announce(identity, consumers, ctx.effects, store, record, cause);
             });
         }
+        self.tell_gone(ctx);
     }
 
     /// Drops the oldest messages of all until the limits of the stream hold. A stream that refuses new ones drops none.
@@ -269,9 +281,13 @@ impl Stream {
     /// Drops a message, and tells consumers and the world. False if it was not there.
     pub(super) fn drop_at(&mut self, ctx: &mut Context<'_>, at: Sequence, cause: Cause) -> bool {
         let (identity, consumers) = (&self.identity, &mut self.consumers);
-        self.store.remove(at, |store, record| {
+        let pulls = &mut self.pulls;
+        let was_there = self.store.remove(at, |store, record| {
+            pulls.note_gone(record.sequence, store.subject_of(record), cause);
             announce(identity, consumers, ctx.effects, store, record, cause);
-        })
+        });
+        self.tell_gone(ctx);
+        was_there
     }
 
     /// Drops everything below; gives how many that were.
@@ -328,12 +344,12 @@ impl Stream {
     /// Whether some consumer wants messages of this subject.
     pub(super) fn is_wanted(&self, subject: &str) -> bool {
         let mut consumers = self.consumers.iter().chain(self.inactive.values());
-        consumers.any(|consumer| consumer.wants(subject))
+        consumers.any(|consumer| consumer.wants(subject)) || self.pulls.want(subject)
     }
 
     /// Consumers that exist, with and without a subscription.
     pub(super) fn consumers(&self) -> usize {
-        self.consumers.len() + self.inactive.len()
+        self.consumers.len() + self.inactive.len() + self.pulls.len()
     }
 
     /// Adds a consumer and gives what it has to deliver.
@@ -367,6 +383,11 @@ impl Stream {
 
     pub(super) fn end_inactive(&mut self, ctx: &mut Context<'_>, id: ConsumerId) {
         self.inactive.remove(&id);
+        self.settle_all(ctx);
+    }
+
+    /// A consumer is no more: what no other awaits goes, where the stream keeps only what is awaited.
+    pub(super) fn settle_all(&mut self, ctx: &mut Context<'_>) {
         if self.config.retention == Retention::Interest {
             let all = self.store.from(Sequence::NONE);
             let all: Vec<Sequence> = all.map(|record| record.sequence).collect();
@@ -382,7 +403,8 @@ impl Stream {
             };
             let subject = self.store.subject_of(record);
             let mut consumers = self.consumers.iter().chain(self.inactive.values());
-            if !consumers.any(|consumer| consumer.awaits(sequence, subject)) {
+            let is_awaited = consumers.any(|consumer| consumer.awaits(sequence, subject));
+            if !is_awaited && !self.pulls.need(sequence, subject) {
                 self.drop_at(ctx, sequence, Cause::Settled);
             }
         }

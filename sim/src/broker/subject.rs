@@ -105,6 +105,11 @@ impl Filters {
         parsed.collect::<Option<_>>().map(Self)
     }
 
+    /// Whether there are none, so that everything matches.
+    pub(super) fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// None of them match everything.
     pub(super) fn matches(&self, subject: &str) -> bool {
         self.0.is_empty() || self.0.iter().any(|filter| filter.matches(subject))

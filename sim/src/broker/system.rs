@@ -121,6 +121,9 @@ impl Broker {
         match op {
             ClientOp::Publish { message } => denied(&message.subject),
             ClientOp::Request { request, .. } => denied(&request.subject()),
+            ClientOp::Pull {
+                stream, consumer, ..
+            } => denied(&format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}")),
             ClientOp::Subscribe { subject, queue, .. } => {
                 if permissions.may_subscribe(subject, queue.as_deref()) {
                     return None;

@@ -9,6 +9,7 @@ use squall_core::Instant;
 
 use super::consumer::ConsumerId;
 use super::effect::Incarnation;
+use super::pulls::{PullId, PullTimer};
 use super::security::Account;
 use crate::wire::LinkId;
 
@@ -42,6 +43,8 @@ pub(super) enum StreamTimer {
     Heartbeat(ConsumerId),
     /// A consumer without subscription ends.
     Inactive(ConsumerId),
+    /// Something of a pull consumer.
+    Pull(PullId, PullTimer),
 }
 
 /// All timers that are set, each with the account that it was set for.

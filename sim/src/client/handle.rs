@@ -100,6 +100,11 @@ impl SimConnection {
         self.client.world.look_at_client(self.client.client, look)
     }
 
+    /// Its client, and where that is.
+    pub(super) fn place(&self) -> (World, ClientKey) {
+        (self.client.world.clone(), self.client.client)
+    }
+
     /// Hands a command over as soon as there is room, and waits for what comes of it.
     pub(super) fn exchange<C>(&self, patience: Patience, command: C) -> Exchange<'_, C>
     where

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use squall_core::transport::{
     ApiError, ConnectionState, ConsumerConfig, ConsumerError, Headers, JetStream, Message,
-    MessageTtl, PublishError, Purge, ReadStart, ReadStreamError, Reader, Sequence, StoreAck,
-    StoreError, StoreOptions, StoredMessage, Stream, StreamConfig, StreamError, StreamInfo,
-    WatchError, names,
+    MessageTtl, PublishError, PullConsumer as _, Purge, ReadStart, ReadStreamError, Reader,
+    Sequence, StoreAck, StoreError, StoreOptions, StoredMessage, Stream, StreamConfig, StreamError,
+    StreamInfo, WatchError, names,
 };
 
-use super::consumer::SimConsumer;
+use super::consumer::{self, SimConsumer};
 use super::handle::{SimConnection, as_delivered};
 use super::requests::{Patience, Reply, id_of};
 use super::watches::Watched;
@@ -324,15 +324,21 @@ impl Stream for SimStream {
         &self,
         config: &ConsumerConfig,
     ) -> Result<Self::Consumer, ConsumerError> {
-        self.consumer(&config.name)
+        let created = self.consumer(&config.name)?;
+        consumer::create(&self.connection, &self.name, config).await?;
+        Ok(created)
     }
 
     fn consumer(&self, name: &str) -> Result<Self::Consumer, ConsumerError> {
-        SimConsumer::new(self, name)
+        if !names::is_bucket(name) {
+            return Err(ConsumerError::InvalidName(name.to_owned()));
+        }
+        Ok(SimConsumer::new(self.connection.clone(), &self.name, name))
     }
 
     async fn delete_consumer(&self, name: &str) -> Result<(), ConsumerError> {
-        self.consumer(name).map(drop)
+        let which = self.consumer(name)?;
+        consumer::delete(&self.connection, &self.name, which.name()).await
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Bench`] is a broker on a table: one server, as many clients as a test opens, and a clock moved by hand that stops
 //! at every deadline on its way.
 
+mod consumers;
 mod expiry;
 mod kv;
 mod messaging;
