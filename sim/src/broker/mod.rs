@@ -21,7 +21,7 @@
 //!   expiry     when messages age out, and how late
 //!   purge      messages taken out by request
 //!   direct     messages read without a consumer
-//!   consumer   what a watch, a reader or a scan reads
+//!   readers    who is told what of a stream (consumer: what a watch, a reader or a scan reads)
 //!   store      the messages, and what is known of each (head: its headers)
 //! ```
 //!
@@ -46,6 +46,7 @@ mod messaging;
 mod permissions;
 mod purge;
 mod raw;
+mod readers;
 mod refusal;
 mod routes;
 mod security;

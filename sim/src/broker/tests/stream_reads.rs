@@ -2,9 +2,7 @@
 
 use squall_core::transport::{Purge, Retention, Sequence, StoredMessage};
 
-use super::streams::{
-    create, held, info, message, named, purge, state, store, store_with, stream, word,
-};
+use super::streams::{held, message, state, store, store_with, stream, word};
 use super::*;
 use crate::wire::Get;
 
