@@ -21,7 +21,7 @@
 //!   expiry     when messages age out, and how late
 //!   purge      messages taken out by request
 //!   direct     messages read without a consumer
-//!   consumer   what a watch, a reader or a scan reads
+//!   readers    who is told what of a stream (consumer: what a watch, a reader or a scan reads)
 //!   pulls      the pull consumers of a stream (pull: one of them, as a machine of its own)
 //!   advisory   what the server says about a consumer, as core messages
 //!   store      the messages, and what is known of each (head: its headers)
@@ -54,6 +54,7 @@ mod pull;
 mod pulls;
 mod purge;
 mod raw;
+mod readers;
 mod refusal;
 mod routes;
 mod security;

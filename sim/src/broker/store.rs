@@ -258,7 +258,7 @@ impl Store {
     /// The first sequence held; one above the last given out where nothing is.
     pub(super) fn first_sequence(&self) -> Sequence {
         self.first()
-            .map_or(self.last.next(), |record| record.sequence)
+            .map_or_else(|| self.last.next(), |record| record.sequence)
     }
 
     /// True for the latest record of its subject.

@@ -77,9 +77,10 @@ impl SimBucket {
         if !(1..=64).contains(&config.history) {
             return refused(500, 10052, "history must be between 1 and 64");
         }
-        let version = self.connection.with(|client, _| client.version);
-        let is_old = version.is_some_and(|version| !version.is_at_least(2, 11));
-        if config.delete_markers.is_some() && is_old {
+        let is_old = self.connection.look(|client| {
+            client.state() != ConnectionState::Closed && !client.version.is_at_least(2, 11)
+        });
+        if config.delete_markers.is_some() && is_old == Some(true) {
             return refused(400, 0, "delete markers need nats-server 2.11 or later");
         }
         Ok(())
