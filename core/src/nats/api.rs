@@ -1,6 +1,7 @@
 //! Requests, and what JetStream answers to them: its errors, acknowledgements and stored records.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,8 +60,9 @@ impl Shared {
         check_size(&client, headers.as_ref(), payload.len())?;
         let mut request = async_nats::Request::new().payload(payload).timeout(None);
         request.headers = headers;
-        let answer =
-            tokio::time::timeout(timeout, client.send_request(subject.to_owned(), request));
+        // It is large: pinned where it is made, it is not copied into each of the futures around it.
+        let answer = pin!(client.send_request(subject.to_owned(), request));
+        let answer = tokio::time::timeout(timeout, answer);
         match self.until_closed(answer).await {
             None => Err(RequestError::ClosedWhileWaiting),
             Some(Err(_)) => Err(RequestError::TimedOut),

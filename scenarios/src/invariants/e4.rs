@@ -53,7 +53,8 @@ fn sort_by_life(all: &mut [Told], lives: usize) {
     for life in 0..lives {
         places[life + 1] += places[life];
     }
-    for told in all.to_vec() {
+    let unsorted = all.to_vec();
+    for told in unsorted {
         let place = &mut places[told.life];
         all[*place] = told;
         *place += 1;

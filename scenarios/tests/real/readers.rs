@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use squall_core::UnixTime;
-use squall_core::nats::NatsStream;
+use squall_core::nats::{NatsConnection, NatsStream};
 use squall_core::transport::{
-    ConnectOptions, Connection as _, ConnectionEvent, InterruptCause, JetStream as _, Message,
-    Purge, ReadStart, ReadStreamError, Reader, ReaderEvent, Sequence, Stream as _, WatchError,
+    ConnectOptions, Connection as _, ConnectionEvent, ConsumerConfig, ConsumerError, Fallible as _,
+    InterruptCause, JetStream as _, Message, Outcome, PullConsumer as _, Purge, ReadStart,
+    ReadStreamError, Reader, ReaderEvent, Sequence, StoreError, StoreOptions, Stream as _,
+    StreamConfig, StreamError, WatchError,
 };
+use squall_scenarios::real::Direction;
 
 use crate::streams::{brief, config, old_world, store, stream};
 use crate::world::{World, heard, soon};
@@ -248,4 +251,58 @@ async fn a_reader_that_is_dropped_takes_its_consumer_with_it() {
         }
     })
     .await;
+}
+
+/// Over a link that swallows the answers: nobody knows, and a message id finds it out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_answered_is_unknown() {
+    let world = World::new().await;
+    let (near, _stream) = stream(&world).await;
+    let far = world.linked().await;
+    let far_stream = far.stream("s").expect("the name is valid");
+    let far_consumer = far_stream.consumer("c").expect("the name is valid");
+    far_stream.info().await.expect("the link is good");
+    world.proxy.blackhole(Direction::ToClient);
+    let options = StoreOptions {
+        message_id: Some("one".to_owned()),
+        ..StoreOptions::default()
+    };
+    let send = |connection: NatsConnection| {
+        let options = options.clone();
+        async move { connection.store(Message::new("s.a", "v"), options).await }
+    };
+    let (other, settings) = (StreamConfig::new("t"), ConsumerConfig::durable("c"));
+    let (stored, created, info, got, batch, read, consumer, described) = tokio::join!(
+        send(far.clone()),
+        far.create_stream(&other),
+        far_stream.info(),
+        far_stream.get(Sequence(1)),
+        far_stream.last_of(&[">"]),
+        far_stream.read(&[], ReadStart::All),
+        far_stream.create_consumer(&settings),
+        far_consumer.info(),
+    );
+    assert_eq!(stored, Err(StoreError::TimedOut));
+    assert_eq!(StoreError::TimedOut.outcome(), Outcome::Unknown);
+    assert_eq!(created.err(), Some(StreamError::TimedOut));
+    assert_eq!(StreamError::TimedOut.outcome(), Outcome::Unknown);
+    assert_eq!(info, Err(ReadStreamError::TimedOut));
+    assert_eq!(got, Err(ReadStreamError::TimedOut));
+    assert_eq!(batch, Err(ReadStreamError::TimedOut));
+    assert_eq!(read.err(), Some(WatchError::TimedOut));
+    assert_eq!(consumer.err(), Some(ConsumerError::TimedOut));
+    assert_eq!(described, Err(ConsumerError::TimedOut));
+    // All of it happened.
+    let again = send(near.clone()).await.expect("it is stored");
+    assert_eq!((again.sequence, again.duplicate), (Sequence(1), true));
+    let other = near.stream("t").expect("the name is valid");
+    assert!(other.info().await.is_ok());
+
+    let waiting = tokio::spawn(send(far.clone()));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    far.close().await;
+    let stored = waiting.await.expect("it ends");
+    assert_eq!(stored, Err(StoreError::ClosedWhileWaiting));
+    let got = far_stream.last_of(&[">"]).await;
+    assert_eq!(got, Err(ReadStreamError::Closed));
 }
