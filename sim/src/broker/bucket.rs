@@ -3,7 +3,7 @@
 //! Every change of the records goes through `store` and `removed` here, so that consumers, the expiry timer and the
 //! effects that tell the truth about it cannot disagree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,10 @@ pub(super) struct Bucket {
     pub(super) marker_ends: BTreeSet<(UnixTime, Revision)>,
     /// When the sweep for expired records fires next.
     pub(super) sweep_at: Option<Instant>,
+    /// Its server was started again since it was made.
+    pub(super) was_restarted: bool,
+    /// Markers that are decided and not yet written.
+    pub(super) decided: BTreeMap<Revision, Arc<str>>,
     consumers: Vec<Consumer>,
     /// Consumers that have lost their subscription and not yet their life.
     inactive: BTreeSet<ConsumerId>,
@@ -77,6 +81,8 @@ impl Bucket {
             created,
             marker_ends: BTreeSet::new(),
             sweep_at: None,
+            was_restarted: false,
+            decided: BTreeMap::new(),
             consumers: Vec::new(),
             inactive: BTreeSet::new(),
         }

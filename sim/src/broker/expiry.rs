@@ -9,16 +9,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squall_core::UnixTime;
-use squall_core::transport::{Operation, Storage};
+use squall_core::transport::{Operation, Revision, Storage};
 
 use super::bucket::Bucket;
 use super::config::{Kindness, Version};
 use super::context::Context;
 use super::effect::Cause;
+use super::store::Record;
 use super::timers::BucketTimer;
 
 /// After a restart, servers of 2.11 to 2.14 look at aged records of a bucket with markers only this much later.
 const RESTART_DELAY: Duration = Duration::from_secs(2);
+
+/// One in so many markers that came due while the server stood still falls on what renewed its key.
+const MARKED_OVER_ONE_IN: u64 = 2300;
+
+/// How much later such a marker is written.
+const MARKED_AFTER: Duration = Duration::from_micros(300);
 
 /// How sweeps of one kind of store behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,8 +170,53 @@ impl Bucket {
         }
     }
 
+    /// What a server that stood still does, once in a while, before it hears what was said meanwhile: it decides on the
+    /// markers of what has aged out, and writes them a moment later, over whatever has renewed those keys. Measured: 3
+    /// of 7 000 renewals that waited; never where the server had not been started again before.
+    pub(super) fn resume(&mut self, ctx: &mut Context<'_>) {
+        if !self.was_restarted
+            || self.config.delete_markers.is_none()
+            || self.config.max_age.is_zero()
+        {
+            return;
+        }
+        let judged_at = ctx.now.wall;
+        let due = self
+            .store
+            .from(Revision::NONE)
+            .take_while(|record| record.entry.created + self.config.max_age <= judged_at);
+        let leaves_marker = |record: &&Record| {
+            self.store.is_newest(record)
+                && matches!(record.entry.operation, Operation::Put | Operation::Delete)
+        };
+        let mut decided = Vec::new();
+        for record in due.filter(leaves_marker) {
+            if ctx.rng.chance(1, MARKED_OVER_ONE_IN) {
+                decided.push((record.entry.revision, Arc::clone(&record.entry.key)));
+            }
+        }
+        for (revision, key) in decided {
+            self.decided.insert(revision, key);
+            ctx.set_timer(MARKED_AFTER, self.timer(BucketTimer::Mark(revision)));
+        }
+    }
+
+    /// Writes a marker that was decided on.
+    pub(super) fn mark(&mut self, ctx: &mut Context<'_>, revision: Revision) {
+        let (Some(key), Some(life)) = (self.decided.remove(&revision), self.config.delete_markers)
+        else {
+            return;
+        };
+        if let Some(entry) = self.store.remove_at(revision) {
+            self.removed(ctx, entry, Cause::Expired);
+        }
+        self.store_marker(ctx, key, life);
+    }
+
     /// What a restarted server does about records that aged out meanwhile.
     pub(super) fn recover(&mut self, ctx: &mut Context<'_>) {
+        self.was_restarted = true;
+        self.decided.clear();
         self.sweep_at = None;
         let floor = self.sweeper(ctx).floor;
         if self.config.delete_markers.is_none() {

@@ -321,6 +321,16 @@ impl JetStream {
                 BucketTimer::Deliver(id) => bucket.deliver(ctx, id),
                 BucketTimer::Heartbeat(id) => bucket.beat(ctx, id),
                 BucketTimer::Inactive(id) => bucket.end_inactive(id),
+                BucketTimer::Mark(revision) => bucket.mark(ctx, revision),
+            }
+        }
+    }
+
+    /// The process goes on after it stood still.
+    pub(super) fn resume(&mut self, ctx: &mut Context<'_>) {
+        if self.service == Service::On {
+            for bucket in self.buckets.iter_mut().flatten() {
+                bucket.resume(ctx);
             }
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use squall_core::Instant;
+use squall_core::transport::Revision;
 
 use super::consumer::ConsumerId;
 use super::effect::Incarnation;
@@ -40,6 +41,8 @@ pub(super) enum BucketTimer {
     Heartbeat(ConsumerId),
     /// A consumer without subscription ends.
     Inactive(ConsumerId),
+    /// The marker of this record is written, whatever happened to it meanwhile.
+    Mark(Revision),
 }
 
 /// All timers that are set, each with the account that it was set for.
