@@ -266,6 +266,9 @@ impl World {
         self.change(|state| {
             let resuming = &mut state.servers[server.0 as usize];
             resuming.paused = resuming.paused.saturating_sub(1);
+            if resuming.running && resuming.paused == 0 {
+                state.serve(server, Broker::resume);
+            }
             let links = state.net.links_of(None, Some(server));
             state.net.rearm(&links);
             state.rearm_server(server);

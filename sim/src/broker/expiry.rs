@@ -15,11 +15,18 @@ use super::config::{Kindness, Version};
 use super::context::Context;
 use super::effect::Cause;
 use super::head::Head;
+use super::store::Record;
 use super::stream::Stream;
 use super::timers::StreamTimer;
 
 /// After a restart, servers of 2.11 to 2.14 look at aged messages of a stream with markers only this much later.
 const RESTART_DELAY: Duration = Duration::from_secs(2);
+
+/// One in so many markers that came due while the server stood still falls on what renewed its key.
+const MARKED_OVER_ONE_IN: u64 = 2300;
+
+/// How much later such a marker is written.
+const MARKED_AFTER: Duration = Duration::from_micros(300);
 
 /// How sweeps of one kind of store behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,8 +201,50 @@ impl Stream {
         }
     }
 
+    /// What a server that stood still does, once in a while, before it hears what was said meanwhile: it decides on the
+    /// markers of what has aged out, and writes them a moment later, over whatever has renewed those subjects. Measured: 3
+    /// of 7 000 renewals that waited; never where the server had not been started again before.
+    pub(super) fn resume(&mut self, ctx: &mut Context<'_>) {
+        if !self.was_restarted
+            || self.config.subject_delete_markers.is_none()
+            || self.config.max_age.is_zero()
+        {
+            return;
+        }
+        let judged_at = ctx.now.wall;
+        let due = self
+            .store
+            .from(Sequence::NONE)
+            .take_while(|record| record.time + self.config.max_age <= judged_at);
+        let leaves_marker =
+            |record: &&Record| self.store.is_newest(record) && record.head.leaves_marker();
+        let mut decided = Vec::new();
+        for record in due.filter(leaves_marker) {
+            if ctx.rng.chance(1, MARKED_OVER_ONE_IN) {
+                let subject = Arc::clone(self.store.subject_of(record));
+                decided.push((record.sequence, subject));
+            }
+        }
+        for (sequence, subject) in decided {
+            self.decided.insert(sequence, subject);
+            ctx.set_timer(MARKED_AFTER, self.timer(StreamTimer::Mark(sequence)));
+        }
+    }
+
+    /// Writes a marker that was decided on.
+    pub(super) fn mark(&mut self, ctx: &mut Context<'_>, sequence: Sequence) {
+        let decided = self.decided.remove(&sequence);
+        let (Some(subject), Some(life)) = (decided, self.config.subject_delete_markers) else {
+            return;
+        };
+        self.drop_at(ctx, sequence, Cause::Expired);
+        self.store_marker(ctx, &subject, life);
+    }
+
     /// What a restarted server does about messages that aged out meanwhile, and about the ids that it knew.
     pub(super) fn recover(&mut self, ctx: &mut Context<'_>) {
+        self.was_restarted = true;
+        self.decided.clear();
         self.sweep_at = None;
         let (store, last) = (&self.store, self.store.last());
         let is_held = |sequence| store.at(sequence).is_some();

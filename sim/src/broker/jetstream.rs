@@ -498,6 +498,16 @@ impl JetStream {
                 StreamTimer::Heartbeat(id) => stream.beat(ctx, id),
                 StreamTimer::Inactive(id) => stream.end_inactive(ctx, id),
                 StreamTimer::Pull(id, timer) => stream.on_pull_timer(ctx, id, timer),
+                StreamTimer::Mark(sequence) => stream.mark(ctx, sequence),
+            }
+        }
+    }
+
+    /// The process goes on after it stood still.
+    pub(super) fn resume(&mut self, ctx: &mut Context<'_>) {
+        if self.service == Service::On {
+            for stream in self.streams.iter_mut().flatten() {
+                stream.resume(ctx);
             }
         }
     }

@@ -368,6 +368,14 @@ impl Broker {
         ctx.set_timer(grace, Timer::LameDuck);
     }
 
+    /// The process goes on after it stood still (`SIGCONT`), before it hears what was said meanwhile.
+    pub fn resume(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for (account, jetstream) in self.jetstreams.iter_mut().enumerate() {
+            let mut ctx = self.surroundings.ctx(now, Account(account), effects);
+            jetstream.resume(&mut ctx);
+        }
+    }
+
     /// JetStream falls silent while everything else goes on (`true`), or speaks again (`false`). Requests that come
     /// while it is silent are neither done nor answered, now or later.
     pub fn mute_jetstream(&mut self, now: Now, is_mute: bool) {

@@ -41,6 +41,10 @@ pub(super) struct Stream {
     pub(super) ends: BTreeSet<(UnixTime, Sequence)>,
     /// When the sweep for expired messages fires next.
     pub(super) sweep_at: Option<Instant>,
+    /// Its server was started again since it was made.
+    pub(super) was_restarted: bool,
+    /// Markers that are decided and not yet written.
+    pub(super) decided: BTreeMap<Sequence, Arc<str>>,
     pub(super) consumers: Vec<Consumer>,
     pub(super) pulls: Pulls,
     /// Consumers that have lost their subscription and not yet their life.
@@ -91,6 +95,8 @@ impl Stream {
             created,
             ends: BTreeSet::new(),
             sweep_at: None,
+            was_restarted: false,
+            decided: BTreeMap::new(),
             consumers: Vec::new(),
             pulls: Pulls::default(),
             inactive: BTreeMap::new(),

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use squall_core::Instant;
+use squall_core::transport::Sequence;
 
 use super::consumer::ConsumerId;
 use super::effect::Incarnation;
@@ -45,6 +46,8 @@ pub(super) enum StreamTimer {
     Inactive(ConsumerId),
     /// Something of a pull consumer.
     Pull(PullId, PullTimer),
+    /// The marker of this message is written, whatever happened to it meanwhile.
+    Mark(Sequence),
 }
 
 /// All timers that are set, each with the account that it was set for.
