@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::broker::Broker;
 use crate::link::{Direction, LinkKey};
 use crate::net::Due;
 use crate::trace::Bite;
@@ -77,14 +78,23 @@ impl World {
         });
     }
 
-    /// The next acknowledgement of a write is lost after its effect. Mends itself by biting.
+    /// The next acknowledgement of a write is lost after its effect; bites once, and lasts until
+    /// [`keep_replies`](Self::keep_replies).
     pub fn lose_reply(&self, host: HostKey, server: ServerKey) {
-        self.change(|state| state.net.route_mut(host, server).replies_to_lose += 1);
+        self.change(|state| {
+            let route = state.net.route_mut(host, server);
+            route.losing += 1;
+            route.replies_to_lose += 1;
+        });
     }
 
-    /// Replies not lost yet will not be.
+    /// Ends one [`lose_reply`](Self::lose_reply), rather one that has bitten: what it has not lost yet it will not.
     pub fn keep_replies(&self, host: HostKey, server: ServerKey) {
-        self.change(|state| state.net.route_mut(host, server).replies_to_lose = 0);
+        self.change(|state| {
+            let route = state.net.route_mut(host, server);
+            route.losing = route.losing.saturating_sub(1);
+            route.replies_to_lose = route.replies_to_lose.min(route.losing);
+        });
     }
 
     // --- processes ---
@@ -220,6 +230,16 @@ impl World {
                     broker.mute_jetstream(now, muted);
                 });
                 state.rearm_server(server);
+            }
+        });
+    }
+
+    /// Tells the server to shut down as a lame duck (SIGUSR2): it closes its connections one after the other, and
+    /// exits. No effect on a dead one.
+    pub fn retire_server(&self, server: ServerKey) {
+        self.change(|state| {
+            if state.servers[server.0 as usize].running {
+                state.serve(server, Broker::lame_duck);
             }
         });
     }

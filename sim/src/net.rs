@@ -8,6 +8,7 @@ use std::time::Duration;
 use slotmap::SlotMap;
 use squall_core::{Instant, Rng};
 
+use crate::broker::Kindness;
 use crate::client::ClientKey;
 use crate::clock::HostClock;
 use crate::link::{Direction, Latency, Link, LinkKey, Parcel, Route};
@@ -50,6 +51,8 @@ pub(crate) struct Net {
     pub(crate) hosts: Vec<Host>,
     pub(crate) links: SlotMap<LinkKey, Link>,
     pub(crate) latency: Latency,
+    /// Planted in clients, if anything is.
+    pub(crate) kindness: Option<Kindness>,
     pub(crate) bites: Bites,
     pub(crate) trace: Trace,
 }
@@ -63,6 +66,7 @@ impl Net {
             hosts: Vec::new(),
             links: SlotMap::with_key(),
             latency,
+            kindness: None,
             bites: Bites::default(),
             trace: Trace::default(),
         }

@@ -150,6 +150,7 @@ impl World {
         let name = config.name.clone();
         let key = ServerKey(state.servers.len() as u32);
         let seed = state.net.seed;
+        state.net.kindness = state.net.kindness.or(config.kindness);
         let mut rng = Rng::labelled(seed, &format!("server/{name}"));
         let up = Instant::from_nanos(rng.below(3_600_000_000_000));
         let broker = Broker::new(config, rng);

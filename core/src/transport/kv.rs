@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::Watch;
 use super::error::{CreateError, ReadError, UpdateError, WatchError, WriteError};
+use super::stream::MessageTtl;
 use crate::time::UnixTime;
 
 /// The position of one change in its bucket: 1 for the first, increasing by one with every accepted write, deletion
@@ -133,6 +134,15 @@ pub struct BucketInfo {
     pub records: u64,
     /// When it was created, by the server's wall clock: tells one incarnation of a name from the next.
     pub created: UnixTime,
+}
+
+/// What a write demands, beside its value. By default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    /// Only over this revision of the key, be it value or tombstone.
+    pub expected: Option<Revision>,
+    /// How long the record lives. It is the record's own: the next write of the key has another, or none.
+    pub ttl: Option<MessageTtl>,
 }
 
 /// Where a watch begins.

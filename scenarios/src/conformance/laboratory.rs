@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use squall_core::transport::{BucketConfig, ConnectError, ConnectOptions, Connection, Transport};
 use squall_core::{Clock, Env};
+use squall_sim::broker::Version;
 
 /// How long a case waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,6 +20,13 @@ pub trait Laboratory {
     /// The surroundings of a process behind the link of this name, and the server's address over that link. The link is
     /// made at its first use, good.
     fn reach(&self, link: &str) -> impl Future<Output = Result<(Self::Env, String), Stop>>;
+
+    /// The address, over this link, of another server: always up, and with nothing in common with the first. The link
+    /// is another than the one to the first.
+    fn reach_spare(&self, link: &str) -> impl Future<Output = Result<String, Stop>>;
+
+    /// Which version of nats-server it behaves like, or is.
+    fn version(&self) -> Version;
 
     /// A clock of this world.
     fn clock(&self) -> &<Self::Env as Env>::Clock;
@@ -41,6 +49,8 @@ pub enum ServerVerb {
     Pause,
     /// Let it run on.
     Resume,
+    /// Tell it to shut down as a lame duck.
+    Retire,
 }
 
 /// What can be done to a link.
@@ -63,12 +73,15 @@ pub enum LinkVerb {
 pub struct Setup {
     /// Time between the server's pings.
     pub ping_interval: Duration,
+    /// Time between the announcement of a lame duck and the first connection it closes.
+    pub lame_duck_grace: Duration,
 }
 
 impl Setup {
     /// As nats-server does where nothing is said.
     pub const DEFAULT: Self = Self {
         ping_interval: Duration::from_secs(120),
+        lame_duck_grace: Duration::from_secs(10),
     };
 }
 

@@ -8,6 +8,7 @@ use squall_core::transport::{
 };
 
 use super::laboratory::{Laboratory, Stop, sleep, within};
+use super::samples::Sample;
 
 /// Longer than anything that must come takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -15,12 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LULL: Duration = Duration::from_millis(300);
 
 /// What was observed, line by line, and what of it was not as the facts say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Transcript {
     /// To be the same in both worlds.
     pub lines: Vec<String>,
     /// What the facts say otherwise; to be empty.
     pub wrong: Vec<String>,
+    /// Numbers that vary, to be distributed alike in both worlds.
+    pub samples: Vec<Sample>,
 }
 
 impl Transcript {
@@ -61,6 +64,22 @@ impl Transcript {
             ));
         }
         self.note(what, if inside { "as many as told" } else { "others" });
+    }
+
+    /// Times that vary, in milliseconds; the real ones may be later by up to `slack`, for the load of the machine.
+    pub(super) fn times(&mut self, what: &str, times: &[Duration], slack: Duration) {
+        let millis = |time: &Duration| time.as_secs_f64() * 1e3;
+        self.sample(what, times.iter().map(millis).collect(), millis(&slack));
+    }
+
+    /// Numbers that vary; the real ones may be larger by up to `slack`.
+    pub(super) fn sample(&mut self, what: &str, numbers: Vec<f64>, slack: f64) {
+        let name = what.to_owned();
+        self.samples.push(Sample {
+            name,
+            numbers,
+            slack,
+        });
     }
 
     /// The case is over, or could not go on.

@@ -16,6 +16,6 @@ mod question;
 mod server;
 
 pub use cluster::{ClusterOptions, NatsCluster, SIZE};
-pub use provision::{DEFAULT_VERSION, ProvisionError, VERSIONS, nats_server};
+pub use provision::{DEFAULT_VERSION, ProvisionError, VERSIONS, nats_server, version_of};
 pub use proxy::{Direction, LinkBites, Proxy};
 pub use server::{NatsServer, ServerError, ServerOptions};

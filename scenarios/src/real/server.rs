@@ -202,6 +202,14 @@ impl NatsServer {
         self.launch().await
     }
 
+    /// Tells it to shut down as a lame duck (SIGUSR2): in a while it is gone by itself.
+    ///
+    /// # Errors
+    /// If there is no process.
+    pub fn retire(&self) -> Result<(), ServerError> {
+        self.signal(Signal::USR2)
+    }
+
     fn signal(&self, signal: Signal) -> Result<(), ServerError> {
         kill_process(self.pid()?, signal).map_err(|error| ServerError::System(error.to_string()))
     }

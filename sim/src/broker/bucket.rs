@@ -140,8 +140,8 @@ impl Bucket {
     }
 
     /// The size of the new record, if there is room for it. A full bucket still takes a write that pushes a record of
-    /// the same key out of the history, if it fits there. Up to 2.12 it must be smaller than that, and a bucket is full
-    /// one byte earlier.
+    /// the same key out of the history, if it fits there. Up to 2.12 a bucket is full one byte earlier, and in a file
+    /// such a write must be smaller than what it pushes out.
     fn check_space(
         &self,
         version: Version,
@@ -157,11 +157,14 @@ impl Bucket {
         let Ok(limit) = u64::try_from(self.config.max_bytes) else {
             return Ok(size);
         };
-        let needed = size + u64::from(!version.is_at_least(2, 13));
+        let is_old = !version.is_at_least(2, 13);
+        let needed = size + u64::from(is_old);
         let evicted = key
             .filter(|&key| self.store.records_of(key) >= usize::from(self.config.history))
             .map_or(0, |key| self.store.oldest(key).size);
-        if self.store.bytes() + needed > limit && needed > evicted {
+        let must_be_smaller = is_old && self.config.storage == Storage::File;
+        let fits = size + u64::from(must_be_smaller) <= evicted;
+        if self.store.bytes() + needed > limit && !fits {
             let why = "maximum bytes exceeded";
             return Err(Refusal::Error(api_error(503, 10077, why)));
         }
@@ -264,8 +267,7 @@ impl Bucket {
     pub(super) fn reconfigure(&mut self, ctx: &mut Context<'_>, config: BucketConfig) {
         let is_shorter_history = config.history < self.config.history;
         self.config = config;
-        // Older servers trim a key only when it is next written.
-        if is_shorter_history && ctx.config.version.is_at_least(2, 14) {
+        if is_shorter_history {
             self.trim_histories(ctx);
         }
         self.sweep_now(ctx);

@@ -73,6 +73,28 @@ impl FromStr for Version {
     }
 }
 
+/// A way in which a simulated NATS is kinder than a real one, planted to prove that comparing the two finds it out. No
+/// world that is to show anything has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kindness {
+    /// An expiry leaves a marker, so that watches are told, whatever the settings say.
+    ExpiryIsTold,
+    /// What expires goes at that very moment.
+    ExpiryIsPunctual,
+    /// A marker lives as long as was asked for, though `max_age` be shorter.
+    MarkersOutliveAge,
+    /// Buckets in memory survive a restart.
+    MemorySurvives,
+    /// An acknowledgement counts the records of its key.
+    RevisionsPerKey,
+    /// Members of a queue group take turns.
+    GroupsTakeTurns,
+    /// A client tries to reconnect all the time, not at growing intervals.
+    ReconnectAtOnce,
+    /// What a client gave up waiting for is not sent after a reconnect.
+    NoGhostWrites,
+}
+
 /// How one server is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -104,6 +126,8 @@ pub struct ServerConfig {
     pub realm: Option<Realm>,
     /// How long a connection may take to log in, in operator mode. Default 2 s.
     pub auth_timeout: Duration,
+    /// None, but to prove that a comparison would find it.
+    pub kindness: Option<Kindness>,
 }
 
 impl ServerConfig {
@@ -123,6 +147,7 @@ impl ServerConfig {
             lame_duck_duration: Duration::from_secs(120),
             realm: None,
             auth_timeout: Duration::from_secs(2),
+            kindness: None,
         }
     }
 }

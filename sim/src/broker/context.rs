@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use squall_core::{Rng, UnixTime};
 
-use super::config::{Now, ServerConfig};
+use super::config::{Kindness, Now, ServerConfig};
 use super::effect::Effect;
 use super::security::Account;
 use super::timers::{Timer, Timers};
@@ -32,6 +32,11 @@ impl Context<'_> {
 
     pub(super) fn send(&mut self, link: LinkId, op: ServerOp) {
         self.effects.push(Effect::Send { link, op });
+    }
+
+    /// Whether this kindness was planted.
+    pub(super) fn is_kind(&self, kindness: Kindness) -> bool {
+        self.config.kindness == Some(kindness)
     }
 
     /// Sets a timer after a delay.

@@ -12,7 +12,7 @@ use squall_core::UnixTime;
 use squall_core::transport::{Operation, Storage};
 
 use super::bucket::Bucket;
-use super::config::Version;
+use super::config::{Kindness, Version};
 use super::context::Context;
 use super::effect::Cause;
 use super::timers::BucketTimer;
@@ -32,6 +32,12 @@ struct Sweeper {
 }
 
 impl Sweeper {
+    const PUNCTUAL: Self = Self {
+        floor: Duration::ZERO,
+        first_floor: Duration::ZERO,
+        is_cached: false,
+    };
+
     const fn of(version: Version, storage: Storage) -> Self {
         let (floor, first_floor, is_cached) = match (version.is_at_least(2, 11), storage) {
             (true, Storage::File) => (250, 250, true),
@@ -49,6 +55,9 @@ impl Sweeper {
 
 impl Bucket {
     fn sweeper(&self, ctx: &Context<'_>) -> Sweeper {
+        if ctx.is_kind(Kindness::ExpiryIsPunctual) {
+            return Sweeper::PUNCTUAL;
+        }
         Sweeper::of(ctx.config.version, self.config.storage)
     }
 
@@ -119,6 +128,10 @@ impl Bucket {
         while let Some(record) = self.store.first()
             && record.entry.created + self.config.max_age <= judged_at
         {
+            let is_marker = record.entry.operation == Operation::Expire;
+            if is_marker && ctx.is_kind(Kindness::MarkersOutliveAge) {
+                break;
+            }
             // Only the last trace of a key leaves a marker, and not if the key was purged, or is a marker itself.
             let leaves_marker = self.store.is_newest(record)
                 && matches!(record.entry.operation, Operation::Put | Operation::Delete);
@@ -128,7 +141,11 @@ impl Bucket {
             };
             let key = Arc::clone(&entry.key);
             self.removed(ctx, entry, Cause::Expired);
-            if let Some(life) = self.config.delete_markers.filter(|_| leaves_marker) {
+            let kind_life = ctx
+                .is_kind(Kindness::ExpiryIsTold)
+                .then_some(Duration::from_secs(1));
+            let life = self.config.delete_markers.or(kind_life);
+            if let Some(life) = life.filter(|_| leaves_marker) {
                 self.store_marker(ctx, key, life);
             }
         }

@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use squall_core::transport::{ApiError, BucketConfig, Operation, Storage};
+use squall_core::transport::{ApiError, BucketConfig, Operation, Revision, Storage};
 
 use super::bucket::{Bucket, Incoming, Refusal};
+use super::config::Kindness;
 use super::consumer::{ConsumerId, Wanted};
 use super::context::Context;
 use super::effect::{Cause, Effect, Incarnation};
 use super::refusal::{
-    api_error, check, check_update, headers_len, invalid_config, normalized, stream_not_found,
+    api_error, check, check_update, check_version, headers_len, invalid_config, normalized,
+    stream_not_found,
 };
 use super::subject::{Filter, is_routable};
 use super::timers::{BucketTimer, Timer};
@@ -118,6 +120,7 @@ impl JetStream {
                         Write::Delete => (Bytes::new(), Operation::Delete),
                         Write::Purge => (Bytes::new(), Operation::Purge),
                     };
+                    let written = Arc::clone(&key);
                     let incoming = Incoming {
                         key,
                         value,
@@ -127,6 +130,9 @@ impl JetStream {
                         by: Some((link, id)),
                     };
                     match bucket.write(ctx, incoming) {
+                        Ok(_) if ctx.is_kind(Kindness::RevisionsPerKey) => Response::Stored(
+                            Revision(bucket.store.history(&written).count() as u64),
+                        ),
                         Ok(revision) => Response::Stored(revision),
                         Err(Refusal::WrongRevision(actual)) => Response::WrongRevision(actual),
                         Err(Refusal::Error(error)) => Response::Error(error),
@@ -170,8 +176,9 @@ impl JetStream {
         if !is_api_name(&config.bucket) {
             return None;
         }
-        let config = normalized(config, ctx.config.version);
-        if let Err(error) = check(&config) {
+        let config = normalized(config);
+        let checked = check_version(&config, ctx.config.version).and_then(|()| check(&config));
+        if let Err(error) = checked {
             return Some(Response::Error(error));
         }
         if let Some(bucket) = self.bucket(&config.bucket) {
@@ -194,7 +201,10 @@ impl JetStream {
         if !is_api_name(&config.bucket) {
             return None;
         }
-        let config = normalized(config, ctx.config.version);
+        let config = normalized(config);
+        if let Err(error) = check_version(&config, ctx.config.version) {
+            return Some(Response::Error(error));
+        }
         let Some(bucket) = self.bucket_mut(&config.bucket) else {
             return Some(Response::Error(stream_not_found()));
         };
@@ -335,10 +345,11 @@ impl JetStream {
     }
 
     /// The process is gone: consumers and what was in memory with it. Files stay, to the last acknowledged write.
-    pub(super) fn stop(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn stop(&mut self, kindness: Option<Kindness>, effects: &mut Vec<Effect>) {
         self.deliveries.clear();
         self.held.clear();
-        let is_lost = |bucket: &&Bucket| bucket.storage() == Storage::Memory;
+        let survives = kindness == Some(Kindness::MemorySurvives);
+        let is_lost = |bucket: &&Bucket| bucket.storage() == Storage::Memory && !survives;
         let buckets = self.buckets.iter().flatten();
         let lost: Vec<Arc<str>> = buckets
             .filter(is_lost)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use squall_core::Instant;
 use squall_core::transport::Message;
 
+use super::config::Kindness;
 use super::context::Context;
 use super::effect::Effect;
 use super::interest::{Interest, Subscriber};
@@ -43,6 +44,8 @@ pub(super) struct Messaging {
     interests: Vec<Interest>,
     /// Kept to be used again: who gets the message at hand.
     found: Vec<Subscriber>,
+    /// Messages to groups, counted only where members take turns.
+    turns: usize,
 }
 
 impl Messaging {
@@ -53,6 +56,7 @@ impl Messaging {
             links: Links::default(),
             interests,
             found: Vec::new(),
+            turns: 0,
         }
     }
 
@@ -159,7 +163,13 @@ impl Messaging {
             }
         }
         for members in groups.values() {
-            if let Some(member) = ctx.rng.pick(members) {
+            let member = if ctx.is_kind(Kindness::GroupsTakeTurns) {
+                self.turns += 1;
+                members.get(self.turns % members.len())
+            } else {
+                ctx.rng.pick(members)
+            };
+            if let Some(member) = member {
                 copies += 1;
                 deliver(ctx, member, message);
             }

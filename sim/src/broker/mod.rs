@@ -52,7 +52,7 @@ use std::time::Duration;
 use squall_core::transport::{BucketInfo, KvEntry, Revision};
 use squall_core::{Instant, Rng};
 
-pub use config::{Now, ParseVersionError, ServerConfig, Version};
+pub use config::{Kindness, Now, ParseVersionError, ServerConfig, Version};
 pub use effect::{Cause, Commit, Effect, Incarnation, Removed};
 
 use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp};
@@ -257,8 +257,9 @@ impl Broker {
         if let Some(security) = &mut self.security {
             security.stop();
         }
+        let kindness = self.surroundings.config.kindness;
         for jetstream in &mut self.jetstreams {
-            jetstream.stop(effects);
+            jetstream.stop(kindness, effects);
         }
     }
 

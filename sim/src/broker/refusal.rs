@@ -27,12 +27,8 @@ pub(super) fn invalid_config(why: &str) -> ApiError {
     api_error(500, 10052, why)
 }
 
-/// The settings as the server keeps them: its own idea of "no limit", and without what its version does not know.
-pub(super) fn normalized(mut config: BucketConfig, version: Version) -> BucketConfig {
-    if !version.is_at_least(2, 11) {
-        // Older servers ignore fields that they do not know.
-        config.delete_markers = None;
-    }
+/// The settings as the server keeps them: its own idea of "no limit".
+pub(super) fn normalized(mut config: BucketConfig) -> BucketConfig {
     if config.max_value_size <= 0 {
         config.max_value_size = -1;
     }
@@ -41,6 +37,15 @@ pub(super) fn normalized(mut config: BucketConfig, version: Version) -> BucketCo
     }
     config.replicas = config.replicas.max(1);
     config
+}
+
+/// Whether this version knows all of the settings. It would ignore those it does not, and clients refuse to ask.
+pub(super) fn check_version(config: &BucketConfig, version: Version) -> Result<(), ApiError> {
+    if config.delete_markers.is_some() && !version.is_at_least(2, 11) {
+        let why = "delete markers need nats-server 2.11 or later";
+        return Err(api_error(400, 0, why));
+    }
+    Ok(())
 }
 
 /// Whether a single server takes these settings for a bucket.

@@ -135,7 +135,7 @@ impl SimConnection {
 
     pub(super) async fn open_watch(&self, watched: Watched) -> Result<Watch, WatchError> {
         let capacity = self.with(|client, _| client.options.subscription_capacity);
-        let Some(capacity) = capacity else {
+        let Some(capacity) = capacity.map(super::watches::places) else {
             return Err(WatchError::Closed);
         };
         let guard = WatchGuard {

@@ -26,6 +26,7 @@ pub use self::bucket::SimBucket;
 pub use self::handle::{SimConnection, SimTransport};
 use self::requests::{Reply, Requests};
 use self::watches::{WatchKey, WatchState};
+use crate::broker::Kindness;
 use crate::keys::SimKey;
 use crate::link::LinkKey;
 use crate::net::{Due, Net};
@@ -380,6 +381,8 @@ impl Client {
     fn connected(&mut self, net: &mut Net, link: LinkKey) {
         self.phase = Phase::Connected { link };
         self.attempts = 0;
+        // The next disconnect begins with the first server again, though it be the one that was lost.
+        self.next_server = 0;
         for (&sid, subscribed) in &mut self.subscribed {
             if subscribed.sent {
                 let (subject, queue) = (subscribed.subject.clone(), subscribed.queue.clone());
@@ -394,6 +397,9 @@ impl Client {
             }
         }
         for op in std::mem::take(&mut self.commands) {
+            if net.kindness == Some(Kindness::NoGhostWrites) && !self.is_awaited(&op) {
+                continue;
+            }
             self.transmit(net, link, op);
         }
         for request in std::mem::take(&mut self.flushes) {
@@ -467,6 +473,7 @@ impl Client {
     fn back_off(&mut self, net: &Net) {
         let wait = match self.attempts {
             0 => Duration::ZERO,
+            _ if net.kindness == Some(Kindness::ReconnectAtOnce) => Duration::from_millis(1),
             n => BACKOFF_MAX.min(Duration::from_millis(1 << n.min(12))),
         };
         self.phase = Phase::BackingOff {
@@ -535,6 +542,14 @@ impl Client {
             }
         }
         net.send_up(link, op);
+    }
+
+    /// False for a request that its caller gave up.
+    fn is_awaited(&self, op: &ClientOp) -> bool {
+        match op {
+            ClientOp::Request { id, .. } => self.requests.is_awaited(requests::of_id(*id)),
+            _ => true,
+        }
     }
 
     fn has_room(&self) -> bool {

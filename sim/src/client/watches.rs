@@ -11,6 +11,7 @@ use squall_core::transport::watcher::{
 };
 use squall_core::transport::{ConnectionEvent, KvEntry, WatchError, WatchSender, WatchStart};
 use squall_core::{Instant, Machine};
+use tokio::sync::Semaphore;
 
 use super::requests::id_of;
 use super::{Client, To};
@@ -34,6 +35,17 @@ pub(crate) struct Asked {
 enum What {
     Describe,
     Create,
+}
+
+/// Places of a reader's queue for interruptions that nobody reads, beside [`CONTROL_ROOM`]: more than any run has. A
+/// real client would wait for its reader there; this one must not wait, nor lose them.
+const UNREAD_ROOM: usize = 1 << 20;
+
+/// Places in the queue of a reader that is to hold so many entries.
+pub(super) fn places(entries: usize) -> usize {
+    entries
+        .saturating_add(CONTROL_ROOM + UNREAD_ROOM)
+        .min(Semaphore::MAX_PERMITS)
 }
 
 /// Whether `watch()` may return.
@@ -247,7 +259,8 @@ impl Client {
                         return;
                     };
                     let left = watch.sender.capacity();
-                    let enough = left >= self.options.subscription_capacity.div_ceil(2);
+                    let half = self.options.subscription_capacity.div_ceil(2);
+                    let enough = left >= places(half);
                     self.tell_watch(net, key, WatcherEvent::Room { enough });
                 }
                 WatcherEffect::Opened => self.open(key, Opening::Opened),
@@ -311,7 +324,7 @@ impl Client {
             return true;
         };
         if let Told::Item(entry) = &told
-            && watch.sender.capacity() <= CONTROL_ROOM
+            && watch.sender.capacity() <= places(0)
         {
             let lost = entry.sequence();
             self.events.send(&ConnectionEvent::SlowConsumer);

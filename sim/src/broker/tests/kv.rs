@@ -173,11 +173,13 @@ fn markers_can_be_added_and_never_removed() {
 }
 
 #[test]
-fn version_2_10_ignores_markers() {
+fn version_2_10_has_no_markers() {
     let mut bench = Bench::of_version("2.10.26");
-    bench.bucket(|config| config.delete_markers = Some(secs(5)));
-    let info = bench.broker.bucket("b").expect("the bucket");
-    assert_eq!(info.config.delete_markers, None);
+    let mut config = BucketConfig::new("b");
+    config.delete_markers = Some(secs(5));
+    assert_eq!(refusal(bench.create(config.clone())), (400, 0));
+    bench.bucket(|_| {});
+    assert_eq!(refusal(bench.update_bucket(config)), (400, 0));
 }
 
 #[test]
@@ -275,8 +277,8 @@ fn in_memory_a_record_counts_sixteen_bytes_more_than_its_text() {
 }
 
 #[test]
-fn a_shorter_history_trims_at_once_only_from_2_14_on() {
-    let shrink = |version| {
+fn a_shorter_history_trims_at_once() {
+    for version in ["2.10.26", "2.15.1"] {
         let mut bench = Bench::of_version(version);
         let mut config = bench.bucket(|config| config.history = 3);
         for value in ["1", "2", "3"] {
@@ -284,14 +286,22 @@ fn a_shorter_history_trims_at_once_only_from_2_14_on() {
         }
         config.history = 1;
         bench.update_bucket(config);
-        bench
-    };
-    let records = |bench: &Bench| bench.records().len();
-    assert_eq!(records(&shrink("2.14.6")), 1);
-    let mut older = shrink("2.12.8");
-    assert_eq!(records(&older), 3);
-    older.put("k", "4");
-    assert_eq!(records(&older), 1);
+        assert_eq!(bench.records().len(), 1);
+    }
+}
+
+#[test]
+fn up_to_2_12_a_full_bucket_in_memory_takes_an_overwrite_of_the_same_size() {
+    let mut bench = Bench::of_version("2.12.8");
+    let size = 16 + "$KV.b.k".len() + 100;
+    bench.bucket(|config| {
+        config.storage = Storage::Memory;
+        config.max_bytes = size as i64 + 1;
+    });
+    assert_eq!(bench.put("k", &"x".repeat(100)), 1);
+    assert_eq!(bench.put("k", &"y".repeat(100)), 2);
+    let larger = bench.write("k", put(&"x".repeat(101)), None);
+    assert_eq!(refusal(larger), (503, 10077));
 }
 
 #[test]
