@@ -11,7 +11,7 @@ use std::time::Duration;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 use squall_core::Instant;
-use squall_core::transport::{Operation, Outcome, Revision};
+use squall_core::transport::{Operation, Outcome, Revision, Sequence};
 
 use crate::parse::{PlanError, parse};
 use crate::plan::Plan;
@@ -82,6 +82,28 @@ pub enum What {
         key: Arc<str>,
         /// Which.
         revision: Revision,
+        /// Why, in words.
+        cause: String,
+    },
+    /// The server stored a message in a stream that is behind no bucket.
+    Stored {
+        /// In which stream.
+        stream: Arc<str>,
+        /// Where it was published.
+        subject: Arc<str>,
+        /// Its place in the order of the stream.
+        sequence: Sequence,
+        /// `Nats-Msg-Id`.
+        message_id: Option<Arc<str>>,
+        /// Whose request it was; `None` for the server's own.
+        by: Option<Arc<str>>,
+    },
+    /// A message of such a stream went away.
+    Dropped {
+        /// From which stream.
+        stream: Arc<str>,
+        /// Which.
+        sequence: Sequence,
         /// Why, in words.
         cause: String,
     },

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use squall_core::transport::{
     Bucket, BucketConfig, BucketError, BucketInfo, ConnectError, ConnectOptions, Connection,
-    ConnectionId, ConnectionState, CreateError, Events, Fallible, FlushError, KvEntry, Login,
-    Message, Operation, PublishError, ReadError, RequestError, Revision, SubscribeError,
-    Subscription, Transport, UpdateError, Watch, WatchError, WatchStart, WriteError,
+    ConnectionId, ConnectionState, CreateError, Events, Fallible, FlushError, JetStream, KvEntry,
+    Login, Message, MessageTtl, Operation, PublishError, PutOptions, ReadError, RequestError,
+    Revision, StoreAck, StoreError, StoreOptions, StreamConfig, StreamError, StreamInfo,
+    SubscribeError, Subscription, Transport, UpdateError, Watch, WatchError, WatchStart,
+    WriteError,
 };
 use squall_core::{Env, Rng, Task};
 
@@ -195,6 +197,31 @@ impl<C: Connection> Connection for RecordedConnection<C> {
     }
 }
 
+/// Streams are used as they are: their own truth is in the history.
+impl<C: Connection + JetStream> JetStream for RecordedConnection<C> {
+    type Stream = C::Stream;
+
+    fn stream(&self, name: &str) -> Result<Self::Stream, StreamError> {
+        self.inner.stream(name)
+    }
+
+    async fn create_stream(&self, config: &StreamConfig) -> Result<Self::Stream, StreamError> {
+        self.inner.create_stream(config).await
+    }
+
+    async fn update_stream(&self, config: &StreamConfig) -> Result<StreamInfo, StreamError> {
+        self.inner.update_stream(config).await
+    }
+
+    async fn delete_stream(&self, name: &str) -> Result<(), StreamError> {
+        self.inner.delete_stream(name).await
+    }
+
+    async fn store(&self, message: Message, options: StoreOptions) -> Result<StoreAck, StoreError> {
+        self.inner.store(message, options).await
+    }
+}
+
 /// A bucket whose writes and single reads go into the history.
 #[derive(Clone, Debug)]
 pub struct RecordedBucket<B> {
@@ -259,6 +286,32 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
     async fn put(&self, key: &str, value: Bytes) -> Result<Revision, WriteError> {
         let id = self.writes(key, Operation::Put, None, &value);
         let written = self.inner.put(key, value).await;
+        self.who.ended(id, written, stored)
+    }
+
+    async fn entries_of(&self, keys: &[&str]) -> Result<Vec<KvEntry>, ReadError> {
+        self.inner.entries_of(keys).await
+    }
+
+    async fn put_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        options: PutOptions,
+    ) -> Result<Revision, UpdateError> {
+        let id = self.writes(key, Operation::Put, options.expected, &value);
+        let written = self.inner.put_with(key, value, options).await;
+        self.who.ended(id, written, stored)
+    }
+
+    async fn create_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: MessageTtl,
+    ) -> Result<Revision, CreateError> {
+        let id = self.writes(key, Operation::Put, Some(Revision::NONE), &value);
+        let written = self.inner.create_with(key, value, ttl).await;
         self.who.ended(id, written, stored)
     }
 

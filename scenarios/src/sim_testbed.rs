@@ -34,6 +34,13 @@ struct Names {
     numbered: Vec<Arc<str>>,
 }
 
+impl Names {
+    /// The name of the process whose request something was.
+    fn of(&self, process: Option<ProcessKey>) -> Option<Arc<str>> {
+        self.numbered.get(process?.number()).cloned()
+    }
+}
+
 impl SimTestbed {
     /// The world of this plan, what makes it go, and what writes its history: the server's truth goes there by itself.
     pub fn new(plan: &Plan) -> (Simulation, Self, Recorder) {
@@ -90,7 +97,7 @@ impl SimTestbed {
             Truth::Committed { at, commit, by } => {
                 let entry = Entry::decode(&commit.entry);
                 let value = value_hash(&commit.entry.value);
-                let by = by.and_then(|process| names.numbered.get(process.number()).cloned());
+                let by = names.of(by);
                 let what = What::Committed(Commit {
                     bucket: commit.bucket,
                     key: commit.entry.key,
@@ -111,6 +118,24 @@ impl SimTestbed {
                     key: removed.key,
                     revision: removed.revision,
                     cause: removed.cause.to_string(),
+                };
+                Some(Record { at, what })
+            }
+            Truth::Stored { at, stored, by } => {
+                let what = What::Stored {
+                    stream: stored.stream,
+                    subject: stored.subject,
+                    sequence: stored.sequence,
+                    message_id: stored.message_id,
+                    by: names.of(by),
+                };
+                Some(Record { at, what })
+            }
+            Truth::Dropped { at, dropped } => {
+                let what = What::Dropped {
+                    stream: dropped.stream,
+                    sequence: dropped.sequence,
+                    cause: dropped.cause.to_string(),
                 };
                 Some(Record { at, what })
             }

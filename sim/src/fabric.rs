@@ -248,7 +248,23 @@ impl State {
                 self.net.trace.add(at, 5, removed.revision.0);
                 self.testify(Truth::Removed { at, removed });
             }
-            Effect::Commit(_) | Effect::Removed(_) => {}
+            Effect::Stored(stored) if self.is_new_message(server, &stored) => {
+                let at = self.net.now;
+                self.net.trace.add(at, 6, stored.sequence.0);
+                let by = stored.by.and_then(|(link, _)| {
+                    let link = self.net.links.get(link_key(link))?;
+                    Some(link.process)
+                });
+                self.testify(Truth::Stored { at, stored, by });
+            }
+            Effect::Dropped(dropped) if self.is_new_drop(server, &dropped) => {
+                let at = self.net.now;
+                self.net.trace.add(at, 7, dropped.sequence.0);
+                self.testify(Truth::Dropped { at, dropped });
+            }
+            Effect::Commit(_) | Effect::Removed(_) | Effect::Stored(_) | Effect::Dropped(_) => {
+                // Another server of the cluster has said so before.
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Effect};
 use crate::link::{Direction, LinkKey};
 use crate::net::Due;
 use crate::trace::Bite;
@@ -205,19 +205,28 @@ impl World {
 
     // --- servers ---
 
-    /// Kills the server (to clients SIGTERM and SIGKILL look alike). Its file storage keeps what it acknowledged.
+    /// Kills the server. Its file storage keeps what it acknowledged; pull consumers may forget their last 100 ms.
     pub fn stop_server(&self, server: ServerKey) {
+        self.end_server(server, Broker::stop);
+    }
+
+    /// Asks the server to end. To clients it is as if it were [killed](Self::stop_server), and nothing is forgotten.
+    pub fn terminate_server(&self, server: ServerKey) {
+        self.end_server(server, Broker::terminate);
+    }
+
+    fn end_server(&self, server: ServerKey, end: fn(&mut Broker, &mut Vec<Effect>)) {
         self.change(|state| {
             let stopping = &mut state.servers[server.0 as usize];
             stopping.stopped += 1;
             if stopping.running {
-                state.serve(server, |broker, _, effects| broker.stop(effects));
+                state.serve(server, |broker, _, effects| end(broker, effects));
                 state.server_gone(server);
             }
         });
     }
 
-    /// Ends one [`stop_server`](Self::stop_server); with the last it starts again, on its old storage.
+    /// Ends one [`stop_server`](Self::stop_server) or [`terminate_server`](Self::terminate_server); with the last it starts again, on its old storage.
     pub fn start_server(&self, server: ServerKey) {
         self.change(|state| {
             let starting = &mut state.servers[server.0 as usize];
@@ -258,6 +267,9 @@ impl World {
         self.change(|state| {
             let resuming = &mut state.servers[server.0 as usize];
             resuming.paused = resuming.paused.saturating_sub(1);
+            if resuming.running && resuming.paused == 0 {
+                state.serve(server, Broker::resume);
+            }
             let links = state.net.links_of(None, Some(server));
             state.net.rearm(&links);
             state.rearm_routes_to(server);

@@ -23,7 +23,7 @@ pub mod trace;
 pub mod wire;
 mod world;
 
-pub use client::{SimBucket, SimConnection, SimTransport};
+pub use client::{SimBucket, SimConnection, SimConsumer, SimStream, SimTransport};
 pub use env::{SimClock, SimEnv};
 pub use keys::SimKey;
 pub use link::{Direction, Latency};

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use squall_core::Rng;
-use squall_core::transport::Revision;
+use squall_core::transport::Sequence;
 
-use crate::broker::{Cause, Commit, Removed, RouteOp, ServerConfig};
+use crate::broker::{Cause, Commit, Dropped, Removed, RouteOp, ServerConfig, Stored};
 use crate::cluster::Peer;
 use crate::link::{Direction, Parcel, Pipe, Route};
 use crate::net::Due;
@@ -29,43 +29,48 @@ pub(crate) struct ServerRoute {
 pub(crate) struct Cluster {
     servers: Vec<ServerKey>,
     routes: BTreeMap<(ServerKey, ServerKey), ServerRoute>,
-    records: BTreeMap<Arc<str>, Records>,
+    records: Known,
+    messages: Known,
 }
 
-/// Which revisions of a bucket are known to be there: several servers do the same, and the truth is told once.
+/// What is known to be there, by bucket or by stream: several servers do the same, and the truth is told once.
 #[derive(Debug, Default)]
-struct Records {
-    last: Revision,
-    held: BTreeSet<Revision>,
+struct Known(BTreeMap<Arc<str>, Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    last: Sequence,
+    held: BTreeSet<Sequence>,
+}
+
+impl Known {
+    /// Notes that it is there. True if that is new.
+    fn add(&mut self, name: &Arc<str>, sequence: Sequence) -> bool {
+        let known = self.0.entry(Arc::clone(name)).or_default();
+        if sequence <= known.last {
+            return false;
+        }
+        known.last = sequence;
+        known.held.insert(sequence)
+    }
+
+    /// Notes that it is there no more. True if that is new.
+    fn remove(&mut self, name: &Arc<str>, sequence: Sequence, cause: Cause) -> bool {
+        let Some(known) = self.0.get_mut(name) else {
+            return false;
+        };
+        let is_new = known.held.remove(&sequence);
+        if cause == Cause::BucketDeleted && known.held.is_empty() {
+            self.0.remove(name);
+        }
+        is_new
+    }
 }
 
 impl Cluster {
     fn peer(&self, server: ServerKey) -> Option<Peer> {
         let place = self.servers.iter().position(|found| *found == server)?;
         Some(Peer(u8::try_from(place).ok()?))
-    }
-
-    /// Whether a commit is new.
-    fn commits(&mut self, commit: &Commit) -> bool {
-        let records = self.records.entry(Arc::clone(&commit.bucket)).or_default();
-        let revision = commit.entry.revision;
-        if revision <= records.last {
-            return false;
-        }
-        records.last = revision;
-        records.held.insert(revision)
-    }
-
-    /// Whether a removal is new.
-    fn removes(&mut self, removed: &Removed) -> bool {
-        let Some(records) = self.records.get_mut(&removed.bucket) else {
-            return false;
-        };
-        let is_new = records.held.remove(&removed.revision);
-        if removed.cause == Cause::BucketDeleted && records.held.is_empty() {
-            self.records.remove(&removed.bucket);
-        }
-        is_new
     }
 }
 
@@ -124,23 +129,23 @@ impl World {
         });
     }
 
-    /// Asks the leader of a bucket, or, where none is named, of the cluster, to hand over to another server.
-    pub fn step_down(&self, server: ServerKey, bucket: Option<&str>) {
+    /// Asks the leader of a stream, or, where none is named, of the cluster, to hand over to another server.
+    pub fn step_down(&self, server: ServerKey, stream: Option<&str>) {
         self.change(|state| {
             let of = &state.servers[server.0 as usize];
             if of.running && of.paused == 0 {
                 state.serve(server, |broker, now, effects| {
-                    broker.step_down(now, bucket, effects);
+                    broker.step_down(now, stream, effects);
                 });
             }
         });
     }
 
-    /// Whether this server takes itself for the leader of a bucket, or of the cluster.
-    pub fn is_leader(&self, server: ServerKey, bucket: Option<&str>) -> bool {
+    /// Whether this server takes itself for the leader of a stream, or of the cluster.
+    pub fn is_leader(&self, server: ServerKey, stream: Option<&str>) -> bool {
         let state = self.lock();
         let server = &state.servers[server.0 as usize];
-        server.running && server.broker.is_leader(bucket)
+        server.running && server.broker.is_leader(stream)
     }
 }
 
@@ -266,13 +271,37 @@ impl State {
 
     /// Whether what a server says it has stored is news; of a single server it always is.
     pub(crate) fn is_new_commit(&mut self, server: ServerKey, commit: &Commit) -> bool {
-        self.cluster_of(server)
-            .is_none_or(|cluster| cluster.commits(commit))
+        let Some(cluster) = self.cluster_of(server) else {
+            return true;
+        };
+        let revision = commit.entry.revision.into();
+        cluster.records.add(&commit.bucket, revision)
     }
 
     /// The same for what it says it has removed.
     pub(crate) fn is_new_removal(&mut self, server: ServerKey, removed: &Removed) -> bool {
-        self.cluster_of(server)
-            .is_none_or(|cluster| cluster.removes(removed))
+        let Some(cluster) = self.cluster_of(server) else {
+            return true;
+        };
+        let revision = removed.revision.into();
+        cluster
+            .records
+            .remove(&removed.bucket, revision, removed.cause)
+    }
+
+    /// The same for a message that it says it has stored.
+    pub(crate) fn is_new_message(&mut self, server: ServerKey, stored: &Stored) -> bool {
+        let cluster = self.cluster_of(server);
+        cluster.is_none_or(|cluster| cluster.messages.add(&stored.stream, stored.sequence))
+    }
+
+    /// The same for a message that it says it has dropped.
+    pub(crate) fn is_new_drop(&mut self, server: ServerKey, dropped: &Dropped) -> bool {
+        let Some(cluster) = self.cluster_of(server) else {
+            return true;
+        };
+        cluster
+            .messages
+            .remove(&dropped.stream, dropped.sequence, dropped.cause)
     }
 }

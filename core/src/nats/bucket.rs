@@ -231,8 +231,9 @@ impl NatsBucket {
 
     /// The latest records of these keys, from a server that answers no batches.
     async fn read_each(&self, keys: &[&str]) -> Result<Vec<KvEntry>, ReadError> {
-        let reads = stream::iter(keys).map(|key| self.read(key));
-        let found: Vec<Option<KvEntry>> = reads.buffered(READS_AT_ONCE).try_collect().await?;
+        let reads: Vec<_> = keys.iter().map(|key| self.read(key)).collect();
+        let reads = stream::iter(reads).buffered(READS_AT_ONCE);
+        let found: Vec<Option<KvEntry>> = reads.try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
 
@@ -321,48 +322,6 @@ fn read_before_write_error(error: ReadError) -> WriteError {
     }
 }
 
-impl NatsBucket {
-    /// Creates a key that lives so long.
-    pub async fn create_with(
-        &self,
-        key: &str,
-        value: Bytes,
-        ttl: MessageTtl,
-    ) -> Result<Revision, CreateError> {
-        self.create_for(key, value, Some(ttl)).await
-    }
-
-    /// Writes with conditions.
-    pub async fn put_with(
-        &self,
-        key: &str,
-        value: Bytes,
-        options: PutOptions,
-    ) -> Result<Revision, UpdateError> {
-        self.write(key, value, &[], options).await
-    }
-
-    /// The latest records of these keys.
-    pub async fn entries_of(&self, keys: &[&str]) -> Result<Vec<KvEntry>, ReadError> {
-        if let Some(key) = keys.iter().find(|key| !is_key(key)) {
-            return Err(ReadError::InvalidKey(Arc::from(*key)));
-        }
-        let mut entries = Vec::new();
-        for keys in keys.chunks(KEYS_AT_ONCE) {
-            entries.extend(match self.read_batch(keys).await {
-                Ok(found) => found,
-                // Before 2.11 such a question asks for nothing.
-                Err(ReadStreamError::Rejected(error)) if error.code == 408 => {
-                    self.within(self.read_each(keys)).await?
-                }
-                Err(error) => return Err(batch_error(error)),
-            });
-        }
-        entries.sort_by_key(|entry| entry.revision);
-        Ok(entries)
-    }
-}
-
 impl Bucket for NatsBucket {
     fn name(&self) -> &str {
         &self.name
@@ -425,6 +384,43 @@ impl Bucket for NatsBucket {
         let headers = [("KV-Operation", "PURGE"), ("Nats-Rollup", "sub")];
         self.write(key, Bytes::new(), &headers, expecting(expected))
             .await
+    }
+
+    async fn create_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: MessageTtl,
+    ) -> Result<Revision, CreateError> {
+        self.create_for(key, value, Some(ttl)).await
+    }
+
+    async fn put_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        options: PutOptions,
+    ) -> Result<Revision, UpdateError> {
+        self.write(key, value, &[], options).await
+    }
+
+    async fn entries_of(&self, keys: &[&str]) -> Result<Vec<KvEntry>, ReadError> {
+        if let Some(key) = keys.iter().find(|key| !is_key(key)) {
+            return Err(ReadError::InvalidKey(Arc::from(*key)));
+        }
+        let mut entries = Vec::new();
+        for keys in keys.chunks(KEYS_AT_ONCE) {
+            entries.extend(match self.read_batch(keys).await {
+                Ok(found) => found,
+                // Before 2.11 such a question asks for nothing.
+                Err(ReadStreamError::Rejected(error)) if error.code == 408 => {
+                    self.within(self.read_each(keys)).await?
+                }
+                Err(error) => return Err(batch_error(error)),
+            });
+        }
+        entries.sort_by_key(|entry| entry.revision);
+        Ok(entries)
     }
 
     async fn watch(&self, filter: &str, start: WatchStart) -> Result<Watch, WatchError> {

@@ -17,6 +17,21 @@ pub fn is_bucket(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
+/// The stream behind a bucket.
+pub fn bucket_stream(bucket: &str) -> String {
+    format!("KV_{bucket}")
+}
+
+/// The bucket that a stream of this name is behind.
+pub fn stream_bucket(stream: &str) -> Option<&str> {
+    stream.strip_prefix("KV_")
+}
+
+/// The subject of a key, or the filter over subjects that stands for one over keys.
+pub fn key_subject(bucket: &str, key: &str) -> String {
+    format!("$KV.{bucket}.{key}")
+}
+
 /// Tokens of `[-/_=a-zA-Z0-9]+`, joined by single dots.
 pub fn is_key(key: &str) -> bool {
     // At every call of a bucket: one pass.

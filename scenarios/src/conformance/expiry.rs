@@ -8,8 +8,7 @@ use squall_core::transport::{
 use squall_core::{Bucket as _, Clock as _, Connection as _};
 
 use super::laboratory::{
-    Conn, Kv, Laboratory, LinkVerb, Pair, ServerVerb, Stop, bucket, config, connect, pair, sleep,
-    until,
+    Conn, Kv, Laboratory, LinkVerb, ServerVerb, Stop, bucket, config, connect, pair, sleep, until,
 };
 use super::transcript::{Transcript, line, rest, told, until_told, went};
 
@@ -388,12 +387,7 @@ async fn a_marker_missed_is_missed_for_good<L: Laboratory>(
     if !has_markers(lab) {
         return marked_bucket(lab, t, &marked(1, 1)).await.map(drop);
     }
-    let Pair {
-        near_bucket,
-        bucket: b,
-        near: _near,
-        far: _far,
-    } = pair(lab, &marked(1, 1)).await?;
+    let (_both, near_bucket, b) = pair(lab, &marked(1, 1)).await?;
     near_bucket.put("k", "1".into()).await?;
     let mut watch = b.watch(">", WatchStart::Snapshot).await?;
     t.is("before", line(&rest(lab, &mut watch).await), "k=1@1, end");

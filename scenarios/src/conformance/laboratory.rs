@@ -141,26 +141,17 @@ pub(super) async fn try_connect<L: Laboratory>(
     Ok(env.transport().connect(options).await)
 }
 
-/// Two clients on two links, and a bucket `b` as each sees it.
-pub(super) struct Pair<L: Laboratory> {
-    pub(super) near: Conn<L>,
-    pub(super) near_bucket: Kv<L>,
-    pub(super) far: Conn<L>,
-    pub(super) bucket: Kv<L>,
-}
-
-/// A [`Pair`] on the links `near`, which cases leave alone, and `far`.
-pub(super) async fn pair<L: Laboratory>(lab: &L, config: &BucketConfig) -> Result<Pair<L>, Stop> {
+/// Two clients, on the links `near`, which cases leave alone, and `far`, and a new bucket as each of them sees it. The
+/// clients live as long as the first of the three.
+pub(super) async fn pair<L: Laboratory>(
+    lab: &L,
+    config: &BucketConfig,
+) -> Result<([Conn<L>; 2], Kv<L>, Kv<L>), Stop> {
     let near = connect(lab, "near").await?;
     let far = connect(lab, "far").await?;
     let near_bucket = near.create_bucket(config).await?;
     let bucket = far.bucket(&config.bucket)?;
-    Ok(Pair {
-        near,
-        near_bucket,
-        far,
-        bucket,
-    })
+    Ok(([near, far], near_bucket, bucket))
 }
 
 /// A client on the link `near` and a bucket `b`.

@@ -10,6 +10,8 @@ mod buckets;
 mod cluster;
 mod compare;
 mod connection;
+mod consumer_waits;
+mod consumers;
 mod core_messaging;
 mod expiry;
 mod explained;
@@ -24,6 +26,8 @@ mod real;
 mod samples;
 pub mod script;
 mod simulated;
+mod streams;
+mod streams_reads;
 pub mod suite;
 mod transcript;
 mod trio;
@@ -106,6 +110,10 @@ pub fn cases() -> Vec<Case> {
         outages::CASES,
         connection::CASES,
         expiry::CASES,
+        streams::CASES,
+        streams_reads::CASES,
+        consumers::CASES,
+        consumer_waits::CASES,
     ]
     .concat()
 }

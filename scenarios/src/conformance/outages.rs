@@ -6,8 +6,8 @@ use squall_core::transport::{BucketConfig, BucketInfo, Message, Revision, Storag
 use squall_core::{Bucket as _, Connection as _};
 
 use super::laboratory::{
-    Laboratory, LinkVerb, Pair, ServerVerb, Stop, bucket, config, connect, connect_with, pair,
-    sleep, timed, until, within,
+    Laboratory, LinkVerb, ServerVerb, Stop, bucket, config, connect, connect_with, pair, sleep,
+    timed, until, within,
 };
 use super::transcript::{Transcript, line, told, until_told, went};
 
@@ -54,12 +54,7 @@ async fn a_lost_acknowledgement_is_unknown<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let Pair {
-        near_bucket,
-        bucket: b,
-        near: _near,
-        far: _far,
-    } = pair(lab, &BucketConfig::new("b")).await?;
+    let (_both, near_bucket, b) = pair(lab, &BucketConfig::new("b")).await?;
     b.put("u", "0".into()).await?;
     lab.link("far", LinkVerb::HoldAnswers);
     let lost = "unknown (no acknowledgement in time)";
@@ -107,12 +102,7 @@ async fn a_write_held_on_its_way_is_applied_later<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let Pair {
-        near_bucket,
-        bucket: b,
-        near: _near,
-        far: _far,
-    } = pair(lab, &BucketConfig::new("b")).await?;
+    let (_both, near_bucket, b) = pair(lab, &BucketConfig::new("b")).await?;
     lab.link("far", LinkVerb::Hold);
     let lost = "unknown (no acknowledgement in time)";
     t.is("put", told(&b.put("k", "ghost".into()).await), lost);

@@ -327,7 +327,7 @@ mod tests {
     fn what_is_no_script_is_refused_with_its_line() {
         let refused = |text| Script::read(text).expect_err("it is none");
         let step = refused("history = 1\nsteps = [\n  \"one put a\",\n  \"four put a\",\n]\n");
-        assert!(step.contains("not a step: \"four put a\""), "{step}");
+        assert_eq!(step, "line 2: not a step: \"four put a\"");
         let field = refused("history = 1\nwatch = 3\nsteps = []\n");
         assert!(field.starts_with("line 2: unknown field"), "{field}");
         assert!(refused("history = 1").contains("steps"));

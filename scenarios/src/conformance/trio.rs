@@ -4,7 +4,7 @@ use std::sync::{Mutex as Plain, PoisonError};
 use std::time::Duration;
 
 use squall_core::nats::{NatsEnv, TokioClock};
-use squall_core::transport::{ConnectOptions, Message};
+use squall_core::transport::{ConnectOptions, Message, names};
 use squall_core::{Clock as _, Connection as _, Env, Transport as _};
 use squall_sim::broker::{ServerConfig, Version};
 use squall_sim::{HostKey, ServerKey, SimClock, SimEnv, World};
@@ -154,13 +154,15 @@ impl Trio for SimulatedTrio {
     }
 
     async fn leader(&self, bucket: &str) -> Option<usize> {
-        let leads = |server: &ServerKey| self.world.is_leader(*server, Some(bucket));
+        let stream = names::bucket_stream(bucket);
+        let leads = |server: &ServerKey| self.world.is_leader(*server, Some(&stream));
         self.servers.iter().position(leads)
     }
 
     async fn step_down(&self, bucket: &str) -> Result<(), Stop> {
         if let Some(leader) = self.leader(bucket).await {
-            self.world.step_down(self.servers[leader], Some(bucket));
+            let stream = names::bucket_stream(bucket);
+            self.world.step_down(self.servers[leader], Some(&stream));
         }
         Ok(())
     }

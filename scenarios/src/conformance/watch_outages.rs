@@ -6,8 +6,8 @@ use squall_core::transport::{BucketConfig, Storage, WatchStart};
 use squall_core::{Bucket as _, Connection as _};
 
 use super::laboratory::{
-    Laboratory, LinkVerb, Pair, ServerVerb, Stop, bucket, config, connect, connect_with, pair,
-    sleep, until,
+    Laboratory, LinkVerb, ServerVerb, Stop, bucket, config, connect, connect_with, pair, sleep,
+    until,
 };
 use super::transcript::{Transcript, during, line, rest, until_told};
 
@@ -27,12 +27,7 @@ async fn a_cut_neither_loses_nor_repeats<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let Pair {
-        near_bucket,
-        bucket: b,
-        near: _near,
-        far: _far,
-    } = pair(lab, &config(|c| c.history = 5)).await?;
+    let (_both, near_bucket, b) = pair(lab, &config(|c| c.history = 5)).await?;
     near_bucket.put("a", "1".into()).await?;
     let mut watch = b.watch(">", WatchStart::Snapshot).await?;
     t.note("before", line(&rest(lab, &mut watch).await));
@@ -48,12 +43,7 @@ async fn a_restart_of_the_server_neither_loses_nor_repeats<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let Pair {
-        near_bucket,
-        bucket: b,
-        near: _near,
-        far: _far,
-    } = pair(lab, &config(|c| c.history = 5)).await?;
+    let (_both, near_bucket, b) = pair(lab, &config(|c| c.history = 5)).await?;
     near_bucket.put("a", "1".into()).await?;
     near_bucket.put("b", "1".into()).await?;
     let mut watch = b.watch(">", WatchStart::Snapshot).await?;
@@ -108,12 +98,7 @@ async fn a_young_watch_comes_back_with_the_connection<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let Pair {
-        near_bucket,
-        bucket: b,
-        near: _near,
-        far: _far,
-    } = pair(lab, &BucketConfig::new("b")).await?;
+    let (_both, near_bucket, b) = pair(lab, &BucketConfig::new("b")).await?;
     near_bucket.put("a", "1".into()).await?;
     let mut watch = b.watch(">", WatchStart::Now).await?;
     lab.link("far", LinkVerb::Cut);
@@ -156,12 +141,7 @@ async fn a_long_hold_is_told_and_caught_up<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let Pair {
-        near_bucket,
-        bucket: b,
-        near: _near,
-        far: _far,
-    } = pair(lab, &BucketConfig::new("b")).await?;
+    let (_both, near_bucket, b) = pair(lab, &BucketConfig::new("b")).await?;
     near_bucket.put("a", "0".into()).await?;
     let mut watch = b.watch(">", WatchStart::Snapshot).await?;
     t.note("before", line(&rest(lab, &mut watch).await));

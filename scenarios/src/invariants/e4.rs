@@ -50,8 +50,10 @@ fn sort_by_life(all: &mut [Told], lives: usize) {
     for told in all.iter() {
         places[told.life + 1] += 1;
     }
-    for life in 0..lives {
-        places[life + 1] += places[life];
+    let mut before = 0;
+    for place in &mut places {
+        before += *place;
+        *place = before;
     }
     let unsorted = all.to_vec();
     for told in unsorted {

@@ -261,6 +261,8 @@ impl<'a> Facts<'a> {
                     facts.keys[key].removals.push((at, *revision));
                 }
                 What::Life { process, event } => facts.lived(process, *event, at, &mut watching),
+                // No invariant is about them.
+                What::Stored { .. } | What::Dropped { .. } => {}
                 What::Planned { .. }
                 | What::Fault { .. }
                 | What::Mended

@@ -68,8 +68,28 @@ fn outages_agree() {
 }
 
 #[test]
+fn streams_agree() {
+    agree("streams");
+}
+
+#[test]
+fn reads_of_streams_agree() {
+    agree("streams_reads");
+}
+
+#[test]
 fn expiry_agrees() {
     agree("expiry");
+}
+
+#[test]
+fn consumers_agree() {
+    agree("consumers");
+}
+
+#[test]
+fn consumers_that_wait_agree() {
+    agree("consumer_waits");
 }
 
 /// What the document lists is what is run.

@@ -6,15 +6,16 @@
 use std::sync::Arc;
 
 use squall_core::Rng;
-use squall_core::transport::BucketConfig;
+use squall_core::transport::StreamConfig;
 
 use super::Broker;
-use super::bucket::Incoming;
 use super::clustered::READS_AFTER;
 use super::config::Now;
 use super::effect::Effect;
 use super::member::{ACCOUNT, Member, SIZE, Stream, agreed_wall};
-use super::route::{Asker, Command, GroupId, RouteOp, Serves};
+use super::parley::{Asker, Command, GroupId, Proposal, RouteOp, Serves};
+use super::settings::{shares_subjects, subjects_overlap};
+use super::stream::{Incoming, Written};
 use super::timers::Timer;
 use crate::cluster::{Deed, Group, Peer, Timing, Word};
 use crate::wire::{Request, Response};
@@ -120,14 +121,14 @@ impl Broker {
             return;
         };
         let is_writable = |serves: &mut Serves| (serves.writes, serves.reads) = (true, true);
-        self.serve_bucket(&name, is_writable, effects);
+        self.serve_stream(&name, is_writable, effects);
         let creator = self.member.as_mut().and_then(|member| {
             let stream = member.streams.get_mut(&name)?;
             stream.creator.take()
         });
         if let Some(asker) = creator {
-            let bucket = Request::BucketInfo { bucket: name };
-            self.answer_here(now, asker, bucket, effects);
+            let info = Request::StreamInfo { stream: name };
+            self.answer_here(now, asker, info, effects);
         }
     }
 
@@ -135,7 +136,7 @@ impl Broker {
         let Some(name) = self.stream_of(group) else {
             return;
         };
-        self.serve_bucket(&name, |serves| serves.writes = false, effects);
+        self.serve_stream(&name, |serves| serves.writes = false, effects);
         let stream = self.member.as_mut();
         if let Some(stream) = stream.and_then(|member| member.streams.get_mut(&name)) {
             stream.stand_back();
@@ -146,12 +147,12 @@ impl Broker {
         self.member.as_ref()?.stream_of(group).cloned()
     }
 
-    /// Asks the leader of a bucket to step down, if this server is it; of the cluster, where none is named.
-    pub fn step_down(&mut self, now: Now, bucket: Option<&str>, effects: &mut Vec<Effect>) {
+    /// Asks the leader of a stream to step down, if this server is it; of the cluster, where none is named.
+    pub fn step_down(&mut self, now: Now, stream: Option<&str>, effects: &mut Vec<Effect>) {
         let Some(member) = &self.member else {
             return;
         };
-        let group = match bucket {
+        let group = match stream {
             Some(name) => member.streams.get(name).map(|stream| stream.group),
             None => Some(GroupId::CLUSTER),
         };
@@ -163,12 +164,12 @@ impl Broker {
         }
     }
 
-    /// Whether this server leads a bucket, or holds its only copy; the cluster, where none is named.
-    pub fn is_leader(&self, bucket: Option<&str>) -> bool {
+    /// Whether this server leads a stream, or holds its only copy; the cluster, where none is named.
+    pub fn is_leader(&self, stream: Option<&str>) -> bool {
         let Some(member) = &self.member else {
             return false;
         };
-        match bucket.map(|name| member.streams.get(name)) {
+        match stream.map(|name| member.streams.get(name)) {
             None => member.leads(GroupId::CLUSTER),
             Some(Some(stream)) if stream.is_replicated() => member.leads(stream.group),
             Some(Some(stream)) => stream.holders.contains(&member.me),
@@ -199,31 +200,16 @@ impl Broker {
                 ..
             } => self.created(now, GroupId(number), config, holders, asker, effects),
             Command::Update { config, asker } => self.settings_updated(now, config, asker, effects),
-            Command::Delete { bucket, asker } => self.deleted(now, &bucket, asker, effects),
+            Command::Delete { stream, asker } => self.deleted(now, &stream, asker, effects),
             Command::Write {
-                key,
-                value,
-                operation,
-                headers,
-                asker,
-                ..
-            } => {
-                let incoming = Incoming {
-                    key,
-                    value,
-                    operation,
-                    expected: None,
-                    headers,
-                    by: Some((asker.link, asker.id)),
-                };
-                self.written(now, group, incoming, asker, effects);
-            }
+                proposal, asker, ..
+            } => self.written(now, group, *proposal, asker, effects),
             Command::Sweep { .. } => {
                 if let Some(name) = self.stream_of(group)
-                    && let Some(bucket) = self.jetstreams[ACCOUNT.0].bucket_mut(&name)
+                    && let Some(stream) = self.jetstreams[ACCOUNT.0].stream_mut(&name)
                 {
                     let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
-                    bucket.sweep_now(&mut ctx);
+                    stream.sweep_now(&mut ctx);
                 }
             }
         }
@@ -234,7 +220,7 @@ impl Broker {
         &mut self,
         now: Now,
         id: GroupId,
-        config: BucketConfig,
+        config: StreamConfig,
         holders: Vec<Peer>,
         asker: Asker,
         effects: &mut Vec<Effect>,
@@ -242,9 +228,16 @@ impl Broker {
         let Some(member) = &mut self.member else {
             return;
         };
-        let name: Arc<str> = config.bucket.as_str().into();
+        let name: Arc<str> = config.name.as_str().into();
         if member.streams.contains_key(&name) {
             // Two were asked for at once: the second finds the first.
+            return;
+        }
+        let mut others = member.streams.values();
+        if others.any(|other| shares_subjects(&other.config, &config)) {
+            if member.leads(GroupId::CLUSTER) {
+                self.tell(asker, Response::Error(subjects_overlap()), effects);
+            }
             return;
         }
         let me = member.me;
@@ -259,13 +252,13 @@ impl Broker {
             member.groups.insert(id, group);
         }
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
-        let response = self.jetstreams[ACCOUNT.0].create_checked(&mut ctx, config);
+        let response = self.jetstreams[ACCOUNT.0].create_checked(&ctx, config);
         if holders.len() > 1 {
             ctx.set_timer(READS_AFTER, Timer::Reads(id.0));
             self.arm_groups(now);
         } else {
             let is_all = |serves: &mut Serves| (serves.writes, serves.reads) = (true, true);
-            self.serve_bucket(&name, is_all, effects);
+            self.serve_stream(&name, is_all, effects);
             self.tell(asker, response, effects);
         }
     }
@@ -280,7 +273,7 @@ impl Broker {
             return;
         };
         if self.member.as_deref().is_some_and(follows) {
-            self.serve_bucket(&name, |serves| serves.reads = true, effects);
+            self.serve_stream(&name, |serves| serves.reads = true, effects);
         } else {
             let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
             ctx.set_timer(READS_AFTER, Timer::Reads(group.0));
@@ -290,18 +283,18 @@ impl Broker {
     fn settings_updated(
         &mut self,
         now: Now,
-        config: BucketConfig,
+        config: StreamConfig,
         asker: Asker,
         effects: &mut Vec<Effect>,
     ) {
         let Some(member) = &mut self.member else {
             return;
         };
-        let name: Arc<str> = config.bucket.as_str().into();
+        let name: Arc<str> = config.name.as_str().into();
         let Some(stream) = member.streams.get_mut(&name) else {
             return;
         };
-        stream.config = config.clone();
+        stream.reconfigure(config.clone());
         let answers = self.is_leader(Some(&name));
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
         let response = self.jetstreams[ACCOUNT.0].update_checked(&mut ctx, config);
@@ -320,10 +313,10 @@ impl Broker {
         };
         member.groups.remove(&stream.group);
         member.armed.remove(&stream.group);
-        self.serve_bucket(name, |serves| *serves = Serves::default(), effects);
+        self.serve_stream(name, |serves| *serves = Serves::default(), effects);
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
         let response = self.jetstreams[ACCOUNT.0].delete(&mut ctx, name);
-        if let (true, Some(response)) = (answers, response) {
+        if answers {
             self.tell(asker, response, effects);
         }
     }
@@ -332,19 +325,35 @@ impl Broker {
         &mut self,
         now: Now,
         group: GroupId,
-        incoming: Incoming,
+        proposal: Proposal,
         asker: Asker,
         effects: &mut Vec<Effect>,
     ) {
         let Some(name) = self.stream_of(group) else {
             return;
         };
-        let Some(bucket) = self.jetstreams[ACCOUNT.0].bucket_mut(&name) else {
+        let Some(stream) = self.jetstreams[ACCOUNT.0].stream_mut(&name) else {
             return;
         };
-        let key = Arc::clone(&incoming.key);
+        let Proposal {
+            subject,
+            head,
+            payload,
+            accepted,
+            is_write,
+        } = proposal;
+        let incoming = Incoming {
+            name: stream.store.name(&subject),
+            head,
+            payload,
+            by: Some((asker.link, asker.id)),
+        };
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
-        let revision = bucket.apply(&mut ctx, incoming);
+        let written = Written {
+            sequence: stream.apply(&mut ctx, incoming, accepted),
+            is_duplicate: false,
+        };
+        let response = stream.acknowledged(written, is_write);
         let Some(member) = &mut self.member else {
             return;
         };
@@ -355,15 +364,15 @@ impl Broker {
             return;
         };
         // Ghosts of an earlier leader were not proposed by this one.
-        let left = stream.proposed.get(&key).copied().unwrap_or(0);
+        let left = stream.proposed.get(&subject).copied().unwrap_or(0);
         match left {
-            0 | 1 => drop(stream.proposed.remove(&key)),
-            _ => drop(stream.proposed.insert(key, left - 1)),
+            0 | 1 => drop(stream.proposed.remove(&subject)),
+            _ => drop(stream.proposed.insert(subject, left - 1)),
         }
         let waiting = std::mem::take(&mut stream.waiting);
-        self.tell(asker, Response::Stored(revision), effects);
+        self.tell(asker, response, effects);
         for (asker, request) in waiting {
-            self.asked_to_write(now, &name, asker, request, effects);
+            self.asked_to_write(now, asker, request, effects);
         }
     }
 }

@@ -1,11 +1,8 @@
-//! A server as one of a cluster: core messages and requests that cross routes.
+//! A server as one of a cluster: what crosses routes.
 //!
 //! To core messaging, the route to another server is one more connection, whose subscriptions are those of the clients
-//! there: so queue groups span servers, and a route that is silent still counts as interest. A request to JetStream goes
-//! to whoever serves it, as its subject would: writes to the servers that lead the bucket, direct reads to one of those that
-//! are up to date, whichever, everything else to all. Who is not in charge says nothing.
-//!
-//! What servers agree upon is in [`agreement`](super::agreement).
+//! there: so queue groups span servers, and a route that is silent still counts as interest. Where requests to
+//! JetStream go is in [`asking`](super::asking), what servers agree upon in [`agreement`](super::agreement).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +10,14 @@ use std::time::Duration;
 use super::Broker;
 use super::config::Now;
 use super::effect::{Effect, Incarnation};
-use super::jetstream::Service;
 use super::member::{ACCOUNT, Member, SIZE, Told, route_link};
-use super::refusal::{api_error, stream_not_found};
-use super::route::{Asker, GroupId, RouteOp, Serves};
-use super::timers::{BucketTimer, Timer};
+use super::parley::{RouteOp, Serves};
+use super::timers::{StreamTimer, Timer};
 use crate::cluster::Peer;
-use crate::wire::{ClientOp, LinkId, Request, Response, ServerOp, Sid};
+use crate::wire::{ClientOp, LinkId, Response, ServerOp, Sid};
 
 /// A follower answers direct reads so long after it has begun to follow (2.07 to 2.09 s measured).
 pub(super) const READS_AFTER: Duration = Duration::from_secs(2);
-/// A server without a leader of the cluster is silent for so long, and then says so (6.5 to 8 s measured).
-const SAYS_LEADERLESS_AFTER: Duration = Duration::from_millis(7500);
 /// A route is pinged so often, and closed when it has been silent for three pings (84 to 86 s measured).
 const ROUTE_PING: Duration = Duration::from_secs(30);
 
@@ -62,13 +55,13 @@ impl Broker {
                 ctx.set_timer(READS_AFTER, Timer::Reads(group.0));
             } else {
                 let is_all = |serves: &mut Serves| (serves.writes, serves.reads) = (true, true);
-                self.serve_bucket(&name, is_all, effects);
+                self.serve_stream(&name, is_all, effects);
             }
         }
         self.arm_groups(now);
     }
 
-    /// The sweep of a bucket is due.
+    /// The sweep of a stream is due.
     pub(super) fn sweep_as_member(
         &mut self,
         now: Now,
@@ -78,15 +71,15 @@ impl Broker {
         let Some(name) = self.jetstreams[ACCOUNT.0].name_of(incarnation) else {
             return;
         };
-        let is_swept_together = self.is_swept_together(&name);
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
-        if !is_swept_together {
-            self.jetstreams[ACCOUNT.0].on_timer(&mut ctx, incarnation, BucketTimer::Sweep);
-        } else if let Some(bucket) = self.jetstreams[ACCOUNT.0].bucket_mut(&name)
-            && bucket.is_sweep_due(now.monotonic)
-        {
+        let Some(stream) = self.jetstreams[ACCOUNT.0].stream_mut(&name) else {
+            return;
+        };
+        if !stream.is_swept_together() {
+            self.jetstreams[ACCOUNT.0].on_timer(&mut ctx, incarnation, StreamTimer::Sweep);
+        } else if stream.is_sweep_due(now.monotonic) {
             // Followers look again too: they may lead by then.
-            bucket.sweep_again(&mut ctx);
+            stream.sweep_again(&mut ctx);
             self.propose_sweep(now, &name, effects);
         }
     }
@@ -105,9 +98,9 @@ impl Broker {
             let op = subscribe(told);
             effects.push(Effect::Route { to: peer, op });
         }
-        for (bucket, serves) in &member.peer(me).serves {
-            let (bucket, serves) = (Arc::clone(bucket), *serves);
-            let op = RouteOp::Serves { bucket, serves };
+        for (stream, serves) in &member.peer(me).serves {
+            let (stream, serves) = (Arc::clone(stream), *serves);
+            let op = RouteOp::Serves { stream, serves };
             effects.push(Effect::Route { to: peer, op });
         }
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
@@ -196,8 +189,8 @@ impl Broker {
                 let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
                 self.jetstreams[ACCOUNT.0].unsubscribed(&mut ctx, link, sid);
             }
-            RouteOp::Serves { bucket, serves } => {
-                member.peer(from).serves.insert(bucket, serves);
+            RouteOp::Serves { stream, serves } => {
+                member.peer(from).serves.insert(stream, serves);
             }
             RouteOp::Word { group, word } => self.hear_word(now, from, group, word, effects),
         }
@@ -251,183 +244,6 @@ impl Broker {
         }
     }
 
-    /// A client here asks JetStream for something: it goes to whoever serves it.
-    pub(super) fn ask(
-        &mut self,
-        now: Now,
-        asker: Asker,
-        request: Request,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(member) = &mut self.member else {
-            return;
-        };
-        let targets = match &request {
-            Request::Write { bucket, .. } => member.servers(bucket, |serves| serves.writes),
-            Request::Entry { bucket, .. } => {
-                let servers = member.servers(bucket, |serves| serves.reads);
-                let picked = self.surroundings.rng.pick(&servers).copied();
-                picked.into_iter().collect()
-            }
-            _ => (0..SIZE).map(Peer).collect(),
-        };
-        if targets.is_empty() {
-            self.tell(asker, Response::NoResponders, effects);
-            return;
-        }
-        for target in targets {
-            self.hand_on(now, target, asker, request.clone(), false, effects);
-        }
-    }
-
-    /// Gives a request to a server, this one or another.
-    pub(super) fn hand_on(
-        &mut self,
-        now: Now,
-        to: Peer,
-        asker: Asker,
-        request: Request,
-        is_placed: bool,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(member) = &self.member else {
-            return;
-        };
-        if to == member.me {
-            self.asked(now, asker, request, is_placed, effects);
-        } else if member.reachable().any(|peer| peer == to) {
-            let op = RouteOp::Ask {
-                asker,
-                request,
-                is_placed,
-            };
-            effects.push(Effect::Route { to, op });
-        }
-    }
-
-    /// A request has come to a server that may be in charge of it.
-    fn asked(
-        &mut self,
-        now: Now,
-        asker: Asker,
-        request: Request,
-        is_placed: bool,
-        effects: &mut Vec<Effect>,
-    ) {
-        if self.jetstreams[ACCOUNT.0].service != Service::On {
-            return;
-        }
-        let Some(member) = &self.member else {
-            return;
-        };
-        let is_here = |name: &str| {
-            let stream = member.streams.get(name)?;
-            Some(!stream.is_replicated() || member.leads(stream.group))
-        };
-        match &request {
-            Request::Entry { .. } => self.answer_here(now, asker, request, effects),
-            Request::CreateConsumer { .. } if is_placed => {
-                self.answer_here(now, asker, request, effects);
-            }
-            Request::Write { bucket, .. } => {
-                let bucket = Arc::clone(bucket);
-                self.asked_to_write(now, &bucket, asker, request, effects);
-            }
-            Request::BucketInfo { bucket } => match is_here(bucket) {
-                Some(is_leader) => {
-                    if is_leader && self.jetstreams[ACCOUNT.0].bucket(bucket).is_some() {
-                        self.answer_here(now, asker, request, effects);
-                    }
-                }
-                None => self.answer_as_cluster(now, asker, request, effects),
-            },
-            _ => self.answer_as_cluster(now, asker, request, effects),
-        }
-    }
-
-    /// The leader of the cluster answers; who has had none for long enough says so; the others are silent.
-    fn answer_as_cluster(
-        &mut self,
-        now: Now,
-        asker: Asker,
-        request: Request,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(member) = &self.member else {
-            return;
-        };
-        if member.leads(GroupId::CLUSTER) {
-            self.decide(now, asker, request, effects);
-            return;
-        }
-        let is_leaderless = member
-            .leaderless
-            .is_some_and(|since| now.monotonic.since(since) >= SAYS_LEADERLESS_AFTER);
-        // Only the server that the client is connected to: the others may know better.
-        if is_leaderless && asker.server == member.me {
-            let why = "JetStream system temporarily unavailable";
-            let response = Response::Error(api_error(503, 10008, why));
-            self.tell(asker, response, effects);
-        }
-    }
-
-    /// What the cluster's leader does about a request that is not about one record.
-    fn decide(&mut self, now: Now, asker: Asker, request: Request, effects: &mut Vec<Effect>) {
-        let Some(member) = &self.member else {
-            return;
-        };
-        match request {
-            Request::CreateBucket(config) => self.propose_creation(now, asker, *config, effects),
-            Request::UpdateBucket(config) => self.propose_update(now, asker, *config, effects),
-            Request::DeleteBucket { bucket } => self.propose_deletion(now, asker, bucket, effects),
-            Request::CreateConsumer { ref bucket, .. } => match member.streams.get(bucket) {
-                Some(stream) => {
-                    // On any server that is believed to be there: one that is not never answers.
-                    let me = member.me;
-                    let there = |peer: &&Peer| {
-                        **peer == me || member.reachable().any(|reachable| reachable == **peer)
-                    };
-                    let holders: Vec<Peer> = stream.holders.iter().filter(there).copied().collect();
-                    if let Some(&on) = self.surroundings.rng.pick(&holders) {
-                        self.hand_on(now, on, asker, request, true, effects);
-                    }
-                }
-                None => self.tell(asker, Response::Error(stream_not_found()), effects),
-            },
-            Request::BucketInfo { .. } => {
-                self.tell(asker, Response::Error(stream_not_found()), effects);
-            }
-            Request::Write { .. } | Request::Entry { .. } => {}
-        }
-    }
-
-    /// Answers from what this server has.
-    pub(super) fn answer_here(
-        &mut self,
-        now: Now,
-        asker: Asker,
-        request: Request,
-        effects: &mut Vec<Effect>,
-    ) {
-        // Whether a subscription elsewhere is still there is told when it is not.
-        let is_subscribed = |_| true;
-        let begun = effects.len();
-        let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
-        self.jetstreams[ACCOUNT.0].request(&mut ctx, asker.link, asker.id, request, is_subscribed);
-        self.send_home(begun, effects);
-    }
-
-    /// An answer to a client here or elsewhere.
-    pub(super) fn tell(&self, asker: Asker, response: Response, effects: &mut Vec<Effect>) {
-        let begun = effects.len();
-        let id = asker.id;
-        effects.push(Effect::Send {
-            link: asker.link,
-            op: ServerOp::Response { id, response },
-        });
-        self.send_home(begun, effects);
-    }
-
     /// Turns what is for clients of other servers into words on the routes to those.
     pub(super) fn send_home(&self, begun: usize, effects: &mut [Effect]) {
         let Some(member) = &self.member else {
@@ -437,6 +253,14 @@ impl Broker {
             let Effect::Send { link, op } = effect else {
                 continue;
             };
+            if let ServerOp::Response {
+                response: Response::Stream(info),
+                ..
+            } = op
+            {
+                // Only who leads a stream describes it.
+                info.leader = Some(Arc::clone(&self.surroundings.config.name));
+            }
             let route = (0..SIZE).map(Peer).find(|peer| route_link(*peer) == *link);
             if let (Some(to), ServerOp::Message { sid, message }) = (route, &*op) {
                 let (sid, message) = (*sid, message.clone());
@@ -450,10 +274,10 @@ impl Broker {
         }
     }
 
-    /// Says what this server does for a bucket from now on.
-    pub(super) fn serve_bucket(
+    /// Says what this server does for a stream from now on.
+    pub(super) fn serve_stream(
         &mut self,
-        bucket: &Arc<str>,
+        stream: &Arc<str>,
         change: impl FnOnce(&mut Serves),
         effects: &mut Vec<Effect>,
     ) {
@@ -464,13 +288,13 @@ impl Broker {
         let serves = member
             .peer(me)
             .serves
-            .entry(Arc::clone(bucket))
+            .entry(Arc::clone(stream))
             .or_default();
         change(serves);
         let serves = *serves;
         for to in member.reachable() {
-            let bucket = Arc::clone(bucket);
-            let op = RouteOp::Serves { bucket, serves };
+            let stream = Arc::clone(stream);
+            let op = RouteOp::Serves { stream, serves };
             effects.push(Effect::Route { to, op });
         }
     }

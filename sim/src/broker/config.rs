@@ -112,8 +112,6 @@ pub struct ServerConfig {
     pub ping_interval: Duration,
     /// Unanswered `PING`s that are tolerated; at the time of the next one the connection is closed. Default 2.
     pub pings_outstanding_max: u32,
-    /// How long a consumer survives its subscription. Default 30 s, which is what clients ask for watches.
-    pub consumer_inactive: Duration,
     /// A consumer runs beside the writers, not inside them: it sees a new record up to this much later, and then only
     /// what is still there. Default 60 µs, which gives the measured 196 to 200 of 200 sequential writes, and a tenth or
     /// less of pipelined ones. Zero: at once, always.
@@ -141,7 +139,6 @@ impl ServerConfig {
             first_ping: Duration::from_millis(2130),
             ping_interval: Duration::from_secs(120),
             pings_outstanding_max: 2,
-            consumer_inactive: Duration::from_secs(30),
             delivery_delay_max: Duration::from_micros(60),
             lame_duck_grace: Duration::from_secs(10),
             lame_duck_duration: Duration::from_secs(120),

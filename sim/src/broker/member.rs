@@ -1,14 +1,15 @@
-//! What a server knows as a member of a cluster: who the others are and what they serve, which buckets there are, and
+//! What a server knows as a member of a cluster: who the others are and what they serve, which streams there are, and
 //! its part in the logs of those that it keeps.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use squall_core::transport::BucketConfig;
+use squall_core::transport::StreamConfig;
 use squall_core::{Instant, Rng, UnixTime};
 
-use super::route::{Asker, Command, GroupId, Serves};
+use super::parley::{Asker, Command, GroupId, Serves};
 use super::security::Account;
+use super::subject::{Filters, is_routable};
 use crate::cluster::{Group, Peer, Timing};
 use crate::wire::{LinkId, Request, Sid};
 
@@ -67,15 +68,17 @@ pub(super) struct PeerState {
     pub(super) serves: BTreeMap<Arc<str>, Serves>,
 }
 
-/// A bucket as the cluster knows it.
+/// A stream as the cluster knows it.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) group: GroupId,
-    pub(super) config: BucketConfig,
+    pub(super) config: StreamConfig,
+    /// The subjects of its settings.
+    filters: Option<Filters>,
     pub(super) holders: Vec<Peer>,
     /// Who created it, until that is answered.
     pub(super) creator: Option<Asker>,
-    /// Keys with writes that are proposed and not agreed upon.
+    /// Subjects with writes that are proposed and not agreed upon.
     pub(super) proposed: BTreeMap<Arc<str>, u32>,
     /// Writes that must wait for those, and what came after them.
     pub(super) waiting: VecDeque<(Asker, Request)>,
@@ -109,10 +112,10 @@ impl Member {
         (0..SIZE).map(Peer).filter(is_up)
     }
 
-    /// Servers that say that they serve a bucket so.
-    pub(super) fn servers(&self, bucket: &str, is_it: impl Fn(&Serves) -> bool) -> Vec<Peer> {
+    /// Servers that say that they serve a stream so.
+    pub(super) fn servers(&self, stream: &str, is_it: impl Fn(&Serves) -> bool) -> Vec<Peer> {
         let serves = |peer: &Peer| {
-            let serves = self.peers[usize::from(peer.0)].serves.get(bucket);
+            let serves = self.peers[usize::from(peer.0)].serves.get(stream);
             serves.is_some_and(&is_it)
         };
         (0..SIZE).map(Peer).filter(serves).collect()
@@ -127,6 +130,20 @@ impl Member {
         streams
             .find(|(_, stream)| stream.group == group)
             .map(|(name, _)| name)
+    }
+
+    /// The stream that stores what is published there.
+    pub(super) fn storing(&self, subject: &str) -> Option<&Arc<str>> {
+        if !is_routable(subject) {
+            return None;
+        }
+        let stores = |stream: &Stream| {
+            let filters = stream.filters.as_ref();
+            filters.is_some_and(|filters| filters.matches(subject))
+        };
+        let mut streams = self.streams.iter();
+        let found = streams.find(|(_, stream)| stores(stream));
+        found.map(|(name, _)| name)
     }
 
     /// Numbers a subscription of a client here, for the others.
@@ -171,18 +188,24 @@ impl Member {
 impl Stream {
     pub(super) fn new(
         group: GroupId,
-        config: BucketConfig,
+        config: StreamConfig,
         holders: Vec<Peer>,
         creator: Asker,
     ) -> Self {
         Self {
             group,
+            filters: Filters::parse(&config.subjects),
             config,
             holders,
             creator: Some(creator),
             proposed: BTreeMap::new(),
             waiting: VecDeque::new(),
         }
+    }
+
+    pub(super) fn reconfigure(&mut self, config: StreamConfig) {
+        self.filters = Filters::parse(&config.subjects);
+        self.config = config;
     }
 
     pub(super) const fn is_replicated(&self) -> bool {

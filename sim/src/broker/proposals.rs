@@ -1,4 +1,4 @@
-//! What the leaders of a cluster propose: new buckets, other settings, writes and sweeps.
+//! What the leaders of a cluster propose: new streams, other settings, writes and sweeps.
 //!
 //! Conditions are judged when a write is proposed, against what is agreed; a write that depends on one still under way
 //! waits for it.
@@ -6,17 +6,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use squall_core::transport::{BucketConfig, Operation, Storage};
+use squall_core::transport::{Message, Operation, Retention, Storage, StreamConfig, names};
 
 use super::Broker;
-use super::bucket::{Incoming, Refusal};
+use super::admit::Admission;
 use super::config::Now;
 use super::effect::Effect;
+use super::head::Head;
+use super::jetstream::stored;
 use super::member::{ACCOUNT, SIZE};
-use super::refusal::{
-    api_error, check_members, check_update, headers_len, normalized, stream_not_found,
+use super::parley::{Asker, Command, GroupId, Proposal};
+use super::refusal::stream_not_found;
+use super::settings::{
+    check_members, check_update, name_in_use, normalized, shares_subjects, subjects_overlap,
 };
-use super::route::{Asker, Command, GroupId};
+use super::stream::{Incoming, Written};
 use crate::cluster::{Group, Peer};
 use crate::wire::{Request, Response, Write};
 
@@ -25,30 +29,34 @@ impl Broker {
         &mut self,
         now: Now,
         asker: Asker,
-        config: BucketConfig,
+        config: StreamConfig,
         effects: &mut Vec<Effect>,
     ) {
         let config = normalized(config, self.surroundings.config.version);
         let Some(member) = &self.member else {
             return;
         };
-        if let Err(error) = check_members(&config) {
+        let version = self.surroundings.config.version;
+        if let Err(error) = check_members(&config, version) {
             self.tell(asker, Response::Error(error), effects);
             return;
         }
-        if let Some(stream) = member.streams.get(config.bucket.as_str()) {
+        if let Some(stream) = member.streams.get(config.name.as_str()) {
             if stream.config == config {
                 // Whoever leads it describes it; where nobody does, nobody answers.
                 let holders = stream.holders.clone();
                 for holder in holders {
-                    let bucket = config.bucket.as_str().into();
-                    let request = Request::BucketInfo { bucket };
+                    let stream = config.name.as_str().into();
+                    let request = Request::StreamInfo { stream };
                     self.hand_on(now, holder, asker, request, false, effects);
                 }
             } else {
-                let why = "stream name already in use with a different configuration";
-                self.tell(asker, Response::Error(api_error(400, 10058, why)), effects);
+                self.tell(asker, Response::Error(name_in_use()), effects);
             }
+            return;
+        }
+        if self.overlaps_in_cluster(&config) {
+            self.tell(asker, Response::Error(subjects_overlap()), effects);
             return;
         }
         let there: Vec<Peer> = std::iter::once(member.me)
@@ -58,6 +66,10 @@ impl Broker {
             assert!(
                 config.storage == Storage::File,
                 "not modelled: copies in memory, which catch up after a restart"
+            );
+            assert!(
+                config.retention == Retention::Limits,
+                "not modelled: copies of what consumers settle"
             );
             (0..SIZE).map(Peer).collect()
         } else {
@@ -78,14 +90,15 @@ impl Broker {
         &mut self,
         now: Now,
         asker: Asker,
-        config: BucketConfig,
+        config: StreamConfig,
         effects: &mut Vec<Effect>,
     ) {
-        let config = normalized(config, self.surroundings.config.version);
+        let version = self.surroundings.config.version;
+        let config = normalized(config, version);
         let Some(member) = &self.member else {
             return;
         };
-        let Some(stream) = member.streams.get(config.bucket.as_str()) else {
+        let Some(stream) = member.streams.get(config.name.as_str()) else {
             self.tell(asker, Response::Error(stream_not_found()), effects);
             return;
         };
@@ -93,17 +106,20 @@ impl Broker {
             stream.config.replicas, config.replicas,
             "not modelled: another number of copies"
         );
-        if let Err(error) = check_members(&config).and_then(|()| {
-            // The number of copies is the cluster's matter, and was checked.
-            let single = |config: &BucketConfig| BucketConfig {
-                replicas: 1,
-                ..config.clone()
-            };
-            check_update(&single(&stream.config), &single(&config))
-        }) {
+        let checked = check_members(&config, version)
+            .and_then(|()| check_update(&stream.config, &config))
+            .and_then(|()| match self.overlaps_in_cluster(&config) {
+                true => Err(subjects_overlap()),
+                false => Ok(()),
+            });
+        if let Err(error) = checked {
             self.tell(asker, Response::Error(error), effects);
             return;
         }
+        assert!(
+            config.replicas == 1 || config.retention == Retention::Limits,
+            "not modelled: copies of what consumers settle"
+        );
         let update = Command::Update { config, asker };
         self.propose(now, GroupId::CLUSTER, update, effects);
     }
@@ -112,25 +128,33 @@ impl Broker {
         &mut self,
         now: Now,
         asker: Asker,
-        bucket: Arc<str>,
+        stream: Arc<str>,
         effects: &mut Vec<Effect>,
     ) {
         let Some(member) = &self.member else {
             return;
         };
-        if member.streams.contains_key(&bucket) {
-            let delete = Command::Delete { bucket, asker };
+        if member.streams.contains_key(&stream) {
+            let delete = Command::Delete { stream, asker };
             self.propose(now, GroupId::CLUSTER, delete, effects);
         } else {
             self.tell(asker, Response::Error(stream_not_found()), effects);
         }
     }
 
-    /// A write has come to a server that leads the bucket, or did.
+    fn overlaps_in_cluster(&self, config: &StreamConfig) -> bool {
+        let streams = self
+            .member
+            .iter()
+            .flat_map(|member| member.streams.values());
+        let mut settings = streams.map(|stream| &stream.config);
+        settings.any(|other| shares_subjects(other, config))
+    }
+
+    /// A write has come to a server that leads the stream, or did.
     pub(super) fn asked_to_write(
         &mut self,
         now: Now,
-        bucket: &Arc<str>,
         asker: Asker,
         request: Request,
         effects: &mut Vec<Effect>,
@@ -138,7 +162,15 @@ impl Broker {
         let Some(member) = &mut self.member else {
             return;
         };
-        let Some(stream) = member.streams.get_mut(bucket) else {
+        let subject = match &request {
+            Request::Write { bucket, key, .. } => names::key_subject(bucket, key).into(),
+            Request::Store(message) => Arc::clone(&message.subject),
+            _ => return,
+        };
+        let Some(name) = member.storing(&subject).cloned() else {
+            return;
+        };
+        let Some(stream) = member.streams.get_mut(&name) else {
             return;
         };
         if !stream.is_replicated() {
@@ -151,104 +183,118 @@ impl Broker {
         if !member.groups.get(&group).is_some_and(Group::is_leader) {
             return;
         }
-        let Request::Write { key, expected, .. } = &request else {
-            return;
+        let depends = match &request {
+            Request::Write { expected, .. } => {
+                expected.is_some() && stream.proposed.contains_key(&subject)
+            }
+            // Its headers may ask for anything about the stream.
+            Request::Store(message) => !message.headers.is_empty() && !stream.proposed.is_empty(),
+            _ => false,
         };
-        let depends = expected.is_some() && stream.proposed.contains_key(key);
         if depends || !stream.waiting.is_empty() {
             stream.waiting.push_back((asker, request));
             return;
         }
-        self.propose_write(now, bucket, group, asker, request, effects);
+        self.propose_write(now, &name, group, asker, subject, request, effects);
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what was asked, and where it belongs"
+    )]
     fn propose_write(
         &mut self,
         now: Now,
-        bucket: &Arc<str>,
+        name: &Arc<str>,
         group: GroupId,
         asker: Asker,
+        subject: Arc<str>,
         request: Request,
         effects: &mut Vec<Effect>,
     ) {
-        let Request::Write {
-            key,
-            write,
-            expected,
-            ..
-        } = request
-        else {
+        let is_write = matches!(request, Request::Write { .. });
+        let Some((head, payload)) = spelt_out(request) else {
             return;
-        };
-        let headers = headers_len(&write, expected);
-        let (value, operation) = match write {
-            Write::Put(value) => (value, Operation::Put),
-            Write::Delete => (Bytes::new(), Operation::Delete),
-            Write::Purge => (Bytes::new(), Operation::Purge),
-        };
-        let incoming = Incoming {
-            key,
-            value,
-            operation,
-            expected,
-            headers,
-            by: None,
         };
         let version = self.surroundings.config.version;
-        let checked = match self.jetstreams[ACCOUNT.0].bucket(bucket) {
-            Some(found) => found.check(version, &incoming),
-            None => return,
+        let Some(stream) = self.jetstreams[ACCOUNT.0].stream(name) else {
+            return;
         };
-        let refused = match checked {
-            Ok(_) => None,
-            Err(Refusal::WrongRevision(actual)) => Some(Response::WrongRevision(actual)),
-            Err(Refusal::Error(error)) => Some(Response::Error(error)),
-            Err(Refusal::NoStream) => Some(Response::NoResponders),
+        let incoming = Incoming {
+            name: stream.store.name(&subject),
+            head,
+            payload,
+            by: None,
         };
-        if let Some(response) = refused {
+        let admitted = stream.admit(version, &incoming);
+        let refused = match admitted {
+            Ok(Admission::Accepted(accepted)) => {
+                let Incoming { head, payload, .. } = incoming;
+                let proposal = Box::new(Proposal {
+                    subject: Arc::clone(&subject),
+                    head,
+                    payload,
+                    accepted,
+                    is_write,
+                });
+                let member = self.member.as_mut();
+                if let Some(stream) = member.and_then(|member| member.streams.get_mut(name)) {
+                    *stream.proposed.entry(subject).or_default() += 1;
+                }
+                let at = now.wall;
+                let write = Command::Write {
+                    proposal,
+                    at,
+                    asker,
+                };
+                self.propose(now, group, write, effects);
+                return;
+            }
+            Ok(Admission::Duplicate(sequence)) => Ok(Written {
+                sequence,
+                is_duplicate: true,
+            }),
+            Err(refusal) => Err(refusal),
+        };
+        let response = stored(refused, |written| stream.acknowledged(written, is_write));
+        if let Some(response) = response {
             self.tell(asker, response, effects);
-            return;
         }
-        let Incoming { key, value, .. } = incoming;
-        let stream = self.member.as_mut();
-        if let Some(stream) = stream.and_then(|member| member.streams.get_mut(bucket)) {
-            *stream.proposed.entry(Arc::clone(&key)).or_default() += 1;
-        }
-        let at = now.wall;
-        let write = Command::Write {
-            key,
-            value,
-            operation,
-            headers,
-            at,
-            asker,
-        };
-        self.propose(now, group, write, effects);
     }
 
-    /// Whether servers sweep a bucket together: markers are writes, and the leader's to propose. Without markers each
-    /// sweeps by itself, leader or not.
-    pub(super) fn is_swept_together(&self, bucket: &str) -> bool {
-        let stream = self.member.as_ref();
-        let stream = stream.and_then(|member| member.streams.get(bucket));
-        stream
-            .is_some_and(|stream| stream.is_replicated() && stream.config.delete_markers.is_some())
-    }
-
-    /// Proposes to sweep such a bucket, where this server leads it.
-    pub(super) fn propose_sweep(&mut self, now: Now, bucket: &Arc<str>, effects: &mut Vec<Effect>) {
-        let stream = self.member.as_ref();
-        let stream = stream.and_then(|member| member.streams.get(bucket));
-        let Some(group) = stream.map(|stream| stream.group) else {
+    /// Proposes to sweep a stream that is swept together, where this server leads it.
+    pub(super) fn propose_sweep(&mut self, now: Now, name: &Arc<str>, effects: &mut Vec<Effect>) {
+        let Some(member) = &self.member else {
             return;
         };
-        if self
-            .member
-            .as_ref()
-            .is_some_and(|member| member.leads(group))
-        {
+        let group = member.streams.get(name).map(|stream| stream.group);
+        if let Some(group) = group.filter(|group| member.leads(*group)) {
             let at = self.surroundings.ctx(now, ACCOUNT, effects).cached_wall();
             self.propose(now, group, Command::Sweep { at }, effects);
         }
+    }
+}
+
+/// The message that a publish is.
+fn spelt_out(request: Request) -> Option<(Head, Bytes)> {
+    match request {
+        Request::Write {
+            write, expected, ..
+        } => {
+            let (payload, operation) = match write {
+                Write::Put(value) => (value, Operation::Put),
+                Write::Delete => (Bytes::new(), Operation::Delete),
+                Write::Purge => (Bytes::new(), Operation::Purge),
+            };
+            let head = Head::Write {
+                operation,
+                expected,
+            };
+            Some((head, payload))
+        }
+        Request::Store(Message {
+            headers, payload, ..
+        }) => Some((Head::full(headers), payload)),
+        _ => None,
     }
 }

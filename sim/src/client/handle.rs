@@ -3,17 +3,19 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use squall_core::Clock as _;
 use squall_core::transport::{
-    ApiError, BucketConfig, BucketError, ConnectError, ConnectOptions, Connection, ConnectionEvent,
+    BucketConfig, BucketError, ConnectError, ConnectOptions, Connection, ConnectionEvent,
     ConnectionId, ConnectionState, Events, FlushError, Headers, Login, Message, PublishError,
-    RequestError, SubscribeError, Subscription, Transport, Watch, WatchError, names,
+    ReadStart, Reader, RequestError, StreamError, StreamInfo, SubscribeError, Subscription,
+    Transport, Watch, WatchError, WatchStart, names,
 };
 
-use super::bucket::SimBucket;
+use super::bucket::{SimBucket, bucket_error};
+use super::reading::{Reading, places};
 use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of};
 use super::watches::{Opening, WatchKey, Watched};
 use super::{Client, ClientKey, First, Phase, Pong, To};
@@ -98,6 +100,11 @@ impl SimConnection {
         self.client.world.look_at_client(self.client.client, look)
     }
 
+    /// Its client, and where that is.
+    pub(super) fn place(&self) -> (World, ClientKey) {
+        (self.client.world.clone(), self.client.client)
+    }
+
     /// Hands a command over as soon as there is room, and waits for what comes of it.
     pub(super) fn exchange<C>(&self, patience: Patience, command: C) -> Exchange<'_, C>
     where
@@ -119,38 +126,78 @@ impl SimConnection {
         .await
     }
 
-    async fn administer(&self, request: Request) -> Result<Response, BucketError> {
+    /// A request to the API of JetStream, and its answer.
+    pub(super) async fn administer(&self, request: Request) -> Result<Response, StreamError> {
         match self.api(request).await {
             Reply::Response(Response::Error(error)) => Err(match error.err_code {
-                10058 => BucketError::Exists,
-                10059 => BucketError::NotFound,
-                _ => BucketError::Rejected(error),
+                10058 => StreamError::Exists,
+                10059 => StreamError::NotFound,
+                _ => StreamError::Rejected(error),
             }),
-            Reply::Response(Response::NoResponders) => Err(BucketError::Unavailable),
+            Reply::Response(Response::NoResponders) => Err(StreamError::Unavailable),
             Reply::Response(response) => Ok(response),
-            Reply::TimedOut => Err(BucketError::TimedOut),
-            _ => Err(BucketError::Closed),
+            Reply::TimedOut => Err(StreamError::TimedOut),
+            _ => Err(StreamError::Closed),
         }
     }
 
-    pub(super) async fn open_watch(&self, watched: Watched) -> Result<Watch, WatchError> {
+    /// The server's description of a stream.
+    pub(super) async fn describe(&self, stream: &str) -> Result<StreamInfo, StreamError> {
+        let stream = stream.into();
+        match self.administer(Request::StreamInfo { stream }).await? {
+            Response::Stream(info) => Ok(*info),
+            _ => Err(StreamError::TimedOut),
+        }
+    }
+
+    pub(super) async fn open_watch(
+        &self,
+        watched: Watched,
+        start: WatchStart,
+    ) -> Result<Watch, WatchError> {
+        let (capacity, guard) = self.prepare_watch()?;
+        let (sender, watch) = Watch::channel(capacity, Some(Box::new(Arc::clone(&guard))));
+        let reading = Reading::bucket(start, watched.heartbeat, sender);
+        self.open(watched, reading, &guard).await.map(|()| watch)
+    }
+
+    pub(super) async fn open_reader(
+        &self,
+        watched: Watched,
+        start: ReadStart,
+    ) -> Result<Reader, WatchError> {
+        let (capacity, guard) = self.prepare_watch()?;
+        let (sender, reader) = Reader::channel(capacity, Some(Box::new(Arc::clone(&guard))));
+        let reading = Reading::stream(start, watched.heartbeat, sender);
+        self.open(watched, reading, &guard).await.map(|()| reader)
+    }
+
+    /// How much a reader may leave unread, and what ends a watch with its reader.
+    fn prepare_watch(&self) -> Result<(usize, Arc<Mutex<WatchGuard>>), WatchError> {
         let capacity = self.with(|client, _| client.options.subscription_capacity);
-        let Some(capacity) = capacity.map(super::watches::places) else {
-            return Err(WatchError::Closed);
-        };
         let guard = WatchGuard {
             world: self.client.world.clone(),
             client: self.client.client,
             key: None,
         };
-        let guard = Arc::new(std::sync::Mutex::new(guard));
-        let (sender, watch) = Watch::channel(capacity, Some(Box::new(Arc::clone(&guard))));
+        let guard = Arc::new(Mutex::new(guard));
+        capacity
+            .map(|capacity| (places(capacity), guard))
+            .ok_or(WatchError::Closed)
+    }
+
+    async fn open(
+        &self,
+        watched: Watched,
+        reading: Reading,
+        guard: &Mutex<WatchGuard>,
+    ) -> Result<(), WatchError> {
         let begun = self.with(|client, net| {
             if client.phase == Phase::Closed {
                 return None;
             }
             Some((
-                client.watch(net, watched, sender),
+                client.watch(net, watched, reading),
                 client.options.request_timeout,
             ))
         });
@@ -179,7 +226,7 @@ impl SimConnection {
         let deadline = self.clock.now() + timeout;
         tokio::select! {
             biased;
-            opened = opened => opened.map(|()| watch),
+            opened = opened => opened,
             () = self.clock.sleep_until(deadline) => Err(WatchError::TimedOut),
         }
     }
@@ -243,7 +290,7 @@ impl<C> Drop for Exchange<'_, C> {
 }
 
 /// Ends the watch when its reading end is dropped. Does not keep its connection open.
-struct WatchGuard {
+pub(super) struct WatchGuard {
     world: World,
     client: ClientKey,
     key: Option<WatchKey>,
@@ -496,63 +543,25 @@ impl Connection for SimConnection {
 
     async fn create_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
         let bucket = self.bucket(&config.bucket)?;
-        self.markers_possible(config)?;
-        let created = self.administer(Request::CreateBucket(config.clone().into()));
-        match created.await {
-            Ok(_) => Ok(bucket),
-            Err(BucketError::Exists) => {
-                // Its settings are read, to be compared: a round trip of its own.
-                self.administer(Request::BucketInfo {
-                    bucket: bucket.name.clone(),
-                })
-                .await?;
-                Err(BucketError::Exists)
-            }
-            Err(error) => Err(error),
-        }
+        bucket.set_up(config).await?;
+        Ok(bucket)
     }
 
     async fn update_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
         let bucket = self.bucket(&config.bucket)?;
-        self.markers_possible(config)?;
-        // The settings that `BucketConfig` does not name are read first, to be kept: a round trip of its own.
-        self.administer(Request::BucketInfo {
-            bucket: bucket.name.clone(),
-        })
-        .await?;
-        self.administer(Request::UpdateBucket(config.clone().into()))
-            .await?;
+        bucket.reconfigure(config).await?;
         Ok(bucket)
     }
 
     async fn delete_bucket(&self, name: &str) -> Result<(), BucketError> {
-        let bucket = self.bucket(name)?;
-        self.administer(Request::DeleteBucket {
-            bucket: bucket.name,
-        })
-        .await?;
-        Ok(())
-    }
-}
-
-impl SimConnection {
-    /// An older server would ignore that it is to leave markers: nobody asks it.
-    fn markers_possible(&self, config: &BucketConfig) -> Result<(), BucketError> {
-        let version = self.with(|client, _| client.version);
-        let is_old = version.is_some_and(|version| !version.is_at_least(2, 11));
-        if config.delete_markers.is_none() || !is_old || self.state() == ConnectionState::Closed {
-            return Ok(());
-        }
-        Err(BucketError::Rejected(ApiError {
-            code: 400,
-            err_code: 0,
-            description: "delete markers need nats-server 2.11 or later".into(),
-        }))
+        let stream = self.bucket(name)?.stream().into();
+        let deleted = self.administer(Request::DeleteStream { stream }).await;
+        deleted.map(drop).map_err(bucket_error)
     }
 }
 
 /// Headers as they arrive: in the order of their names, without white space around their values.
-fn as_delivered(headers: &Headers) -> Result<Headers, PublishError> {
+pub(super) fn as_delivered(headers: &Headers) -> Result<Headers, PublishError> {
     let mut all: Vec<(&str, &str)> = headers.iter().collect();
     for (name, value) in &all {
         if !names::is_header(name, value) {

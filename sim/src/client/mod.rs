@@ -5,8 +5,11 @@
 //! [`COMMANDS_MAX`] and is sent in order after the reconnect, also long after its caller gave up: ghost writes.
 
 mod bucket;
+mod consumer;
 mod handle;
+mod reading;
 mod requests;
+mod stream;
 mod watches;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,8 +26,11 @@ use squall_core::transport::{
 };
 
 pub use self::bucket::SimBucket;
+pub use self::consumer::SimConsumer;
+use self::consumer::{PullKey, PullState};
 pub use self::handle::{SimConnection, SimTransport};
 use self::requests::{Reply, Requests};
+pub use self::stream::SimStream;
 use self::watches::{WatchKey, WatchState};
 use crate::broker::{Kindness, Version};
 use crate::keys::SimKey;
@@ -88,6 +94,7 @@ enum To {
     Inbox,
     Subscription(SubscriptionSender),
     Watch(WatchKey),
+    Pull(PullKey),
 }
 
 /// The outcome of the first connect, and who waits for it.
@@ -113,7 +120,7 @@ pub(crate) struct Client {
     /// Attempts since the last success.
     attempts: u32,
     max_payload: usize,
-    /// What the server says it is.
+    /// Of the server that greeted last.
     version: Version,
     /// Local time of the last sign of the server.
     heard: Instant,
@@ -128,6 +135,7 @@ pub(crate) struct Client {
     next_sid: u64,
     requests: Requests,
     watches: SlotMap<WatchKey, WatchState>,
+    pulls: SlotMap<PullKey, PullState>,
     events: EventsSender,
     /// What the latest attempt logged in with.
     login: Option<Login>,
@@ -172,6 +180,7 @@ impl Client {
             next_sid: INBOX.0 + 1,
             requests: Requests::default(),
             watches: SlotMap::with_key(),
+            pulls: SlotMap::with_key(),
             events: EventsSender::default(),
             login: None,
             server_error: None,
@@ -259,10 +268,12 @@ impl Client {
                 sid,
                 consumer_seq,
                 pending,
-                entry,
+                content,
             } => {
-                self.delivery(net, sid, consumer_seq, pending, entry);
+                self.delivery(net, sid, consumer_seq, pending, content);
             }
+            ServerOp::Pulled { sid, delivered } => self.pulled(net, sid, *delivered),
+            ServerOp::PullStatus { sid, status } => self.pull_status(net, sid, status),
             ServerOp::Heartbeat {
                 sid,
                 last_consumer_seq,
@@ -312,6 +323,7 @@ impl Client {
             self.give_up_request(net, request);
         }
         self.wake_watches(net, now);
+        self.wake_pulls(net, now);
     }
 
     /// Puts the next deadline into the world's queue. Called after everything that may have moved it.
@@ -358,6 +370,7 @@ impl Client {
         self.requests.close();
         self.subscribed.clear();
         self.watches.clear();
+        self.pulls_lost(net);
         self.commands.clear();
         self.room.drain(..).for_each(Waker::wake);
     }
@@ -375,6 +388,9 @@ impl Client {
         }
         for watch in self.watches.values().filter_map(WatchState::deadline) {
             deadline = deadline.min(watch);
+        }
+        for pull in self.pulls.values() {
+            deadline = deadline.min(pull.silent_at);
         }
         Some(deadline)
     }
@@ -436,6 +452,7 @@ impl Client {
         self.pings_outstanding = 0;
         self.back_off(net);
         self.watches_link(net, false);
+        self.pulls_lost(net);
     }
 
     fn attempt_failed(&mut self, net: &mut Net, error: ConnectError) {
@@ -526,7 +543,7 @@ impl Client {
                 }
             }
             // Records come as `Delivery`; a plain message to that inbox is somebody else's doing.
-            To::Watch(_) => {}
+            To::Watch(_) | To::Pull(_) => {}
         }
     }
 

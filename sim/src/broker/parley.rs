@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use squall_core::UnixTime;
-use squall_core::transport::{BucketConfig, Message, Operation};
+use squall_core::transport::{Message, StreamConfig};
 
+use super::admit::Accepted;
+use super::head::Head;
 use crate::cluster::{Peer, Word};
 use crate::wire::{LinkId, Request, RequestId, ServerOp, Sid};
 
@@ -14,7 +16,7 @@ use crate::wire::{LinkId, Request, RequestId, ServerOp, Sid};
 pub struct GroupId(pub u64);
 
 impl GroupId {
-    /// The log of what buckets there are.
+    /// The log of what streams there are.
     pub const CLUSTER: Self = Self(0);
 }
 
@@ -65,10 +67,10 @@ pub enum RouteOp {
         /// Which.
         sid: Sid,
     },
-    /// What the speaker does for a bucket from now on.
+    /// What the speaker does for a stream from now on.
     Serves {
-        /// Which bucket.
-        bucket: Arc<str>,
+        /// Which stream.
+        stream: Arc<str>,
         /// What.
         serves: Serves,
     },
@@ -92,7 +94,7 @@ pub struct Asker {
     pub id: RequestId,
 }
 
-/// Which subjects of a bucket a server listens to.
+/// Which subjects of a stream a server listens to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Serves {
     /// Those that are written to: as its leader.
@@ -101,13 +103,25 @@ pub struct Serves {
     pub reads: bool,
 }
 
+/// A message that its stream's leader has accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    pub(super) subject: Arc<str>,
+    pub(super) head: Head,
+    pub(super) payload: Bytes,
+    /// What was found about it, with its conditions, when it was proposed.
+    pub(super) accepted: Accepted,
+    /// Whether it came as a write to a key, and is acknowledged as one.
+    pub(super) is_write: bool,
+}
+
 /// What servers agree upon.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// There is a bucket.
+    /// There is a stream.
     Create {
         /// Its settings.
-        config: BucketConfig,
+        config: StreamConfig,
         /// The servers that keep it.
         holders: Vec<Peer>,
         /// When.
@@ -118,27 +132,21 @@ pub enum Command {
     /// It has other settings.
     Update {
         /// Which.
-        config: BucketConfig,
+        config: StreamConfig,
         /// Who wanted it.
         asker: Asker,
     },
     /// It is no more.
     Delete {
         /// Which.
-        bucket: Arc<str>,
+        stream: Arc<str>,
         /// Who wanted it.
         asker: Asker,
     },
-    /// A record of a bucket; its condition was met when it was proposed.
+    /// A message of a stream, which its leader has accepted.
     Write {
-        /// Its key.
-        key: Arc<str>,
-        /// Its value.
-        value: Bytes,
-        /// What it says.
-        operation: Operation,
-        /// Bytes of its headers.
-        headers: usize,
+        /// The message.
+        proposal: Box<Proposal>,
         /// When it was proposed, by the leader's wall clock.
         at: UnixTime,
         /// Who wanted it.
