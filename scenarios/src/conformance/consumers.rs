@@ -50,6 +50,9 @@ where
     Ok((near, stream))
 }
 
+/// What a case does to the settings of a consumer.
+type Change = fn(&mut ConsumerConfig);
+
 /// Stores a message to each subject.
 pub(super) async fn store<J: JetStream>(near: &J, subjects: &[&str]) -> Result<(), Stop> {
     for &subject in subjects {
@@ -127,7 +130,7 @@ where
     let consumer = stream.consumer("C")?;
     t.note("not yet", went(&consumer.info().await));
     t.note("delete none", told(&stream.delete_consumer("C").await));
-    let changes: [(&str, fn(&mut ConsumerConfig)); 12] = [
+    let changes: [(&str, Change); 12] = [
         ("create", |_| {}),
         ("the same", |_| {}),
         ("ack wait", |c| c.ack_wait = Duration::from_secs(2)),
@@ -299,7 +302,7 @@ where
 {
     let (near, stream) = stream(lab, |_| {}).await?;
     store(&near, &["s.1", "s.2", "s.1", "s.2", "s.3"]).await?;
-    let starts: [(&str, fn(&mut ConsumerConfig)); 7] = [
+    let starts: [(&str, Change); 7] = [
         ("all", |_| {}),
         ("new", |c| c.start = ReadStart::New),
         ("last", |c| c.start = ReadStart::Last),

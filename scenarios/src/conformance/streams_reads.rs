@@ -105,7 +105,10 @@ async fn a_reader_begins_where_it_is_told_to<L: Laboratory>(
     fill(&near, &["s.a", "s.a", "s.b"]).await?;
     sleep(lab, SOON).await;
     fill(&near, &["s.b", "s.c"]).await?;
-    let fourth = s.get(Sequence(4)).await?.ok_or(Stop("no fourth".into()))?;
+    let fourth = s
+        .get(Sequence(4))
+        .await?
+        .ok_or_else(|| Stop("no fourth".into()))?;
     for (what, start, fact) in [
         ("all", ReadStart::All, "1, 2, 3, 4, 5, caught up"),
         ("new", ReadStart::New, "caught up"),
@@ -142,7 +145,7 @@ async fn a_reader_begins_where_it_is_told_to<L: Laboratory>(
 fn numbers(heard: &[String]) -> String {
     let number = |said: &String| {
         said.rsplit_once('@')
-            .map_or(said.clone(), |(_, n)| n.to_owned())
+            .map_or_else(|| said.clone(), |(_, n)| n.to_owned())
     };
     line(&heard.iter().map(number).collect::<Vec<_>>())
 }

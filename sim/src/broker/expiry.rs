@@ -206,7 +206,11 @@ impl Stream {
         let leaves_marker = is_last_trace && record.head.leaves_marker();
         let subject = Arc::clone(self.store.subject_of(record));
         self.drop_at(ctx, sequence, Cause::Expired);
-        if let Some(life) = self.config.subject_delete_markers.filter(|_| leaves_marker) {
+        let kind_life = ctx
+            .is_kind(Kindness::ExpiryIsTold)
+            .then_some(Duration::from_secs(1));
+        let life = self.config.subject_delete_markers.or(kind_life);
+        if let Some(life) = life.filter(|_| leaves_marker) {
             self.store_marker(ctx, &subject, life);
         }
     }

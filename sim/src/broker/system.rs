@@ -185,10 +185,10 @@ impl Broker {
             return;
         };
         match timer {
-            Timer::LogIn(link) if self.messaging.is_open(link) => {
-                if security.session(link).is_none() {
-                    self.expel(now, link, Violation::Auth(TOO_LATE), effects);
-                }
+            Timer::LogIn(link)
+                if self.messaging.is_open(link) && security.session(link).is_none() =>
+            {
+                self.expel(now, link, Violation::Auth(TOO_LATE), effects);
             }
             Timer::Expiry(link) if self.messaging.is_open(link) => {
                 self.expel(now, link, Violation::Auth(EXPIRED), effects);

@@ -296,8 +296,10 @@ fn an_update_turns_out_who_is_revoked_or_no_longer_vouched_for() {
     };
     let mut house = House::with(|_| account_token("app", vouched));
     let by_signer = token("alice", &signer, |claims| {
-        let mut user = User::default();
-        user.issuer_account = account("app").public().to_string();
+        let user = User {
+            issuer_account: account("app").public().to_string(),
+            ..User::default()
+        };
         *claims = Claims::user(&self::user("alice").public(), UnixTime::EPOCH, user);
     });
     house.guest(ALICE, &by_signer);
