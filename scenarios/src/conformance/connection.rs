@@ -22,7 +22,7 @@ super::facts!("connection" {
     pings_find_a_dead_link: "6 SIGSTOP, ping_interval 1s",
     a_frozen_server_is_not_noticed_by_itself: "6 SIGSTOP 215s",
     a_server_gives_up_a_mute_client: "6 server ping gives up"
-        with Setup { ping_interval: Duration::from_secs(1) },
+        with Setup { ping_interval: Duration::from_secs(1), ..Setup::DEFAULT },
     closing_is_said_once_and_final: "6 drain / drop last Client",
     the_last_clone_closes: "6 drop last Client",
     a_drained_connection_lets_its_messages_be_read: "6 drain",

@@ -12,8 +12,11 @@ mod core_messaging;
 mod expiry;
 mod kv;
 mod laboratory;
+mod logins;
 mod outages;
+mod permissions;
 mod real;
+mod rotation;
 pub mod sequence;
 mod simulated;
 mod transcript;
@@ -79,6 +82,9 @@ pub fn cases() -> Vec<Case> {
         outages::CASES,
         connection::CASES,
         expiry::CASES,
+        logins::CASES,
+        rotation::CASES,
+        permissions::CASES,
     ]
     .concat()
 }

@@ -6,10 +6,11 @@ use std::sync::Mutex as Plain;
 use std::sync::PoisonError;
 
 use squall_core::Env as _;
-use squall_core::nats::{NatsEnv, TokioClock};
+use squall_core::nats::{NatsEnv, Nkey, TokioClock};
 use tokio::sync::Mutex;
 
-use super::laboratory::{Laboratory, LinkVerb, ServerVerb, Setup, Stop};
+use super::laboratory::{ACCOUNTS, Laboratory, LinkVerb, ServerVerb, Setup, Stop};
+use crate::issuer::Issuer;
 use crate::real::{Direction, NatsServer, Proxy, ServerOptions};
 
 /// A server process and proxies in front of it.
@@ -19,6 +20,7 @@ pub struct Real {
     address: SocketAddr,
     links: Plain<BTreeMap<String, Proxy>>,
     env: NatsEnv,
+    issuer: Issuer<Nkey>,
 }
 
 /// Runs a future on a runtime of its own.
@@ -40,10 +42,12 @@ impl Real {
     /// # Errors
     /// If there is none.
     pub async fn start(setup: Setup) -> Result<Self, Stop> {
+        let issuer = Issuer::new(|role, _| Nkey::generate(role));
         let seconds = setup.ping_interval.as_secs();
         let server = NatsServer::start(ServerOptions {
             version: None,
             config: format!("ping_interval: \"{seconds}s\""),
+            realm: setup.operator_mode.then(|| issuer.realm(&ACCOUNTS)),
         })
         .await?;
         let address = server.address();
@@ -52,6 +56,7 @@ impl Real {
             address,
             links: Plain::default(),
             env: NatsEnv::new(1),
+            issuer,
         })
     }
 
@@ -62,6 +67,7 @@ impl Real {
 
 impl Laboratory for Real {
     type Env = NatsEnv;
+    type Key = Nkey;
 
     async fn reach(&self, link: &str) -> Result<(NatsEnv, String), Stop> {
         if !self.links().contains_key(link) {
@@ -74,6 +80,10 @@ impl Laboratory for Real {
 
     fn clock(&self) -> &TokioClock {
         self.env.clock()
+    }
+
+    fn issuer(&self) -> &Issuer<Nkey> {
+        &self.issuer
     }
 
     async fn server(&self, verb: ServerVerb) -> Result<(), Stop> {

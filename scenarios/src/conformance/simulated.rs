@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use squall_core::Env as _;
 use squall_sim::broker::ServerConfig;
-use squall_sim::{Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, World};
+use squall_sim::{Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, SimKey, World};
 
-use super::laboratory::{Laboratory, LinkVerb, ServerVerb, Setup, Stop};
+use super::laboratory::{ACCOUNTS, Laboratory, LinkVerb, ServerVerb, Setup, Stop};
+use crate::issuer::Issuer;
 
 const SERVER: &str = "n1";
 
@@ -17,6 +18,7 @@ pub struct Simulated {
     world: World,
     server: ServerKey,
     observer: SimEnv,
+    issuer: Issuer<SimKey>,
     links: Mutex<BTreeMap<String, (HostKey, SimEnv)>>,
 }
 
@@ -33,6 +35,8 @@ impl Simulated {
         let mut config = ServerConfig::new(SERVER);
         config.first_ping = config.first_ping.min(setup.ping_interval);
         config.ping_interval = setup.ping_interval;
+        let issuer = Issuer::new(SimKey::new);
+        config.realm = setup.operator_mode.then(|| issuer.realm(&ACCOUNTS));
         let server = world.add_server(config);
         let host = world.add_host("observer");
         let observer = world.start_process(host, "observer");
@@ -40,6 +44,7 @@ impl Simulated {
             world,
             server,
             observer,
+            issuer,
             links: Mutex::default(),
         }
     }
@@ -56,6 +61,7 @@ impl Simulated {
 
 impl Laboratory for Simulated {
     type Env = SimEnv;
+    type Key = SimKey;
 
     async fn reach(&self, link: &str) -> Result<(SimEnv, String), Stop> {
         Ok((self.host(link).1, format!("nats://{SERVER}")))
@@ -63,6 +69,10 @@ impl Laboratory for Simulated {
 
     fn clock(&self) -> &SimClock {
         self.observer.clock()
+    }
+
+    fn issuer(&self) -> &Issuer<SimKey> {
+        &self.issuer
     }
 
     async fn server(&self, verb: ServerVerb) -> Result<(), Stop> {

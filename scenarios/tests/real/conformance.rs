@@ -98,6 +98,21 @@ fn expiry_agrees() {
     agree("expiry");
 }
 
+#[test]
+fn logins_agree() {
+    agree("logins");
+}
+
+#[test]
+fn rotation_agrees() {
+    agree("rotation");
+}
+
+#[test]
+fn permissions_agree() {
+    agree("permissions");
+}
+
 /// What the document lists is what is run.
 #[test]
 fn the_document_lists_every_case() {
