@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use madsim::runtime::Runtime;
 use squall_core::transport::{
     Bucket, BucketConfig, ConnectOptions, Connection, Revision, Transport,
 };
 use squall_core::{Clock, Env};
-use squall_scenarios::history::{Life, Recorder, What};
+use squall_scenarios::history::{Life, What};
 use squall_scenarios::invariants::{self, Verdict};
 use squall_scenarios::plan::{AgentPlan, Plan, WorldPlan};
 use squall_scenarios::{RecordedEnv, SimTestbed, Testbed, run};
@@ -27,15 +26,10 @@ const BUCKET: &str = "presence";
 /// By `Bucket::update`, as a presence beats.
 pub fn update(exchange: Exchange) -> Measured {
     let plan = plan(exchange);
-    let runtime = Runtime::with_seed_and_config(SEED, madsim::Config::default());
-    let (testbed, recorder) = runtime.block_on(async {
-        let testbed = SimTestbed::new(&plan);
-        let world = testbed.world().clone();
-        (testbed, Recorder::new(move || world.now()))
-    });
+    let (mut simulation, testbed, recorder) = SimTestbed::new(&plan);
     let (done, mut finished) = mpsc::unbounded_channel();
     let mut tasks = Vec::new();
-    runtime.block_on(async {
+    simulation.run(async {
         for agent in 0..exchange.agents {
             let host = plan.agents[agent as usize].name.clone();
             let process: Arc<str> = format!("{host}/1").into();
@@ -55,7 +49,7 @@ pub fn update(exchange: Exchange) -> Measured {
     drop(done);
 
     let clock = std::time::Instant::now();
-    let (beats, simulated) = runtime.block_on(async {
+    let (beats, simulated) = simulation.run(async {
         let began = testbed.now();
         let mut beats = 0;
         while let Some(made) = finished.recv().await {

@@ -8,9 +8,10 @@ use std::io::{self, BufRead, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 use squall_core::Instant;
-use squall_core::transport::{Operation, Outcome, Revision};
+use squall_core::transport::{Operation, Outcome, Revision, Sequence};
 
 use crate::parse::{PlanError, parse};
 use crate::plan::Plan;
@@ -81,6 +82,28 @@ pub enum What {
         key: Arc<str>,
         /// Which.
         revision: Revision,
+        /// Why, in words.
+        cause: String,
+    },
+    /// The server stored a message in a stream that is behind no bucket.
+    Stored {
+        /// In which stream.
+        stream: Arc<str>,
+        /// Where it was published.
+        subject: Arc<str>,
+        /// Its place in the order of the stream.
+        sequence: Sequence,
+        /// `Nats-Msg-Id`.
+        message_id: Option<Arc<str>>,
+        /// Whose request it was; `None` for the server's own.
+        by: Option<Arc<str>>,
+    },
+    /// A message of such a stream went away.
+    Dropped {
+        /// From which stream.
+        stream: Arc<str>,
+        /// Which.
+        sequence: Sequence,
         /// Why, in words.
         cause: String,
     },
@@ -387,6 +410,32 @@ pub struct Recorder {
 struct Recording {
     records: Vec<Record>,
     calls: u64,
+    names: HashTable<Arc<str>>,
+    /// Several threads have recorded at once, so that a record has come after a later one.
+    is_disordered: bool,
+}
+
+impl Recording {
+    fn invoke(&mut self, at: Instant, process: &Arc<str>, call: Call) -> u64 {
+        self.calls += 1;
+        let (id, process) = (self.calls, process.clone());
+        let what = What::Invoke { id, process, call };
+        self.add(Record { at, what });
+        id
+    }
+
+    fn name(&mut self, name: &str) -> Arc<str> {
+        let hasher = |known: &Arc<str>| value_hash(known.as_bytes());
+        let hash = value_hash(name.as_bytes());
+        let entry = self.names.entry(hash, |known| **known == *name, hasher);
+        Arc::clone(entry.or_insert_with(|| name.into()).get())
+    }
+
+    fn add(&mut self, record: Record) {
+        let is_late = |last: &Record| last.at > record.at;
+        self.is_disordered |= self.records.last().is_some_and(is_late);
+        self.records.push(record);
+    }
 }
 
 impl std::fmt::Debug for Recorder {
@@ -416,21 +465,36 @@ impl Recorder {
     /// Records something that happens now.
     pub fn record(&self, what: What) {
         let at = self.now();
-        self.recording(|recording| recording.records.push(Record { at, what }));
+        self.add(Record { at, what });
+    }
+
+    /// Takes in a record that has its time already.
+    pub(crate) fn add(&self, record: Record) {
+        self.recording(|recording| recording.add(record));
+    }
+
+    /// A name as records hold it: the same text is one and the same string in all of them.
+    pub(crate) fn name(&self, name: &str) -> Arc<str> {
+        self.recording(|recording| recording.name(name))
     }
 
     /// Records that a process calls something; the number is for its end.
     pub fn invoke(&self, process: &Arc<str>, call: Call) -> u64 {
         let at = self.now();
-        let process = process.clone();
+        self.recording(|recording| recording.invoke(at, process, call))
+    }
+
+    /// The same for a call that names a key.
+    pub(crate) fn invoke_on(
+        &self,
+        process: &Arc<str>,
+        key: &str,
+        call: impl FnOnce(Arc<str>) -> Call,
+    ) -> u64 {
+        let at = self.now();
         self.recording(|recording| {
-            recording.calls += 1;
-            let id = recording.calls;
-            recording.records.push(Record {
-                at,
-                what: What::Invoke { id, process, call },
-            });
-            id
+            let call = call(recording.name(key));
+            recording.invoke(at, process, call)
         })
     }
 
@@ -443,9 +507,15 @@ impl Recorder {
         });
     }
 
-    /// Takes everything recorded so far.
+    /// Takes everything recorded so far, in the order of true time.
     pub fn take(&self) -> Vec<Record> {
-        self.recording(|recording| std::mem::take(&mut recording.records))
+        self.recording(|recording| {
+            let mut records = std::mem::take(&mut recording.records);
+            if std::mem::take(&mut recording.is_disordered) {
+                records.sort_by_key(|record| record.at);
+            }
+            records
+        })
     }
 }
 

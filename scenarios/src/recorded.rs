@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use squall_core::transport::{
     Bucket, BucketConfig, BucketError, BucketInfo, ConnectError, ConnectOptions, Connection,
-    ConnectionId, ConnectionState, CreateError, Events, Fallible, FlushError, KvEntry, Login,
-    Message, Operation, PublishError, ReadError, RequestError, Revision, SubscribeError,
-    Subscription, Transport, UpdateError, Watch, WatchError, WatchStart, WriteError,
+    ConnectionId, ConnectionState, CreateError, Events, Fallible, FlushError, JetStream, KvEntry,
+    Login, Message, MessageTtl, Operation, PublishError, PutOptions, ReadError, RequestError,
+    Revision, StoreAck, StoreError, StoreOptions, StreamConfig, StreamError, StreamInfo,
+    SubscribeError, Subscription, Transport, UpdateError, Watch, WatchError, WatchStart,
+    WriteError,
 };
 use squall_core::{Env, Rng, Task};
 
@@ -64,14 +66,16 @@ struct Who {
 }
 
 impl Who {
-    async fn call<T, E: Fallible + ToString>(
+    fn begins(&self, call: Call) -> u64 {
+        self.recorder.invoke(&self.process, call)
+    }
+
+    fn ended<T, E: Fallible + ToString>(
         &self,
-        call: Call,
-        doing: impl Future<Output = Result<T, E>> + Send,
+        id: u64,
+        result: Result<T, E>,
         reply: impl FnOnce(&T) -> Reply,
     ) -> Result<T, E> {
-        let id = self.recorder.invoke(&self.process, call);
-        let result = doing.await;
         let ended = match &result {
             Ok(value) => Ok(reply(value)),
             Err(error) => Err((error.outcome(), error.to_string())),
@@ -92,8 +96,9 @@ impl<T: Transport> Transport for RecordedTransport<T> {
     type Connection = RecordedConnection<T::Connection>;
 
     async fn connect(&self, options: ConnectOptions) -> Result<Self::Connection, ConnectError> {
-        let doing = self.inner.connect(options);
-        let inner = self.who.call(Call::Connect, doing, |_| Reply::Done).await?;
+        let id = self.who.begins(Call::Connect);
+        let connected = self.inner.connect(options).await;
+        let inner = self.who.ended(id, connected, |_| Reply::Done)?;
         Ok(RecordedConnection {
             inner,
             who: self.who.clone(),
@@ -111,7 +116,7 @@ pub struct RecordedConnection<C> {
 impl<C: Connection> RecordedConnection<C> {
     fn wrap(&self, inner: C::Bucket) -> RecordedBucket<C::Bucket> {
         RecordedBucket {
-            name: inner.name().into(),
+            name: self.who.recorder.name(inner.name()),
             inner,
             who: self.who.clone(),
         }
@@ -192,6 +197,31 @@ impl<C: Connection> Connection for RecordedConnection<C> {
     }
 }
 
+/// Streams are used as they are: their own truth is in the history.
+impl<C: Connection + JetStream> JetStream for RecordedConnection<C> {
+    type Stream = C::Stream;
+
+    fn stream(&self, name: &str) -> Result<Self::Stream, StreamError> {
+        self.inner.stream(name)
+    }
+
+    async fn create_stream(&self, config: &StreamConfig) -> Result<Self::Stream, StreamError> {
+        self.inner.create_stream(config).await
+    }
+
+    async fn update_stream(&self, config: &StreamConfig) -> Result<StreamInfo, StreamError> {
+        self.inner.update_stream(config).await
+    }
+
+    async fn delete_stream(&self, name: &str) -> Result<(), StreamError> {
+        self.inner.delete_stream(name).await
+    }
+
+    async fn store(&self, message: Message, options: StoreOptions) -> Result<StoreAck, StoreError> {
+        self.inner.store(message, options).await
+    }
+}
+
 /// A bucket whose writes and single reads go into the history.
 #[derive(Clone, Debug)]
 pub struct RecordedBucket<B> {
@@ -201,21 +231,23 @@ pub struct RecordedBucket<B> {
 }
 
 impl<B: Bucket> RecordedBucket<B> {
-    fn write(
+    /// Records the call of a write.
+    fn writes(
         &self,
         key: &str,
         operation: Operation,
         expected: Option<Revision>,
         value: &[u8],
-    ) -> Call {
+    ) -> u64 {
         let value = value_hash(value);
-        Call::Write {
+        let Who { process, recorder } = &self.who;
+        recorder.invoke_on(process, key, |key| Call::Write {
             bucket: self.name.clone(),
-            key: key.into(),
+            key,
             operation,
             expected,
             value,
-        }
+        })
     }
 }
 
@@ -231,14 +263,16 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
     }
 
     async fn entry(&self, key: &str) -> Result<Option<KvEntry>, ReadError> {
-        let call = Call::Read {
+        let Who { process, recorder } = &self.who;
+        let id = recorder.invoke_on(process, key, |key| Call::Read {
             bucket: self.name.clone(),
-            key: key.into(),
-        };
+            key,
+        });
         let reply = |entry: &Option<KvEntry>| Reply::Read {
             revision: entry.as_ref().map(|entry| entry.revision),
         };
-        self.who.call(call, self.inner.entry(key), reply).await
+        let read = self.inner.entry(key).await;
+        self.who.ended(id, read, reply)
     }
 
     async fn history(&self, key: &str) -> Result<Vec<KvEntry>, ReadError> {
@@ -250,17 +284,41 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
     }
 
     async fn put(&self, key: &str, value: Bytes) -> Result<Revision, WriteError> {
-        let call = self.write(key, Operation::Put, None, &value);
-        self.who
-            .call(call, self.inner.put(key, value), stored)
-            .await
+        let id = self.writes(key, Operation::Put, None, &value);
+        let written = self.inner.put(key, value).await;
+        self.who.ended(id, written, stored)
+    }
+
+    async fn entries_of(&self, keys: &[&str]) -> Result<Vec<KvEntry>, ReadError> {
+        self.inner.entries_of(keys).await
+    }
+
+    async fn put_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        options: PutOptions,
+    ) -> Result<Revision, UpdateError> {
+        let id = self.writes(key, Operation::Put, options.expected, &value);
+        let written = self.inner.put_with(key, value, options).await;
+        self.who.ended(id, written, stored)
+    }
+
+    async fn create_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: MessageTtl,
+    ) -> Result<Revision, CreateError> {
+        let id = self.writes(key, Operation::Put, Some(Revision::NONE), &value);
+        let written = self.inner.create_with(key, value, ttl).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn create(&self, key: &str, value: Bytes) -> Result<Revision, CreateError> {
-        let call = self.write(key, Operation::Put, Some(Revision::NONE), &value);
-        self.who
-            .call(call, self.inner.create(key, value), stored)
-            .await
+        let id = self.writes(key, Operation::Put, Some(Revision::NONE), &value);
+        let written = self.inner.create(key, value).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn update(
@@ -269,24 +327,21 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
         value: Bytes,
         expected: Revision,
     ) -> Result<Revision, UpdateError> {
-        let call = self.write(key, Operation::Put, Some(expected), &value);
-        self.who
-            .call(call, self.inner.update(key, value, expected), stored)
-            .await
+        let id = self.writes(key, Operation::Put, Some(expected), &value);
+        let written = self.inner.update(key, value, expected).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
-        let call = self.write(key, Operation::Delete, expected, &[]);
-        self.who
-            .call(call, self.inner.delete(key, expected), stored)
-            .await
+        let id = self.writes(key, Operation::Delete, expected, &[]);
+        let written = self.inner.delete(key, expected).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn purge(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
-        let call = self.write(key, Operation::Purge, expected, &[]);
-        self.who
-            .call(call, self.inner.purge(key, expected), stored)
-            .await
+        let id = self.writes(key, Operation::Purge, expected, &[]);
+        let written = self.inner.purge(key, expected).await;
+        self.who.ended(id, written, stored)
     }
 
     async fn watch(&self, filter: &str, start: WatchStart) -> Result<Watch, WatchError> {

@@ -313,6 +313,23 @@ impl<'a> Writer<'a> {
                 self.mark(at, server, MarkKind::Removed, text).routine =
                     replaced.then(|| format!("removal of {key}"));
             }
+            What::Stored {
+                stream,
+                subject,
+                sequence,
+                ..
+            } => {
+                let text = format!("{subject} stored in {stream} as sequence {sequence}");
+                self.mark(at, server, MarkKind::Commit, text);
+            }
+            What::Dropped {
+                stream,
+                sequence,
+                cause,
+            } => {
+                let text = format!("sequence {sequence} of {stream} {cause}");
+                self.mark(at, server, MarkKind::Removed, text);
+            }
             What::Life { process, event } => {
                 let lane = lane_of(self.run, process);
                 let text = match event {

@@ -57,29 +57,21 @@ impl Run {
 
 /// Runs a plan in the simulated world.
 pub fn simulate(plan: &Plan) -> Run {
-    let scheduling = squall_core::Rng::labelled(plan.seed, "scheduling").next_u64();
     // The recorder outlives a panic: what led to it is told.
     let recorder: Arc<std::sync::OnceLock<Recorder>> = Arc::default();
     let ran = {
         let (plan, recorder) = (plan.clone(), Arc::clone(&recorder));
         catch_unwind(AssertUnwindSafe(move || {
-            let config = madsim::Config::default();
-            let runtime = madsim::runtime::Runtime::with_seed_and_config(scheduling, config);
-            runtime.block_on(async move {
-                let testbed = SimTestbed::new(&plan);
-                let world = testbed.world().clone();
-                let recorder = recorder.get_or_init(|| {
-                    let clock = world.clone();
-                    Recorder::new(move || clock.now())
-                });
-                let bitten = perform(&plan, &testbed, recorder).await;
-                (
-                    gather(&testbed, recorder),
-                    bitten,
-                    world.trace(),
-                    world.now(),
-                )
-            })
+            let (mut simulation, testbed, history) = SimTestbed::new(&plan);
+            let recorder = recorder.get_or_init(|| history);
+            let world = testbed.world();
+            let bitten = simulation.run(perform(&plan, &testbed, recorder));
+            (
+                gather(&testbed, recorder),
+                bitten,
+                world.trace(),
+                world.now(),
+            )
         }))
     };
     let (history, bitten, trace, end) = match ran {
@@ -117,12 +109,10 @@ pub(crate) fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// Everything that was recorded, in the order of true time; at the same instant the server's truth comes first.
 pub fn gather<T: Testbed>(testbed: &T, recorder: &Recorder) -> History {
-    let (mut truth, mut recorded) = (testbed.take_truth(), recorder.take());
-    for records in [&mut truth, &mut recorded] {
-        // They are in order already, unless several threads recorded at once.
-        if !records.is_sorted_by_key(|record| record.at) {
-            records.sort_by_key(|record| record.at);
-        }
+    let (mut truth, recorded) = (testbed.take_truth(), recorder.take());
+    truth.sort_by_key(|record| record.at);
+    if truth.is_empty() {
+        return History(recorded);
     }
     let mut all = Vec::with_capacity(truth.len() + recorded.len());
     let mut truth = truth.into_iter().peekable();

@@ -8,10 +8,10 @@ use squall_core::presence::Entry;
 use squall_sim::broker::{Cause, ServerConfig};
 use squall_sim::clock::ppm;
 use squall_sim::trace::{Bite, Truth};
-use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, World};
+use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, Simulation, World};
 
 use crate::fault::{Fault, FaultKind};
-use crate::history::{Commit, Record, What, value_hash};
+use crate::history::{Commit, Record, Recorder, What, value_hash};
 use crate::plan::Plan;
 use crate::testbed::Testbed;
 
@@ -34,20 +34,39 @@ struct Names {
     numbered: Vec<Arc<str>>,
 }
 
+impl Names {
+    /// The name of the process whose request something was.
+    fn of(&self, process: Option<ProcessKey>) -> Option<Arc<str>> {
+        self.numbered.get(process?.number()).cloned()
+    }
+}
+
 impl SimTestbed {
-    /// The world of this plan. Must be called inside a madsim runtime.
-    pub fn new(plan: &Plan) -> Self {
-        let world = World::new(plan.seed, plan.world.latency);
+    /// The world of this plan, what makes it go, and what writes its history: the server's truth goes there by itself.
+    pub fn new(plan: &Plan) -> (Simulation, Self, Recorder) {
+        let simulation = Simulation::new(plan.seed, plan.world.latency);
+        let world = simulation.world().clone();
         let config = ServerConfig {
             version: plan.world.server,
             ..ServerConfig::new(SERVER_NAME)
         };
         let server = world.add_server(config);
-        Self {
+        let clock = world.clone();
+        let recorder = Recorder::new(move || clock.now());
+        let names: Arc<Mutex<Names>> = Arc::default();
+        let (known, history) = (Arc::clone(&names), recorder.clone());
+        world.set_witness(move |truth| {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(record) = Self::record(&known, truth) {
+                history.add(record);
+            }
+        });
+        let testbed = Self {
             world,
             server,
-            names: Arc::default(),
-        }
+            names,
+        };
+        (simulation, testbed, recorder)
     }
 
     /// The world itself.
@@ -78,7 +97,7 @@ impl SimTestbed {
             Truth::Committed { at, commit, by } => {
                 let entry = Entry::decode(&commit.entry);
                 let value = value_hash(&commit.entry.value);
-                let by = by.and_then(|process| names.numbered.get(process.number()).cloned());
+                let by = names.of(by);
                 let what = What::Committed(Commit {
                     bucket: commit.bucket,
                     key: commit.entry.key,
@@ -99,6 +118,24 @@ impl SimTestbed {
                     key: removed.key,
                     revision: removed.revision,
                     cause: removed.cause.to_string(),
+                };
+                Some(Record { at, what })
+            }
+            Truth::Stored { at, stored, by } => {
+                let what = What::Stored {
+                    stream: stored.stream,
+                    subject: stored.subject,
+                    sequence: stored.sequence,
+                    message_id: stored.message_id,
+                    by: names.of(by),
+                };
+                Some(Record { at, what })
+            }
+            Truth::Dropped { at, dropped } => {
+                let what = What::Dropped {
+                    stream: dropped.stream,
+                    sequence: dropped.sequence,
+                    cause: dropped.cause.to_string(),
                 };
                 Some(Record { at, what })
             }
@@ -217,15 +254,6 @@ impl Testbed for SimTestbed {
 
     fn tasks(&self, process: &Arc<str>) -> Option<u32> {
         self.process(process)
-            .map(|process| self.world.tasks(process))
-    }
-
-    fn take_truth(&self) -> Vec<Record> {
-        let truth = self.world.take_truth();
-        let names = self.names();
-        truth
-            .into_iter()
-            .filter_map(|truth| Self::record(&names, truth))
-            .collect()
+            .map(|process| self.world.tasks_of(process))
     }
 }

@@ -64,33 +64,9 @@ impl Env for SimEnv {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let counted = Counted::new(self.clock.world.clone(), self.process);
-        let node = self.clock.world.node(self.process);
-        let handle = node.spawn(async move {
-            let _counted = counted;
-            future.await;
-        });
-        let abort = handle.abort_handle();
-        Task::new(move || abort.abort())
-    }
-}
-
-/// Counts a task of a process while it lives.
-struct Counted {
-    world: World,
-    process: ProcessKey,
-}
-
-impl Counted {
-    fn new(world: World, process: ProcessKey) -> Self {
-        world.lock().processes[process.0 as usize].tasks += 1;
-        Self { world, process }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.world.lock().processes[self.process.0 as usize].tasks -= 1;
+        let tasks = self.clock.world.tasks().clone();
+        let task = tasks.spawn(self.process, future);
+        Task::new(move || tasks.end(task))
     }
 }
 
@@ -112,60 +88,63 @@ impl Clock for SimClock {
     }
 
     fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()> + Send + 'static {
-        SleepUntil {
-            clock: self.clone(),
+        SleepUntil::new(self.world.clone(), Some(self.host), deadline)
+    }
+}
+
+/// Sleeps by the clock of a host, or in true time.
+pub(crate) struct SleepUntil {
+    world: World,
+    host: Option<HostKey>,
+    deadline: Instant,
+    key: Option<SleepKey>,
+}
+
+impl SleepUntil {
+    pub(crate) const fn new(world: World, host: Option<HostKey>, deadline: Instant) -> Self {
+        Self {
+            world,
+            host,
             deadline,
             key: None,
         }
     }
 }
 
-struct SleepUntil {
-    clock: SimClock,
-    deadline: Instant,
-    key: Option<SleepKey>,
-}
-
 impl Future for SleepUntil {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let (host, deadline, key) = (self.clock.host, self.deadline, self.key);
-        let waiting = self.clock.world.work(|state| {
-            if state.net.local(host) >= deadline {
-                if let Some(key) = key {
-                    state.sleepers.remove(key);
-                }
-                return None;
+        let (host, deadline) = (self.host, self.deadline);
+        let world = self.world.clone();
+        let mut state = world.lock();
+        if state.net.time_of(host) >= deadline {
+            if let Some(key) = self.key.take() {
+                state.sleepers.remove(key);
             }
-            if let Some(sleeper) = key.and_then(|key| state.sleepers.get_mut(key)) {
-                sleeper.waker.clone_from(context.waker());
-                return key;
-            }
-            let waker = context.waker().clone();
-            let key = state.sleepers.insert(Sleeper {
-                host,
-                deadline,
-                waker,
-            });
-            if let Some(at) = state.net.host(host).clock.true_time_of(deadline) {
-                state.net.queue.push(at, Due::Sleep(key));
-            }
-            Some(key)
-        });
-        self.key = waiting;
-        if waiting.is_some() {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
+            return Poll::Ready(());
         }
+        if let Some(sleeper) = self.key.and_then(|key| state.sleepers.get_mut(key)) {
+            sleeper.waker.clone_from(context.waker());
+            return Poll::Pending;
+        }
+        let key = state.sleepers.insert(Sleeper {
+            host,
+            deadline,
+            waker: context.waker().clone(),
+        });
+        if let Some(at) = state.net.true_time_of(host, deadline) {
+            state.net.queue.push(at, Due::Sleep(key));
+        }
+        self.key = Some(key);
+        Poll::Pending
     }
 }
 
 impl Drop for SleepUntil {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.clock.world.lock().sleepers.remove(key);
+            self.world.lock().sleepers.remove(key);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::world::{ServerKey, SleepKey, State};
 impl State {
     /// Hands out everything that is due.
     pub(crate) fn step(&mut self) {
-        while let Some(due) = self.net.queue.pop_due(self.net.now) {
+        while let Some(due) = self.net.queue.pop_due() {
             match due {
                 Due::Link(link, Direction::ToServer) => self.arrive_at_server(link),
                 Due::Link(link, Direction::ToHost) => self.arrive_at_host(link),
@@ -54,8 +54,12 @@ impl State {
             let Some(link) = self.net.links.get_mut(key) else {
                 return;
             };
-            if let Some((_, parcel)) = link.up.waiting.pop_front() {
+            if let Some(parcel) = link.up.pop() {
+                let is_last = link.up.waiting.is_empty();
                 self.deliver_up(key, server, parcel);
+                if is_last {
+                    return;
+                }
             }
         }
     }
@@ -128,8 +132,12 @@ impl State {
             let Some(link) = self.net.links.get_mut(key) else {
                 return;
             };
-            if let Some((_, parcel)) = link.down.waiting.pop_front() {
+            if let Some(parcel) = link.down.pop() {
+                let is_last = link.down.waiting.is_empty();
                 self.deliver_down(key, client, parcel);
+                if is_last {
+                    return;
+                }
             }
         }
     }
@@ -181,10 +189,9 @@ impl State {
         let Some(sleeper) = self.sleepers.get(key) else {
             return;
         };
-        let clock = &self.net.host(sleeper.host).clock;
-        if clock.now(self.net.now) >= sleeper.deadline {
+        if self.net.time_of(sleeper.host) >= sleeper.deadline {
             sleeper.waker.wake_by_ref();
-        } else if let Some(at) = clock.true_time_of(sleeper.deadline) {
+        } else if let Some(at) = self.net.true_time_of(sleeper.host, sleeper.deadline) {
             // The clock was slowed meanwhile.
             self.net.queue.push(at, Due::Sleep(key));
         }
@@ -230,12 +237,26 @@ impl State {
                     let link = self.net.links.get(link_key(link))?;
                     Some(link.process)
                 });
-                self.truth.push(Truth::Committed { at, commit, by });
+                self.testify(Truth::Committed { at, commit, by });
             }
             Effect::Removed(removed) => {
                 let at = self.net.now;
                 self.net.trace.add(at, 5, removed.revision.0);
-                self.truth.push(Truth::Removed { at, removed });
+                self.testify(Truth::Removed { at, removed });
+            }
+            Effect::Stored(stored) => {
+                let at = self.net.now;
+                self.net.trace.add(at, 6, stored.sequence.0);
+                let by = stored.by.and_then(|(link, _)| {
+                    let link = self.net.links.get(link_key(link))?;
+                    Some(link.process)
+                });
+                self.testify(Truth::Stored { at, stored, by });
+            }
+            Effect::Dropped(dropped) => {
+                let at = self.net.now;
+                self.net.trace.add(at, 7, dropped.sequence.0);
+                self.testify(Truth::Dropped { at, dropped });
             }
         }
     }

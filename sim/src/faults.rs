@@ -5,26 +5,29 @@
 
 use std::time::Duration;
 
-use madsim::runtime::Handle;
-
+use crate::broker::{Broker, Effect};
 use crate::link::{Direction, LinkKey};
 use crate::net::Due;
 use crate::trace::Bite;
 use crate::world::{HostKey, ProcessKey, ServerKey, SleepKey, State, World};
 
 impl World {
+    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        change(&mut self.lock())
+    }
+
     // --- routes ---
 
     /// Nothing gets through in this direction until [`heal`](Self::heal); it waits, and connects time out.
     pub fn partition(&self, host: HostKey, server: ServerKey, direction: Direction) {
-        self.work(|state| {
+        self.change(|state| {
             state.net.route_mut(host, server).blocked[direction as usize] += 1;
         });
     }
 
     /// Ends one [`partition`](Self::partition): what waited arrives.
     pub fn heal(&self, host: HostKey, server: ServerKey, direction: Direction) {
-        self.work(|state| {
+        self.change(|state| {
             let blocked = &mut state.net.route_mut(host, server).blocked[direction as usize];
             *blocked = blocked.saturating_sub(1);
             let links = state.net.links_of(Some(host), Some(server));
@@ -34,14 +37,14 @@ impl World {
 
     /// What is sent in this direction is swallowed while sockets stay open, until [`fill`](Self::fill).
     pub fn blackhole(&self, host: HostKey, server: ServerKey, direction: Direction) {
-        self.work(|state| {
+        self.change(|state| {
             state.net.route_mut(host, server).holes[direction as usize] += 1;
         });
     }
 
     /// Ends one [`blackhole`](Self::blackhole): links that lost bytes are reset.
     pub fn fill(&self, host: HostKey, server: ServerKey, direction: Direction) {
-        self.work(|state| {
+        self.change(|state| {
             let holes = &mut state.net.route_mut(host, server).holes[direction as usize];
             *holes = holes.saturating_sub(1);
             for link in state.net.links_of(Some(host), Some(server)) {
@@ -54,7 +57,7 @@ impl World {
 
     /// Resets every link between the two, at once.
     pub fn cut(&self, host: HostKey, server: ServerKey) {
-        self.work(|state| {
+        self.change(|state| {
             for link in state.net.links_of(Some(host), Some(server)) {
                 state.net.bites.add(Bite::Cut);
                 state.net.reset(link);
@@ -64,32 +67,41 @@ impl World {
 
     /// Everything takes this much longer each way, until [`restore`](Self::restore).
     pub fn delay(&self, host: HostKey, server: ServerKey, by: Duration) {
-        self.work(|state| state.net.route_mut(host, server).extra += by);
+        self.change(|state| state.net.route_mut(host, server).extra += by);
     }
 
     /// Ends one [`delay`](Self::delay) of the same length.
     pub fn restore(&self, host: HostKey, server: ServerKey, by: Duration) {
-        self.work(|state| {
+        self.change(|state| {
             let extra = &mut state.net.route_mut(host, server).extra;
             *extra = extra.saturating_sub(by);
         });
     }
 
-    /// The next acknowledgement of a write is lost after its effect. Mends itself by biting.
+    /// The next acknowledgement of a write is lost after its effect; bites once, and lasts until
+    /// [`keep_replies`](Self::keep_replies).
     pub fn lose_reply(&self, host: HostKey, server: ServerKey) {
-        self.work(|state| state.net.route_mut(host, server).replies_to_lose += 1);
+        self.change(|state| {
+            let route = state.net.route_mut(host, server);
+            route.losing += 1;
+            route.replies_to_lose += 1;
+        });
     }
 
-    /// Replies not lost yet will not be.
+    /// Ends one [`lose_reply`](Self::lose_reply), rather one that has bitten: what it has not lost yet it will not.
     pub fn keep_replies(&self, host: HostKey, server: ServerKey) {
-        self.work(|state| state.net.route_mut(host, server).replies_to_lose = 0);
+        self.change(|state| {
+            let route = state.net.route_mut(host, server);
+            route.losing = route.losing.saturating_sub(1);
+            route.replies_to_lose = route.replies_to_lose.min(route.losing);
+        });
     }
 
     // --- processes ---
 
     /// Stops a process (SIGSTOP): its clocks go on, its sockets fill. No effect on a dead one.
     pub fn pause(&self, process: ProcessKey) {
-        self.work(|state| {
+        self.change(|state| {
             let process = &mut state.processes[process.0 as usize];
             process.paused += u32::from(process.alive);
         });
@@ -98,7 +110,7 @@ impl World {
 
     /// Ends one [`pause`](Self::pause) (SIGCONT).
     pub fn resume(&self, process: ProcessKey) {
-        self.work(|state| {
+        self.change(|state| {
             let paused = &mut state.processes[process.0 as usize].paused;
             *paused = paused.saturating_sub(1);
             state.thaw_process(process);
@@ -117,18 +129,13 @@ impl World {
             )
         };
         if alive {
-            let node = self.node(process).id();
-            if frozen {
-                Handle::current().pause(node);
-            } else {
-                Handle::current().resume(node);
-            }
+            self.tasks().freeze(process, frozen);
         }
     }
 
     /// Kills a process (SIGKILL): its memory is gone, its kernel closes its connections.
     pub fn crash(&self, process: ProcessKey) {
-        self.work(|state| {
+        self.change(|state| {
             let dying = &mut state.processes[process.0 as usize];
             dying.alive = false;
             dying.paused = 0;
@@ -137,7 +144,7 @@ impl World {
                 state.remove_client(client);
             }
         });
-        Handle::current().kill(self.node(process).id());
+        self.tasks().end_all(process);
     }
 
     /// True unless it crashed.
@@ -158,7 +165,7 @@ impl World {
     }
 
     fn sleep_host(&self, host: HostKey, change: impl FnOnce(u32) -> u32) {
-        let processes = self.work(|state| {
+        let processes = self.change(|state| {
             let now = state.net.now;
             let sleeping = state.net.host_mut(host);
             sleeping.suspended = change(sleeping.suspended);
@@ -179,7 +186,7 @@ impl World {
 
     /// The wall clock jumps by so many nanoseconds (and so is skewed from now on).
     pub fn jump(&self, host: HostKey, nanos: i64) {
-        self.work(|state| {
+        self.change(|state| {
             let now = state.net.now;
             state.net.host_mut(host).clock.jump(now, nanos);
             state.net.bites.add(Bite::Clock);
@@ -188,7 +195,7 @@ impl World {
 
     /// Both clocks run fast by so many more parts per billion from now on (slow, if negative). Ended by its opposite.
     pub fn drift(&self, host: HostKey, ppb: i64) {
-        self.work(|state| {
+        self.change(|state| {
             let now = state.net.now;
             state.net.host_mut(host).clock.drift(now, ppb);
             state.net.bites.add(Bite::Clock);
@@ -198,21 +205,30 @@ impl World {
 
     // --- servers ---
 
-    /// Kills the server (to clients SIGTERM and SIGKILL look alike). Its file storage keeps what it acknowledged.
+    /// Kills the server. Its file storage keeps what it acknowledged; pull consumers may forget their last 100 ms.
     pub fn stop_server(&self, server: ServerKey) {
-        self.work(|state| {
+        self.end_server(server, Broker::stop);
+    }
+
+    /// Asks the server to end. To clients it is as if it were [killed](Self::stop_server), and nothing is forgotten.
+    pub fn terminate_server(&self, server: ServerKey) {
+        self.end_server(server, Broker::terminate);
+    }
+
+    fn end_server(&self, server: ServerKey, end: fn(&mut Broker, &mut Vec<Effect>)) {
+        self.change(|state| {
             let stopping = &mut state.servers[server.0 as usize];
             stopping.stopped += 1;
             if stopping.running {
-                state.serve(server, |broker, _, effects| broker.stop(effects));
+                state.serve(server, |broker, _, effects| end(broker, effects));
                 state.server_gone(server);
             }
         });
     }
 
-    /// Ends one [`stop_server`](Self::stop_server); with the last it starts again, on its old storage.
+    /// Ends one [`stop_server`](Self::stop_server) or [`terminate_server`](Self::terminate_server); with the last it starts again, on its old storage.
     pub fn start_server(&self, server: ServerKey) {
-        self.work(|state| {
+        self.change(|state| {
             let starting = &mut state.servers[server.0 as usize];
             starting.stopped = starting.stopped.saturating_sub(1);
             if starting.stopped == 0 && !starting.running {
@@ -227,9 +243,19 @@ impl World {
         });
     }
 
+    /// Tells the server to shut down as a lame duck (SIGUSR2): it closes its connections one after the other, and
+    /// exits. No effect on a dead one.
+    pub fn retire_server(&self, server: ServerKey) {
+        self.change(|state| {
+            if state.servers[server.0 as usize].running {
+                state.serve(server, Broker::lame_duck);
+            }
+        });
+    }
+
     /// Stops the server's process (SIGSTOP): its kernel still accepts connections and bytes. No effect on a dead one.
     pub fn pause_server(&self, server: ServerKey) {
-        self.work(|state| {
+        self.change(|state| {
             let server = &mut state.servers[server.0 as usize];
             server.paused += u32::from(server.running);
         });
@@ -237,9 +263,12 @@ impl World {
 
     /// Ends one [`pause_server`](Self::pause_server) (SIGCONT).
     pub fn resume_server(&self, server: ServerKey) {
-        self.work(|state| {
+        self.change(|state| {
             let resuming = &mut state.servers[server.0 as usize];
             resuming.paused = resuming.paused.saturating_sub(1);
+            if resuming.running && resuming.paused == 0 {
+                state.serve(server, Broker::resume);
+            }
             let links = state.net.links_of(None, Some(server));
             state.net.rearm(&links);
             state.rearm_server(server);
@@ -257,7 +286,7 @@ impl World {
     }
 
     fn set_muted(&self, server: ServerKey, change: impl FnOnce(u32) -> u32) {
-        self.work(|state| {
+        self.change(|state| {
             let muting = &mut state.servers[server.0 as usize];
             muting.muted = change(muting.muted);
             let muted = muting.muted > 0;
@@ -274,7 +303,7 @@ impl State {
         let sleepers: Vec<SleepKey> = self
             .sleepers
             .iter()
-            .filter(|(_, s)| s.host == host)
+            .filter(|(_, s)| s.host == Some(host))
             .map(|(key, _)| key)
             .collect();
         for key in sleepers {

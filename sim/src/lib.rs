@@ -15,12 +15,15 @@ mod keys;
 mod link;
 mod net;
 mod queue;
+mod simulation;
+mod tasks;
 pub mod trace;
 pub mod wire;
 mod world;
 
-pub use client::{SimBucket, SimConnection, SimTransport};
+pub use client::{SimBucket, SimConnection, SimConsumer, SimStream, SimTransport};
 pub use env::{SimClock, SimEnv};
 pub use keys::SimKey;
 pub use link::{Direction, Latency};
+pub use simulation::Simulation;
 pub use world::{HostKey, ProcessKey, ServerKey, World};

@@ -63,6 +63,16 @@ impl<T> Pipe<T> {
         self.last_arrival = self.last_arrival.max(arrival);
         self.waiting.push_back((self.last_arrival, parcel));
     }
+
+    /// Takes the first parcel. An emptied pipe begins again at the start of its memory: the next parcel lies where this one
+    /// lay, which is still in a cache.
+    pub(crate) fn pop(&mut self) -> Option<Parcel<T>> {
+        let (_, parcel) = self.waiting.pop_front()?;
+        if self.waiting.is_empty() {
+            self.waiting.clear();
+        }
+        Some(parcel)
+    }
 }
 
 /// See the head of this file.
@@ -133,8 +143,10 @@ pub(crate) struct Route {
     pub(crate) blocked: [u32; 2],
     /// What is sent is gone: to the server, to the host.
     pub(crate) holes: [u32; 2],
-    /// Replies still to be lost after their effect.
+    /// Replies still to be lost after their effect, no more than one for each fault that lasts.
     pub(crate) replies_to_lose: u32,
+    /// Faults that lose a reply, whether they have or not.
+    pub(crate) losing: u32,
     rng: Rng,
 }
 
@@ -146,6 +158,7 @@ impl Route {
             blocked: [0; 2],
             holes: [0; 2],
             replies_to_lose: 0,
+            losing: 0,
             rng,
         }
     }

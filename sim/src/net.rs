@@ -1,7 +1,6 @@
 //! The fabric's pure half: hosts, routes and links, and the one queue of what is due when.
 //!
-//! Nothing here awaits or wakes. [`World`](crate::World) holds the other half: the task that sleeps until the queue's
-//! head is due and hands each parcel to a broker or a client.
+//! Nothing here awaits or wakes. The other half, in `fabric`, hands each parcel that is due to a broker or a client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use slotmap::SlotMap;
 use squall_core::{Instant, Rng};
 
+use crate::broker::Kindness;
 use crate::client::ClientKey;
 use crate::clock::HostClock;
 use crate::link::{Direction, Latency, Link, LinkKey, Parcel, Route};
@@ -44,13 +44,15 @@ pub(crate) struct Host {
 /// The parts of the world that links need.
 #[derive(Debug)]
 pub(crate) struct Net {
-    /// True time, as of the last look at the runtime's clock.
+    /// True time.
     pub(crate) now: Instant,
     pub(crate) seed: u64,
     pub(crate) queue: Queue<Due>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) links: SlotMap<LinkKey, Link>,
     pub(crate) latency: Latency,
+    /// Planted in clients, if anything is.
+    pub(crate) kindness: Option<Kindness>,
     pub(crate) bites: Bites,
     pub(crate) trace: Trace,
 }
@@ -64,6 +66,7 @@ impl Net {
             hosts: Vec::new(),
             links: SlotMap::with_key(),
             latency,
+            kindness: None,
             bites: Bites::default(),
             trace: Trace::default(),
         }
@@ -82,6 +85,16 @@ impl Net {
         self.host(host).clock.now(self.now)
     }
 
+    /// What the clock of this host shows, or, without one, true time.
+    pub(crate) fn time_of(&self, host: Option<HostKey>) -> Instant {
+        host.map_or(self.now, |host| self.local(host))
+    }
+
+    /// When that will show this; `None` while it stands before it.
+    pub(crate) fn true_time_of(&self, host: Option<HostKey>, time: Instant) -> Option<Instant> {
+        host.map_or(Some(time), |host| self.host(host).clock.true_time_of(time))
+    }
+
     pub(crate) fn add_host(&mut self, name: &str, servers: &[Arc<str>]) -> HostKey {
         let key = HostKey(self.hosts.len() as u32);
         let mut rng = Rng::labelled(self.seed, &format!("host/{name}"));
@@ -90,7 +103,7 @@ impl Net {
         let mut host = Host {
             name: name.into(),
             clock: HostClock::new(up),
-            routes: Vec::new(),
+            routes: Vec::with_capacity(servers.len()),
             suspended: 0,
         };
         for server in servers {
@@ -267,8 +280,6 @@ pub(crate) struct Process {
     pub(crate) connections: u64,
     /// Random streams given out so far.
     pub(crate) streams: u64,
-    /// Tasks now alive.
-    pub(crate) tasks: u32,
 }
 
 impl Process {
@@ -281,7 +292,6 @@ impl Process {
             clients: Vec::new(),
             connections: 0,
             streams: 0,
-            tasks: 0,
         }
     }
 }

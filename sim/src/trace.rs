@@ -5,7 +5,7 @@ use std::fmt;
 
 use squall_core::Instant;
 
-use crate::broker::{Commit, Removed};
+use crate::broker::{Commit, Dropped, Removed, Stored};
 use crate::world::ProcessKey;
 
 /// A hash over every event of the run with its true time: equal hashes mean equal runs, to the nanosecond.
@@ -98,5 +98,21 @@ pub enum Truth {
         at: Instant,
         /// What, where and why.
         removed: Removed,
+    },
+    /// A message was stored in a stream that is behind no bucket.
+    Stored {
+        /// When, in true time.
+        at: Instant,
+        /// What and where.
+        stored: Stored,
+        /// The process whose request it was; `None` for the server's own.
+        by: Option<ProcessKey>,
+    },
+    /// A message of such a stream went away.
+    Dropped {
+        /// When, in true time.
+        at: Instant,
+        /// What, where and why.
+        dropped: Dropped,
     },
 }

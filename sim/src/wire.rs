@@ -3,13 +3,20 @@
 //! Core messaging is as on the real wire. JetStream requests are typed instead of JSON, but each value here stands for
 //! exactly the messages that async-nats or our adapter would send: one [`Request`] is one publish to `$JS.API...`,
 //! `$KV...` or `DIRECT.GET...` with a reply inbox, so that every round trip, and every way to lose half of it, is there.
+//!
+//! What is large and rare is boxed: every pipe of every link has room for a few of these.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use squall_core::transport::{ApiError, BucketConfig, BucketInfo, KvEntry, Message, Revision};
+use squall_core::transport::{
+    ApiError, ConsumerConfig, ConsumerInfo, Delivered, KvEntry, Message, Pull, Purge, ReadStart,
+    Revision, Sequence, StoreAck, StoredMessage, StreamConfig, StreamInfo, names,
+};
+
+use crate::broker::Version;
 
 /// One TCP connection between a client and a server, unlike any other of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +72,17 @@ pub enum ClientOp {
         /// The message. Its reply subject, where it has one, is `_INBOX.<anything>` the client is subscribed to.
         message: Message,
     },
+    /// A publish to `$JS.API.CONSUMER.MSG.NEXT.<stream>.<consumer>`, whose reply subject is the inbox of `deliver`.
+    Pull {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Of which consumer.
+        consumer: Arc<str>,
+        /// What is asked for.
+        wish: Pull,
+        /// The subscription that the answers go to; subscribed before on this connection.
+        deliver: Sid,
+    },
     /// A JetStream request.
     Request {
         /// Names it in the response.
@@ -86,19 +104,33 @@ pub struct Presented {
 /// One JetStream request.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// `$JS.API.STREAM.CREATE.KV_<bucket>`.
-    CreateBucket(BucketConfig),
-    /// `$JS.API.STREAM.UPDATE.KV_<bucket>`.
-    UpdateBucket(BucketConfig),
-    /// `$JS.API.STREAM.DELETE.KV_<bucket>`.
-    DeleteBucket {
+    /// `$JS.API.STREAM.CREATE.<stream>`.
+    CreateStream(Box<StreamConfig>),
+    /// `$JS.API.STREAM.UPDATE.<stream>`.
+    UpdateStream(Box<StreamConfig>),
+    /// `$JS.API.STREAM.DELETE.<stream>`.
+    DeleteStream {
         /// Which.
-        bucket: Arc<str>,
+        stream: Arc<str>,
     },
-    /// `$JS.API.STREAM.INFO.KV_<bucket>`.
-    BucketInfo {
+    /// `$JS.API.STREAM.INFO.<stream>`.
+    StreamInfo {
         /// Which.
-        bucket: Arc<str>,
+        stream: Arc<str>,
+    },
+    /// `$JS.API.STREAM.PURGE.<stream>`.
+    Purge {
+        /// Which.
+        stream: Arc<str>,
+        /// What of it.
+        what: Purge,
+    },
+    /// `$JS.API.STREAM.MSG.DELETE.<stream>`.
+    DeleteMessage {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Which message.
+        sequence: Sequence,
     },
     /// A publish to `$KV.<bucket>.<key>`.
     Write {
@@ -111,6 +143,8 @@ pub enum Request {
         /// `Nats-Expected-Last-Subject-Sequence`, if set.
         expected: Option<Revision>,
     },
+    /// A publish to any other subject, or with other headers.
+    Store(Message),
     /// `$JS.API.DIRECT.GET.KV_<bucket>.$KV.<bucket>.<key>`.
     Entry {
         /// Which bucket.
@@ -118,20 +152,178 @@ pub enum Request {
         /// Which key.
         key: Arc<str>,
     },
-    /// `$JS.API.CONSUMER.CREATE.KV_<bucket>`: an ephemeral push consumer, as watches and scans use it: no
-    /// acknowledgements, in memory, gone 30 s after its subscription.
-    CreateConsumer {
-        /// Which bucket.
-        bucket: Arc<str>,
-        /// Keys that it delivers; wildcards allowed.
-        filter: Arc<str>,
-        /// Where it begins.
-        start: ConsumerStart,
-        /// Silence after which the server sends a heartbeat.
-        heartbeat: Duration,
-        /// The subscription that its deliveries go to; subscribed before on this connection.
-        deliver: Sid,
+    /// `$JS.API.DIRECT.GET.<stream>`, for one message.
+    Get {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Which message.
+        what: Get,
     },
+    /// `$JS.API.DIRECT.GET.<stream>` with `multi_last`.
+    LastOf {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Of which subjects; wildcards allowed.
+        filters: Vec<Arc<str>>,
+    },
+    /// `$JS.API.CONSUMER.CREATE.<stream>`: an ephemeral push consumer, as watches, readers and scans use it: no
+    /// acknowledgements, in memory.
+    CreateConsumer {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// What is wanted of it.
+        wish: ConsumerWish,
+    },
+    /// `$JS.API.CONSUMER.CREATE.<stream>.<name>`: a pull consumer.
+    CreatePullConsumer {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Its settings, its name among them.
+        config: Box<ConsumerConfig>,
+        /// Whether it may, or must, be there.
+        action: ConsumerAction,
+    },
+    /// `$JS.API.CONSUMER.INFO.<stream>.<name>`.
+    ConsumerInfo {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Which.
+        consumer: Arc<str>,
+    },
+    /// `$JS.API.CONSUMER.DELETE.<stream>.<name>`.
+    DeleteConsumer {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Which.
+        consumer: Arc<str>,
+    },
+}
+
+/// What may be done about a pull consumer that is, or is not, there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConsumerAction {
+    /// Create it, or update it.
+    #[default]
+    CreateOrUpdate,
+    /// Create it; one that is there must be the same.
+    Create,
+    /// Update it; it must be there.
+    Update,
+}
+
+/// A message without payload that tells a client about its pull.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullStatus {
+    /// 100, 400, 404, 408, 409 or 503.
+    pub code: u16,
+    /// The server's text.
+    pub text: Arc<str>,
+}
+
+impl Request {
+    /// The subject it is published to, which permissions are about.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::CreateStream(config) => format!("$JS.API.STREAM.CREATE.{}", config.name),
+            Self::UpdateStream(config) => format!("$JS.API.STREAM.UPDATE.{}", config.name),
+            Self::DeleteStream { stream } => format!("$JS.API.STREAM.DELETE.{stream}"),
+            Self::StreamInfo { stream } => format!("$JS.API.STREAM.INFO.{stream}"),
+            Self::Purge { stream, .. } => format!("$JS.API.STREAM.PURGE.{stream}"),
+            Self::DeleteMessage { stream, .. } => format!("$JS.API.STREAM.MSG.DELETE.{stream}"),
+            Self::Write { bucket, key, .. } => names::key_subject(bucket, key),
+            Self::Store(message) => message.subject.to_string(),
+            Self::Entry { bucket, key } => {
+                format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}")
+            }
+            Self::Get { stream, .. } | Self::LastOf { stream, .. } => {
+                format!("$JS.API.DIRECT.GET.{stream}")
+            }
+            Self::CreateConsumer { stream, .. } => format!("$JS.API.CONSUMER.CREATE.{stream}"),
+            Self::CreatePullConsumer { stream, config, .. } => {
+                format!("$JS.API.CONSUMER.CREATE.{stream}.{}", config.name)
+            }
+            Self::ConsumerInfo { stream, consumer } => {
+                format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}")
+            }
+            Self::DeleteConsumer { stream, consumer } => {
+                format!("$JS.API.CONSUMER.DELETE.{stream}.{consumer}")
+            }
+        }
+    }
+
+    /// The stream in the subject of an API request; `None` where it goes to a stream itself.
+    pub(crate) fn api_name(&self) -> Option<&str> {
+        match self {
+            Self::CreateStream(config) | Self::UpdateStream(config) => Some(&config.name),
+            Self::DeleteStream { stream }
+            | Self::StreamInfo { stream }
+            | Self::Purge { stream, .. }
+            | Self::DeleteMessage { stream, .. }
+            | Self::CreateConsumer { stream, .. }
+            | Self::CreatePullConsumer { stream, .. }
+            | Self::ConsumerInfo { stream, .. }
+            | Self::DeleteConsumer { stream, .. } => Some(stream),
+            Self::Write { .. }
+            | Self::Store(_)
+            | Self::Entry { .. }
+            | Self::Get { .. }
+            | Self::LastOf { .. } => None,
+        }
+    }
+}
+
+/// A message of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Get {
+    /// `seq`.
+    Sequence(Sequence),
+    /// `next_by_subj`, from `seq` on.
+    Next {
+        /// The first that may be it.
+        from: Sequence,
+        /// What its subject matches.
+        filter: Arc<str>,
+    },
+    /// `last_by_subj`; wildcards allowed.
+    Last {
+        /// What its subject matches.
+        subject: Arc<str>,
+    },
+}
+
+/// What a push consumer is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerWish {
+    /// Subjects that it delivers, wildcards allowed; none: all.
+    pub filters: Vec<Arc<str>>,
+    /// Where it begins.
+    pub start: ReadStart,
+    /// Silence after which the server sends a heartbeat.
+    pub heartbeat: Duration,
+    /// How long it survives its subscription (`inactive_threshold`).
+    pub inactive: Duration,
+    /// The subscription that its deliveries go to; subscribed before on this connection.
+    pub deliver: Sid,
+    /// How the client reads them. On a real wire there is one form; here, neither costs the making of the other.
+    pub form: Form,
+}
+
+/// How a client reads deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As records of a bucket.
+    Entry,
+    /// As messages of a stream.
+    Message,
+}
+
+/// What a consumer delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A record of a bucket.
+    Entry(KvEntry),
+    /// A message of a stream.
+    Message(StoredMessage),
 }
 
 /// What a write stores.
@@ -145,34 +337,6 @@ pub enum Write {
     Purge,
 }
 
-impl Request {
-    /// The subject it is published to, which permissions are about.
-    pub fn subject(&self) -> String {
-        match self {
-            Self::CreateBucket(config) => format!("$JS.API.STREAM.CREATE.KV_{}", config.bucket),
-            Self::UpdateBucket(config) => format!("$JS.API.STREAM.UPDATE.KV_{}", config.bucket),
-            Self::DeleteBucket { bucket } => format!("$JS.API.STREAM.DELETE.KV_{bucket}"),
-            Self::BucketInfo { bucket } => format!("$JS.API.STREAM.INFO.KV_{bucket}"),
-            Self::Write { bucket, key, .. } => format!("$KV.{bucket}.{key}"),
-            Self::Entry { bucket, key } => {
-                format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}")
-            }
-            Self::CreateConsumer { bucket, .. } => format!("$JS.API.CONSUMER.CREATE.KV_{bucket}"),
-        }
-    }
-}
-
-/// Where a consumer begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConsumerStart {
-    /// Everything still held (`deliver_policy: all`).
-    All,
-    /// The latest record of each key (`last_per_subject`).
-    LastPerKey,
-    /// From this stream sequence on (`by_start_sequence`).
-    Sequence(Revision),
-}
-
 /// Server to client.
 #[derive(Clone, Debug)]
 pub enum ServerOp {
@@ -180,6 +344,8 @@ pub enum ServerOp {
     Info {
         /// The server's name.
         server: Arc<str>,
+        /// Its version.
+        version: Version,
         /// Largest message, headers included, in bytes.
         max_payload: usize,
         /// About to shut down (`ldm`).
@@ -210,16 +376,30 @@ pub enum ServerOp {
         /// The answer.
         response: Response,
     },
-    /// A consumer delivers a record.
+    /// A consumer delivers.
     Delivery {
         /// The subscription it goes to.
         sid: Sid,
         /// Counts the deliveries of this consumer from 1.
         consumer_seq: u64,
-        /// Records that still match after this one.
+        /// What still matches after this.
         pending: u64,
-        /// The record.
-        entry: KvEntry,
+        /// A record or message.
+        content: Content,
+    },
+    /// A pull consumer delivers.
+    Pulled {
+        /// The subscription it goes to.
+        sid: Sid,
+        /// What.
+        delivered: Box<Delivered>,
+    },
+    /// News of a pull.
+    PullStatus {
+        /// The subscription it goes to.
+        sid: Sid,
+        /// What.
+        status: PullStatus,
     },
     /// A consumer has had nothing to deliver for its `heartbeat` (status 100).
     Heartbeat {
@@ -233,23 +413,35 @@ pub enum ServerOp {
 /// The answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
-    /// A write was stored.
+    /// A write to a key was stored.
     Stored(Revision),
-    /// A conditional write was not: 10071, with the key's actual latest revision.
+    /// Another message was stored, or had been.
+    Acked(StoreAck),
+    /// A conditional publish was not stored: 10071, with the actual last sequence of the stream or the subject.
     WrongRevision(Revision),
+    /// The same: 10070, with the actual last message id; empty where the last message has none.
+    WrongMessageId(Arc<str>),
     /// Another refusal.
     Error(ApiError),
-    /// Nobody answers there (status 503): no such bucket for a write or a direct get, or JetStream is off.
+    /// Nobody answers there (status 503): no such stream for a publish or a direct get, or JetStream is off.
     NoResponders,
     /// The record asked for.
     Entry(Option<KvEntry>),
-    /// A bucket was created, updated, or is described.
-    Bucket(BucketInfo),
-    /// A bucket was deleted.
+    /// The message asked for.
+    Message(Option<Box<StoredMessage>>),
+    /// The messages asked for, complete.
+    Messages(Vec<StoredMessage>),
+    /// A stream was created, updated, or is described.
+    Stream(Box<StreamInfo>),
+    /// A stream, a message or a consumer was deleted.
     Deleted,
+    /// So many messages were purged.
+    Purged(u64),
+    /// A pull consumer was created, updated, or is described.
+    PullConsumer(Box<ConsumerInfo>),
     /// A consumer was created.
     Consumer {
-        /// Records that match now and will be delivered first.
+        /// What matches now and will be delivered first.
         pending: u64,
     },
 }

@@ -1,19 +1,15 @@
 //! The simulated world: hosts, processes, servers and the fabric between them, under one lock and one queue.
 //!
-//! [`World::new`] is called inside a madsim runtime and starts the one fabric task. Everything that takes time goes
-//! through the fabric's queue: parcels on links, timers of clients and servers, sleeping tasks. The task sleeps until the
-//! head of the queue is due, hands out what is due, and sleeps again. Nothing else depends on time, so that what a run
-//! does is a function of the seed: of the scheduler's choices (madsim's stream), the links' latencies (one stream a route)
-//! and the faults (the plan).
+//! Everything that takes time goes through the fabric's queue: parcels on links, timers of clients and servers, sleeping
+//! tasks. True time is the queue's: [`Simulation`](crate::Simulation) moves it on to the next entry whenever no task is
+//! ready to run, and hands out what is due then. Nothing else depends on time, so that what a run does is a function of
+//! the seed: of the order in which tasks run, the links' latencies (one stream a route) and the faults (the plan).
 
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
-use madsim::runtime::NodeHandle;
-use madsim::time::{Sleep, TimeHandle};
 use slotmap::{SlotMap, new_key_type};
 use squall_core::transport::{ConnectError, ConnectOptions, ConnectionId};
 use squall_core::{Instant, Rng};
@@ -21,9 +17,10 @@ use squall_core::{Instant, Rng};
 use crate::broker::{Broker, Effect, ServerConfig};
 use crate::client::{Client, ClientKey};
 use crate::clock::HostClock;
-use crate::env::{SimClock, SimEnv};
+use crate::env::{SimClock, SimEnv, SleepUntil};
 use crate::link::Latency;
 use crate::net::{Net, Process, Processes};
+use crate::tasks::Tasks;
 use crate::trace::{Bites, Trace, Truth};
 
 new_key_type! {
@@ -50,10 +47,11 @@ impl ProcessKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerKey(pub(crate) u32);
 
-/// A task that waits for its host's clock.
+/// A task that waits for a clock.
 #[derive(Debug)]
 pub(crate) struct Sleeper {
-    pub(crate) host: HostKey,
+    /// Its host's; `None` for true time.
+    pub(crate) host: Option<HostKey>,
     pub(crate) deadline: Instant,
     pub(crate) waker: Waker,
 }
@@ -72,6 +70,17 @@ pub(crate) struct Server {
     pub(crate) generation: u32,
 }
 
+/// Who is told the truth.
+pub(crate) struct Witness(Box<dyn FnMut(Truth) + Send>);
+
+impl State {
+    pub(crate) fn testify(&mut self, truth: Truth) {
+        if let Some(Witness(witness)) = &mut self.witness {
+            witness(truth);
+        }
+    }
+}
+
 /// Everything that is the case.
 pub(crate) struct State {
     pub(crate) net: Net,
@@ -80,22 +89,17 @@ pub(crate) struct State {
     pub(crate) processes: Processes,
     pub(crate) clients: SlotMap<ClientKey, Client>,
     pub(crate) sleepers: SlotMap<SleepKey, Sleeper>,
-    pub(crate) truth: Vec<Truth>,
+    /// Is told everything that servers take as true.
+    pub(crate) witness: Option<Witness>,
     /// Kept between steps for its memory.
     pub(crate) effects: Vec<Effect>,
 }
 
 struct Shared {
     state: Mutex<State>,
-    time: TimeHandle,
-    alarm: Mutex<Alarm>,
-    nodes: Mutex<Vec<NodeHandle>>,
-}
-
-/// When the fabric task will wake.
-struct Alarm {
-    set: Option<Instant>,
-    fabric: Option<Waker>,
+    /// `State::net.now`, to be read without the lock.
+    now: AtomicU64,
+    tasks: Tasks,
 }
 
 /// A handle to the world. Cheap to clone.
@@ -108,13 +112,8 @@ impl fmt::Debug for World {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl World {
-    /// An empty world. Must be called inside a madsim runtime, whose seed decides the scheduling; `seed` decides the rest.
-    pub fn new(seed: u64, latency: Latency) -> Self {
+    pub(crate) fn new(seed: u64, latency: Latency) -> Self {
         let state = State {
             net: Net::new(seed, latency),
             servers: Vec::new(),
@@ -122,33 +121,24 @@ impl World {
             processes: Vec::new(),
             clients: SlotMap::with_key(),
             sleepers: SlotMap::with_key(),
-            truth: Vec::new(),
+            witness: None,
             effects: Vec::new(),
         };
-        let world = Self(Arc::new(Shared {
+        Self(Arc::new(Shared {
             state: Mutex::new(state),
-            time: TimeHandle::current(),
-            alarm: Mutex::new(Alarm {
-                set: None,
-                fabric: None,
-            }),
-            nodes: Mutex::new(Vec::new()),
-        }));
-        madsim::task::spawn(world.clone().fabric());
-        world
+            now: AtomicU64::new(0),
+            tasks: Tasks::new(Rng::labelled(seed, "scheduling")),
+        }))
     }
 
     /// True time.
     pub fn now(&self) -> Instant {
-        Instant::ZERO + self.0.time.elapsed()
+        Instant::from_nanos(self.0.now.load(Ordering::Relaxed))
     }
 
     /// Waits in true time: for scenarios and faults, never for code under test.
     pub async fn sleep_until(&self, at: Instant) {
-        let now = self.now();
-        if at > now {
-            exact_sleep(&self.0.time, now, at).await;
-        }
+        SleepUntil::new(self.clone(), None, at).await;
     }
 
     // --- who there is ---
@@ -160,6 +150,7 @@ impl World {
         let name = config.name.clone();
         let key = ServerKey(state.servers.len() as u32);
         let seed = state.net.seed;
+        state.net.kindness = state.net.kindness.or(config.kindness);
         let mut rng = Rng::labelled(seed, &format!("server/{name}"));
         let up = Instant::from_nanos(rng.below(3_600_000_000_000));
         let broker = Broker::new(config, rng);
@@ -190,11 +181,6 @@ impl World {
 
     /// Starts a process on a host: a fresh life with nothing in memory.
     pub fn start_process(&self, host: HostKey, name: &str) -> SimEnv {
-        let node = madsim::runtime::Handle::current()
-            .create_node()
-            .name(name)
-            .build();
-        locked(&self.0.nodes).push(node);
         let mut state = self.lock();
         let key = ProcessKey(state.processes.len() as u32);
         state.processes.push(Process::new(name.into(), host));
@@ -204,9 +190,10 @@ impl World {
 
     // --- what a run leaves behind ---
 
-    /// Everything the servers took as true since the last call, in order.
-    pub fn take_truth(&self) -> Vec<Truth> {
-        std::mem::take(&mut self.lock().truth)
+    /// From now on `witness` is told everything that servers take as true, as it becomes true. It must not ask the world
+    /// for more than the time.
+    pub fn set_witness(&self, witness: impl FnMut(Truth) + Send + 'static) {
+        self.lock().witness = Some(Witness(Box::new(witness)));
     }
 
     /// The hash of everything that has happened.
@@ -220,28 +207,42 @@ impl World {
     }
 
     /// Tasks alive in a process.
-    pub fn tasks(&self, process: ProcessKey) -> u32 {
-        self.lock().processes[process.0 as usize].tasks
+    pub fn tasks_of(&self, process: ProcessKey) -> u32 {
+        self.0.tasks.count(process)
     }
 
     // --- for the faces of the world: clients, clocks, faults ---
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        let mut state = locked(&self.0.state);
-        state.net.now = self.now();
-        state
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works on the state, then makes sure that the fabric wakes in time for whatever came into the queue.
-    pub(crate) fn work<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+    /// Lets go of what holds the world itself.
+    pub(crate) fn retire(&self) {
+        self.0.tasks.clear();
+        let witness = self.lock().witness.take();
+        drop(witness);
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    /// Moves time on to whatever is due next and hands it out, until that has woken a task. False where nothing will
+    /// ever be due.
+    pub(crate) fn advance(&self) -> bool {
         let mut state = self.lock();
-        let result = work(&mut state);
-        let next = state.net.queue.next();
-        drop(state);
-        if let Some(next) = next {
-            self.set_alarm(next);
+        loop {
+            let Some(now) = state.net.queue.advance() else {
+                return false;
+            };
+            state.net.now = now;
+            self.0.now.store(now.as_nanos(), Ordering::Relaxed);
+            state.step();
+            if self.0.tasks.is_rung() {
+                return true;
+            }
         }
-        result
     }
 
     pub(crate) fn with_client<R>(
@@ -249,12 +250,21 @@ impl World {
         key: ClientKey,
         work: impl FnOnce(&mut Client, &mut Net) -> R,
     ) -> Option<R> {
-        self.work(|state| {
-            let client = state.clients.get_mut(key)?;
-            let result = work(client, &mut state.net);
-            client.arm(&mut state.net);
-            Some(result)
-        })
+        let mut state = self.lock();
+        let State { clients, net, .. } = &mut *state;
+        let client = clients.get_mut(key)?;
+        let result = work(client, net);
+        client.arm(net);
+        Some(result)
+    }
+
+    /// Looks at a client, and moves none of its deadlines forward.
+    pub(crate) fn look_at_client<R>(
+        &self,
+        key: ClientKey,
+        look: impl FnOnce(&mut Client) -> R,
+    ) -> Option<R> {
+        self.lock().clients.get_mut(key).map(look)
     }
 
     pub(crate) fn clock(&self, process: ProcessKey) -> SimClock {
@@ -265,96 +275,46 @@ impl World {
         }
     }
 
-    pub(crate) fn node(&self, process: ProcessKey) -> NodeHandle {
-        locked(&self.0.nodes)[process.0 as usize].clone()
-    }
-
     pub(crate) fn open_client(
         &self,
         process: ProcessKey,
         options: ConnectOptions,
     ) -> Result<ClientKey, ConnectError> {
-        self.work(|state| {
-            let servers = options
-                .servers
-                .iter()
-                .map(|address| {
-                    let name = address.strip_prefix("nats://").unwrap_or(address);
-                    let found = state.server_names.iter().position(|known| **known == *name);
-                    let found = found.map(|index| ServerKey(index as u32));
-                    found.ok_or_else(|| ConnectError::InvalidAddress(address.clone()))
-                })
-                .collect::<Result<Arc<[ServerKey]>, ConnectError>>()?;
-            if servers.is_empty() {
-                return Err(ConnectError::InvalidAddress(String::new()));
-            }
-            let Process { host, alive, .. } = state.processes[process.0 as usize];
-            if !alive {
-                return Err(ConnectError::Unreachable("the process is dead".into()));
-            }
-            let running = &mut state.processes[process.0 as usize];
-            running.connections += 1;
-            let id = ConnectionId(running.connections);
-            let options = Arc::new(options);
-            let key = state
-                .clients
-                .insert_with_key(|key| Client::new(key, process, host, id, options, servers));
-            state.processes[process.0 as usize].clients.push(key);
-            let State { clients, net, .. } = state;
-            let client = &mut clients[key];
-            client.dial(net);
-            client.arm(net);
-            Ok(key)
-        })
+        let mut state = self.lock();
+        let state = &mut *state;
+        let servers = options
+            .servers
+            .iter()
+            .map(|address| {
+                let name = address.strip_prefix("nats://").unwrap_or(address);
+                let found = state.server_names.iter().position(|known| **known == *name);
+                let found = found.map(|index| ServerKey(index as u32));
+                found.ok_or_else(|| ConnectError::InvalidAddress(address.clone()))
+            })
+            .collect::<Result<Arc<[ServerKey]>, ConnectError>>()?;
+        if servers.is_empty() {
+            return Err(ConnectError::InvalidAddress(String::new()));
+        }
+        let Process { host, alive, .. } = state.processes[process.0 as usize];
+        if !alive {
+            return Err(ConnectError::Unreachable("the process is dead".into()));
+        }
+        let running = &mut state.processes[process.0 as usize];
+        running.connections += 1;
+        let id = ConnectionId(running.connections);
+        let options = Arc::new(options);
+        let key = state
+            .clients
+            .insert_with_key(|key| Client::new(key, process, host, id, options, servers));
+        state.processes[process.0 as usize].clients.push(key);
+        let State { clients, net, .. } = state;
+        let client = &mut clients[key];
+        client.dial(net);
+        client.arm(net);
+        Ok(key)
     }
 
     pub(crate) fn remove_client(&self, key: ClientKey) {
-        self.work(|state| state.remove_client(key));
+        self.lock().remove_client(key);
     }
-
-    // --- the fabric ---
-
-    fn set_alarm(&self, at: Instant) {
-        let mut alarm = locked(&self.0.alarm);
-        if alarm.set.is_some_and(|set| set <= at) {
-            return;
-        }
-        let Some(waker) = alarm.fabric.clone() else {
-            return;
-        };
-        alarm.set = Some(at);
-        drop(alarm);
-        let mut sleep = pin!(exact_sleep(&self.0.time, self.now(), at));
-        // Polling it once puts the fabric's waker into the runtime's timer; the rest of it is not needed.
-        if sleep
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker))
-            .is_ready()
-        {
-            waker.wake();
-        }
-    }
-
-    async fn fabric(self) {
-        poll_fn(|context| {
-            {
-                let mut alarm = locked(&self.0.alarm);
-                alarm.set = None;
-                if alarm.fabric.is_none() {
-                    alarm.fabric = Some(context.waker().clone());
-                }
-            }
-            self.work(State::step);
-            Poll::<()>::Pending
-        })
-        .await;
-    }
-}
-
-/// madsim's sleeps last at least 1 ms; resetting one does not.
-fn exact_sleep(time: &TimeHandle, now: Instant, at: Instant) -> Sleep {
-    let mut sleep = time.sleep(std::time::Duration::ZERO);
-    let deadline = time.now_instant() + at.since(now);
-    Pin::new(&mut sleep).reset(deadline);
-    sleep
 }

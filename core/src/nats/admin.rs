@@ -10,14 +10,15 @@ use serde_json::{Value, json};
 
 use super::api::{Failure, STREAM_NAME_IN_USE};
 use super::link::Shared;
+use super::stream_config::{duration, limit, storage_in, storage_out};
 use crate::time::{UnixTime, nanos};
 use crate::transport::{
     ApiError, BucketConfig, BucketError, BucketInfo, PublishError, ReadError, RequestError,
-    Revision, Storage,
+    Revision,
 };
 
 /// The server's default memory of message ids; must not exceed the age limit.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+pub(super) const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 pub(super) fn stream_of(bucket: &str) -> String {
     format!("KV_{bucket}")
@@ -143,10 +144,7 @@ fn merge(stream: &mut Value, config: &BucketConfig) {
     stream["max_msg_size"] = config.max_value_size.into();
     stream["max_bytes"] = config.max_bytes.into();
     stream["num_replicas"] = config.replicas.into();
-    stream["storage"] = match config.storage {
-        Storage::File => "file".into(),
-        Storage::Memory => "memory".into(),
-    };
+    stream["storage"] = storage_out(config.storage);
     let window = stream["duplicate_window"].as_u64().unwrap_or(0);
     if !config.max_age.is_zero() && window > nanos(config.max_age) {
         stream["duplicate_window"] = nanos(config.max_age).into();
@@ -166,23 +164,16 @@ fn merge(stream: &mut Value, config: &BucketConfig) {
 }
 
 fn read_config(bucket: &str, stream: &Value) -> BucketConfig {
-    let duration = |name: &str| Duration::from_nanos(stream[name].as_u64().unwrap_or(0));
-    let limit = |name: &str| match stream[name].as_i64() {
-        None | Some(0) => -1,
-        Some(limit) => limit,
-    };
     let small = |name: &str| u8::try_from(stream[name].as_u64().unwrap_or(1)).unwrap_or(u8::MAX);
     BucketConfig {
         bucket: bucket.to_owned(),
         history: small("max_msgs_per_subject"),
-        max_age: duration("max_age"),
-        delete_markers: Some(duration("subject_delete_marker_ttl")).filter(|life| !life.is_zero()),
-        max_value_size: i32::try_from(limit("max_msg_size")).unwrap_or(i32::MAX),
-        max_bytes: limit("max_bytes"),
-        storage: match stream["storage"].as_str() {
-            Some("memory") => Storage::Memory,
-            _ => Storage::File,
-        },
+        max_age: duration(stream, "max_age"),
+        delete_markers: Some(duration(stream, "subject_delete_marker_ttl"))
+            .filter(|life| !life.is_zero()),
+        max_value_size: i32::try_from(limit(stream, "max_msg_size")).unwrap_or(i32::MAX),
+        max_bytes: limit(stream, "max_bytes"),
+        storage: storage_in(stream),
         replicas: small("num_replicas"),
     }
 }

@@ -1,17 +1,22 @@
 //! Requests, and what JetStream answers to them: its errors, acknowledgements and stored records.
 
+use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::oneshot::error::RecvError;
 
 use super::link::Shared;
 use crate::time::UnixTime;
 use crate::transport::names::is_publish_subject;
-use crate::transport::{ApiError, KvEntry, Operation, PublishError, RequestError, Revision};
+use crate::transport::{
+    ApiError, KvEntry, Operation, PublishError, RequestError, Revision, Sequence, StoreAck,
+};
 
 /// A request to JetStream failed.
 #[derive(Debug)]
@@ -31,6 +36,10 @@ impl Failure {
 
 pub(super) const STREAM_NOT_FOUND: u64 = 10059;
 pub(super) const STREAM_NAME_IN_USE: u64 = 10058;
+pub(super) const CONSUMER_NOT_FOUND: u64 = 10014;
+pub(super) const SEQUENCE_NOT_FOUND: u64 = 10043;
+pub(super) const MESSAGE_DELETE_FAILED: u64 = 10057;
+pub(super) const WRONG_LAST_MESSAGE_ID: u64 = 10070;
 const WRONG_LAST_SEQUENCE: u64 = 10071;
 
 impl Shared {
@@ -51,8 +60,9 @@ impl Shared {
         check_size(&client, headers.as_ref(), payload.len())?;
         let mut request = async_nats::Request::new().payload(payload).timeout(None);
         request.headers = headers;
-        let answer =
-            tokio::time::timeout(timeout, client.send_request(subject.to_owned(), request));
+        // It is large: pinned where it is made, it is not copied into each of the futures around it.
+        let answer = pin!(client.send_request(subject.to_owned(), request));
+        let answer = tokio::time::timeout(timeout, answer);
         match self.until_closed(answer).await {
             None => Err(RequestError::ClosedWhileWaiting),
             Some(Err(_)) => Err(RequestError::TimedOut),
@@ -128,22 +138,47 @@ fn read_answer(payload: &[u8]) -> Result<Value, Failure> {
         return Err(Failure::Request(RequestError::TimedOut));
     };
     match answer.get_mut("error").map(Value::take) {
-        Some(error) => Err(Failure::Api(ApiError {
-            code: error["code"].as_u64().unwrap_or(0) as u16,
-            err_code: error["err_code"].as_u64().unwrap_or(0),
-            description: error["description"].as_str().unwrap_or_default().into(),
-        })),
+        Some(error) => Err(api_error(&error)),
         None => Ok(answer),
     }
 }
 
-/// The revision in an acknowledgement of a write.
-pub(super) fn read_ack(payload: &[u8]) -> Result<Revision, Failure> {
-    let ack = read_answer(payload)?;
-    match ack["seq"].as_u64() {
-        Some(revision) if revision > 0 => Ok(Revision(revision)),
-        _ => Err(Failure::Request(RequestError::TimedOut)),
+fn api_error(error: &Value) -> Failure {
+    Failure::Api(ApiError {
+        code: error["code"].as_u64().unwrap_or(0) as u16,
+        err_code: error["err_code"].as_u64().unwrap_or(0),
+        description: error["description"].as_str().unwrap_or_default().into(),
+    })
+}
+
+/// The acknowledgement of a write, read without a detour: it comes with every one.
+#[derive(Deserialize)]
+struct WriteAnswer<'a> {
+    #[serde(default, borrow)]
+    stream: Cow<'a, str>,
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<Value>,
+}
+
+/// The acknowledgement of a write, or its refusal. What names no place in a stream came from somebody else: it answers
+/// nothing.
+pub(super) fn read_ack(payload: &[u8]) -> Result<StoreAck, Failure> {
+    let nothing = || Failure::Request(RequestError::TimedOut);
+    let answer: WriteAnswer<'_> = serde_json::from_slice(payload).map_err(|_| nothing())?;
+    if let Some(error) = &answer.error {
+        return Err(api_error(error));
     }
+    if answer.seq == 0 || answer.stream.is_empty() {
+        return Err(nothing());
+    }
+    Ok(StoreAck {
+        stream: answer.stream.into(),
+        sequence: Sequence(answer.seq),
+        duplicate: answer.duplicate,
+    })
 }
 
 /// The latest revision of the key, in the refusal of a conditional write.
@@ -155,10 +190,38 @@ pub(super) fn actual_revision(error: &ApiError) -> Option<Revision> {
     actual.parse().ok().map(Revision)
 }
 
+/// A question that is too large to be asked, in the server's manner.
+pub(super) fn too_large(error: &PublishError) -> ApiError {
+    ApiError {
+        code: 400,
+        err_code: 0,
+        description: error.to_string().into(),
+    }
+}
+
+/// What a status message says, as an error: it knows no number of NATS' own.
+pub(super) fn status_error(message: &Message) -> ApiError {
+    ApiError {
+        code: message.status.map_or(0, |status| status.as_u16()),
+        err_code: 0,
+        description: message.description.as_deref().unwrap_or_default().into(),
+    }
+}
+
 /// A header, if it is there.
 pub(super) fn header<'a>(message: &'a Message, name: &'static str) -> Option<&'a str> {
     let value = message.headers.as_ref()?.get(name)?;
     Some(value.as_str())
+}
+
+/// What the headers of a record say that it is.
+pub(super) fn operation<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Operation {
+    match (header("Nats-Marker-Reason"), header("KV-Operation")) {
+        (Some("MaxAge"), _) => Operation::Expire,
+        (Some("Purge"), _) | (_, Some("PURGE")) => Operation::Purge,
+        (Some(_), _) | (_, Some("DEL")) => Operation::Delete,
+        _ => Operation::Put,
+    }
 }
 
 /// A record as delivered or read, at this revision and time of storing.
@@ -168,15 +231,7 @@ pub(super) fn record(
     revision: Revision,
     created: UnixTime,
 ) -> KvEntry {
-    let operation = match (
-        header(message, "Nats-Marker-Reason"),
-        header(message, "KV-Operation"),
-    ) {
-        (Some("MaxAge"), _) => Operation::Expire,
-        (Some("Purge"), _) | (_, Some("PURGE")) => Operation::Purge,
-        (Some(_), _) | (_, Some("DEL")) => Operation::Delete,
-        _ => Operation::Put,
-    };
+    let operation = operation(|name| header(message, name));
     let value = match operation {
         Operation::Put => message.payload.clone(),
         _ => Bytes::new(),
@@ -210,14 +265,30 @@ mod tests {
     }
 
     #[test]
+    fn acknowledgements_are_read_in_every_spelling() {
+        let ack = |sequence, duplicate| StoreAck {
+            stream: "S".into(),
+            sequence: Sequence(sequence),
+            duplicate,
+        };
+        let plain = read_ack(br#"{"stream":"S", "seq":3}"#);
+        assert_eq!(plain.ok(), Some(ack(3, false)));
+        let duplicate = read_ack(br#"{"stream":"S","seq":3,"duplicate": true,"domain":"d"}"#);
+        assert_eq!(duplicate.ok(), Some(ack(3, true)));
+    }
+
+    #[test]
     fn an_answer_from_somebody_else_is_no_answer() {
-        for payload in [&b"hello"[..], b"{}", br#"{"seq":0}"#] {
+        for payload in [
+            &b"hello"[..],
+            b"{}",
+            br#"{"seq":1}"#,
+            br#"{"stream":"S","seq":0}"#,
+        ] {
             assert!(matches!(
                 read_ack(payload),
                 Err(Failure::Request(RequestError::TimedOut))
             ));
         }
-        let ack = read_ack(br#"{"stream":"KV_b", "seq":3}"#);
-        assert_eq!(ack.ok(), Some(Revision(3)));
     }
 }

@@ -254,7 +254,7 @@ async fn forward(shared: Arc<Shared>, mut from: async_nats::Subscriber, to: Subs
 }
 
 /// Headers for async-nats, whose own conversions panic on what a header cannot hold.
-fn headers_out(headers: &Headers) -> Result<Option<HeaderMap>, PublishError> {
+pub(super) fn headers_out(headers: &Headers) -> Result<Option<HeaderMap>, PublishError> {
     if headers.is_empty() {
         return Ok(None);
     }
@@ -269,19 +269,24 @@ fn headers_out(headers: &Headers) -> Result<Option<HeaderMap>, PublishError> {
 }
 
 /// async-nats keeps no order between headers of different names: here they are in the order of their names.
-fn message_in(message: async_nats::Message) -> Message {
+pub(super) fn headers_in(map: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Headers {
+    let sorted: BTreeMap<&str, _> = map
+        .iter()
+        .map(|(name, values)| (name.as_ref(), values))
+        .filter(|(name, _)| wanted(name))
+        .collect();
     let mut headers = Headers::new();
-    if let Some(map) = &message.headers {
-        let sorted: BTreeMap<&str, _> = map
-            .iter()
-            .map(|(name, values)| (name.as_ref(), values))
-            .collect();
-        for (name, values) in sorted {
-            for value in values {
-                headers.append(name, value.as_str());
-            }
+    for (name, values) in sorted {
+        for value in values {
+            headers.append(name, value.as_str());
         }
     }
+    headers
+}
+
+fn message_in(message: async_nats::Message) -> Message {
+    let headers = message.headers.as_ref();
+    let headers = headers.map_or_else(Headers::new, |map| headers_in(map, |_| true));
     Message {
         subject: message.subject.as_str().into(),
         reply: message.reply.map(|reply| reply.as_str().into()),

@@ -1,4 +1,4 @@
-//! One life of a push consumer that shows a bucket's records in order.
+//! One life of a push consumer that shows in order what a stream, or a bucket, holds and gets.
 //!
 //! Ephemeral, without acknowledgements, kept in the server's memory: what ADR-17 calls an ordered consumer. It is never
 //! repaired: whoever reads it throws it away at the first doubt and opens another.
@@ -13,30 +13,59 @@ use serde_json::json;
 
 use super::admin::stream_of;
 use super::api::{Failure, header, record};
+use super::consumer_config::start_out;
+use super::delivery::{Place, stored};
 use super::link::Shared;
-use crate::time::{UnixTime, nanos};
-use crate::transport::{KvEntry, PublishError, RequestError, Revision};
+use crate::time::nanos;
+use crate::transport::{KvEntry, PublishError, ReadStart, RequestError, StoredMessage};
 
 /// How long the server keeps a consumer whose reader has vanished without a word.
 const INACTIVE: Duration = Duration::from_secs(30);
 
-/// Where deliveries begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Deliver {
-    /// The oldest record still held.
-    All,
-    /// The latest record of each key, then what comes.
-    LastPerKey,
-    /// The first record of this revision or later.
-    From(Revision),
+/// What a delivery is read as; `None` where it is nothing of the kind.
+type Read<T> = dyn Fn(&Message, &Place) -> Option<T> + Send + Sync;
+
+/// What is read of which stream, and as what.
+pub(super) struct Source<T> {
+    pub(super) stream: Arc<str>,
+    /// Subjects that are wanted; none: all.
+    filters: Vec<String>,
+    read: Box<Read<T>>,
+}
+
+impl Source<KvEntry> {
+    /// The records of the keys that match.
+    pub(super) fn bucket(bucket: &str, filter: &str) -> Self {
+        let prefix = format!("$KV.{bucket}.");
+        Self {
+            stream: stream_of(bucket).into(),
+            filters: vec![format!("{prefix}{filter}")],
+            read: Box::new(move |message, place| {
+                let key = message.subject.as_str().strip_prefix(&prefix)?;
+                let revision = place.sequence.into();
+                Some(record(message, key.into(), revision, place.stored))
+            }),
+        }
+    }
+}
+
+impl Source<StoredMessage> {
+    /// The messages whose subjects match.
+    pub(super) fn stream(stream: &Arc<str>, filters: &[&str]) -> Self {
+        Self {
+            stream: Arc::clone(stream),
+            filters: filters.iter().copied().map(str::to_owned).collect(),
+            read: Box::new(|message, place| Some(stored(message, place))),
+        }
+    }
 }
 
 /// What comes from a consumer.
 #[derive(Debug)]
-pub(super) enum Heard {
-    /// A record.
-    Entry {
-        entry: KvEntry,
+pub(super) enum Heard<T> {
+    /// A record or message.
+    Item {
+        item: T,
         /// Counts the deliveries of this consumer from 1, by the server.
         delivered: u64,
         /// How many are still to come.
@@ -50,9 +79,9 @@ pub(super) enum Heard {
 
 /// What a listing makes of it.
 #[derive(Debug)]
-pub(super) enum Next {
-    /// A record, and how many are still to come.
-    Entry { entry: KvEntry, pending: u64 },
+pub(super) enum Next<T> {
+    /// A record or message, and how many are still to come.
+    Item { item: T, pending: u64 },
     /// All that the server has was delivered.
     Idle,
     /// It cannot be relied on any more: something was skipped, or there was no sign of life for two heartbeats.
@@ -60,14 +89,13 @@ pub(super) enum Next {
 }
 
 /// One consumer, from its creation to its end.
-pub(super) struct Consumer {
+pub(super) struct Consumer<T> {
     shared: Arc<Shared>,
+    source: Arc<Source<T>>,
     deliveries: Subscriber,
-    /// The subjects of the bucket without their keys.
-    prefix: String,
     /// Stream and consumer, as the API addresses it.
     address: String,
-    /// Records to come when it was created.
+    /// Items to come when it was created.
     pub(super) pending: u64,
     /// Deliveries so far, as a listing counts them.
     delivered: u64,
@@ -76,22 +104,19 @@ pub(super) struct Consumer {
     question: Option<String>,
 }
 
-impl Consumer {
+impl<T> Consumer<T> {
     pub(super) async fn open(
         shared: &Arc<Shared>,
-        bucket: &str,
-        filter: &str,
-        deliver: Deliver,
+        source: &Arc<Source<T>>,
+        start: ReadStart,
         heartbeat: Duration,
     ) -> Result<Self, Failure> {
         let closed = || Failure::Request(RequestError::Publish(PublishError::Closed));
         let client = shared.client().ok_or_else(closed)?;
         let inbox = client.new_inbox();
-        let stream = stream_of(bucket);
-        let prefix = format!("$KV.{bucket}.");
+        let stream = &source.stream;
         let mut config = json!({
             "deliver_subject": inbox,
-            "filter_subject": format!("{prefix}{filter}"),
             "ack_policy": "none",
             "max_deliver": 1,
             "replay_policy": "instant",
@@ -101,14 +126,14 @@ impl Consumer {
             "mem_storage": true,
             "num_replicas": 1,
         });
-        match deliver {
-            Deliver::All => config["deliver_policy"] = "all".into(),
-            Deliver::LastPerKey => config["deliver_policy"] = "last_per_subject".into(),
-            Deliver::From(revision) => {
-                config["deliver_policy"] = "by_start_sequence".into();
-                config["opt_start_seq"] = revision.0.max(1).into();
-            }
+        match &*source.filters {
+            // The last of each subject wants to know of which subjects.
+            [] if start == ReadStart::LastPerSubject => config["filter_subject"] = ">".into(),
+            [] => {}
+            [one] => config["filter_subject"] = json!(one),
+            several => config["filter_subjects"] = json!(several),
         }
+        start_out(start, &mut config);
         // Subscribed first: the server takes a consumer without a listener for inactive.
         let deliveries = client.subscribe(inbox).await.map_err(|_| closed())?;
         drop(client);
@@ -119,8 +144,8 @@ impl Consumer {
         let name = created["name"].as_str().unwrap_or_default();
         Ok(Self {
             shared: Arc::clone(shared),
+            source: Arc::clone(source),
             deliveries,
-            prefix,
             address: format!("{stream}.{name}"),
             pending: created["num_pending"].as_u64().unwrap_or(0),
             delivered: 0,
@@ -130,16 +155,16 @@ impl Consumer {
     }
 
     /// The next thing to know of a listing. What has arrived is read before silence is declared.
-    pub(super) async fn next(&mut self) -> Next {
+    pub(super) async fn next(&mut self) -> Next<T> {
         let heard = tokio::time::timeout(2 * self.heartbeat, self.hear()).await;
         match heard {
-            Ok(Heard::Entry {
-                entry,
+            Ok(Heard::Item {
+                item,
                 delivered,
                 pending,
             }) if delivered == self.delivered + 1 => {
                 self.delivered = delivered;
-                Next::Entry { entry, pending }
+                Next::Item { item, pending }
             }
             Ok(Heard::Idle { delivered }) if delivered == self.delivered => Next::Idle,
             Ok(_) | Err(_) => Next::Broken,
@@ -147,7 +172,7 @@ impl Consumer {
     }
 
     /// The next thing that is heard. Cancel-safe.
-    pub(super) async fn hear(&mut self) -> Heard {
+    pub(super) async fn hear(&mut self) -> Heard<T> {
         loop {
             if let (Some(question), Some(client)) = (&self.question, self.shared.client()) {
                 // If the client is gone, so are the deliveries.
@@ -158,7 +183,7 @@ impl Consumer {
                 return Heard::Ended;
             };
             let heard = match message.status.map(|status| status.as_u16()) {
-                None => self.on_record(&message),
+                None => self.on_item(&message),
                 Some(100) => self.on_sign_of_life(&message),
                 // Nothing that a push consumer says of itself: silence follows where it is over.
                 Some(_) => None,
@@ -169,18 +194,17 @@ impl Consumer {
         }
     }
 
-    fn on_record(&self, message: &Message) -> Option<Heard> {
-        let position = Position::parse(message.reply.as_ref()?.as_str())?;
-        let key = message.subject.as_str().strip_prefix(&self.prefix)?;
-        Some(Heard::Entry {
-            entry: record(message, key.into(), position.revision, position.stored),
-            delivered: position.delivered,
-            pending: position.pending,
+    fn on_item(&self, message: &Message) -> Option<Heard<T>> {
+        let place = Place::parse(message.reply.as_ref()?.as_str())?;
+        Some(Heard::Item {
+            item: (self.source.read)(message, &place)?,
+            delivered: place.delivered,
+            pending: place.pending,
         })
     }
 
     /// A heartbeat, or the question whether we keep up. A consumer that waits for the answer is not idle.
-    fn on_sign_of_life(&mut self, message: &Message) -> Option<Heard> {
+    fn on_sign_of_life(&mut self, message: &Message) -> Option<Heard<T>> {
         let stalled = header(message, "Nats-Consumer-Stalled");
         let reply = message.reply.as_ref().map(|reply| reply.as_str());
         self.question = reply.or(stalled).map(str::to_owned);
@@ -194,54 +218,5 @@ impl Consumer {
         if self.shared.link().up {
             self.shared.api_best_effort(&name);
         }
-    }
-}
-
-/// What the reply subject of a delivery says.
-#[derive(Debug, PartialEq, Eq)]
-struct Position {
-    revision: Revision,
-    delivered: u64,
-    stored: UnixTime,
-    pending: u64,
-}
-
-impl Position {
-    /// `$JS.ACK.<stream>.<consumer>.<attempt>.<revision>.<delivered>.<time>.<pending>`; with a domain and an account
-    /// before the stream, and a token at the end, where servers send the longer form.
-    fn parse(reply: &str) -> Option<Self> {
-        let tokens: Vec<&str> = reply.split('.').collect();
-        let fields = match (tokens.first()?, tokens.get(1)?, tokens.len()) {
-            (&"$JS", &"ACK", 9) => &tokens[5..9],
-            (&"$JS", &"ACK", 11..) => &tokens[7..11],
-            _ => return None,
-        };
-        Some(Self {
-            revision: Revision(fields[0].parse().ok()?),
-            delivered: fields[1].parse().ok()?,
-            stored: UnixTime::from_nanos(fields[2].parse().ok()?),
-            pending: fields[3].parse().ok()?,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_forms_of_the_reply_subject_are_read() {
-        let position = Position {
-            revision: Revision(7),
-            delivered: 3,
-            stored: UnixTime::from_nanos(1_700_000_000_000_000_000),
-            pending: 2,
-        };
-        let short = "$JS.ACK.KV_b.x1.1.7.3.1700000000000000000.2";
-        let long = "$JS.ACK._.ABCD.KV_b.x1.1.7.3.1700000000000000000.2.tok";
-        assert_eq!(Position::parse(short), Some(position));
-        assert_eq!(Position::parse(long), Position::parse(short));
-        assert_eq!(Position::parse("_INBOX.abc"), None);
-        assert_eq!(Position::parse("$JS.ACK.s.c.1.x.1.1.1"), None);
     }
 }

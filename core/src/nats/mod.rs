@@ -9,7 +9,9 @@
 //! ```text
 //! connection ── publish, request, subscribe, flush     link    what was told of the connection, and its end
 //! bucket     ── reads and writes of a bucket           admin   create, update, delete, info
-//! watch      ── heals itself, over one consumer at a time, of which `consumer` is one life
+//! jetstream  ── streams, and publishing into them      stream  one stream; `direct` reads its messages
+//! watch      ── over a bucket or a stream: heals itself, over one consumer at a time, of which `consumer` is one life
+//! pull_consumer ── a cursor that the server keeps; `pull` is one wish for messages
 //! ```
 
 #![allow(
@@ -23,9 +25,17 @@ mod api;
 mod bucket;
 mod connection;
 mod consumer;
+mod consumer_config;
+mod delivery;
 mod dial;
+mod direct;
+mod jetstream;
 mod link;
 mod nkey;
+mod pull;
+mod pull_consumer;
+mod stream;
+mod stream_config;
 mod watch;
 
 use std::future::Future;
@@ -40,6 +50,8 @@ pub use bucket::NatsBucket;
 pub use connection::NatsConnection;
 pub use dial::NatsTransport;
 pub use nkey::{Nkey, SeedError};
+pub use pull_consumer::NatsConsumer;
+pub use stream::NatsStream;
 
 /// The surroundings of a real process. Must be used inside a tokio runtime.
 #[derive(Clone, Debug)]

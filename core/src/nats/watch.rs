@@ -1,7 +1,7 @@
-//! A watch: the hands of the core's own [`Watcher`], which decides.
+//! A watch over a bucket, or a reader over a stream: the hands of the core's own [`Watcher`], which decides.
 //!
 //! The machine is the reader of a serial whose paper boys come and go: it knows the last issue that was read, and asks
-//! each new boy for the next one. Here is the street: requests that describe the bucket and open consumers, one
+//! each new boy for the next one. Here is the street: requests that describe the stream and open consumers, one
 //! consumer at a time, what is known of the link, and the queue that the reader takes its events from.
 
 use std::collections::VecDeque;
@@ -12,40 +12,82 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
 use super::TokioClock;
-use super::admin::{self, stream_of};
+use super::admin;
 use super::api::Failure;
-use super::consumer::{Consumer, Deliver, Heard};
+use super::consumer::{Consumer, Heard, Source};
 use super::link::{Link, Shared};
+use super::stream_config;
 use crate::machine::{Shell, drive};
 use crate::transport::watcher::{
     Attempt, CONTROL_ROOM, ConsumerFrom, Description, Item, Told, Watcher, WatcherEffect,
     WatcherEvent,
 };
 use crate::transport::{
-    ConnectionEvent, KvEntry, PublishError, RequestError, Sequence, Watch, WatchError, WatchEvent,
-    WatchSender, WatchStart,
+    ConnectionEvent, KvEntry, PublishError, ReadStart, ReaderSender, RequestError, Sequence,
+    StoredMessage, WatchError, WatchSender,
 };
 
-pub(super) async fn start(
+/// The queue of a reader.
+pub(super) trait Outlet: Send + 'static {
+    type Item: Item + Send + 'static;
+
+    /// `false` if the reader is gone, or has no room.
+    fn tell(&self, told: Told<Self::Item>) -> bool;
+    /// Places left.
+    fn capacity(&self) -> usize;
+    /// Ready once there is a place, or the reader is gone.
+    fn room(&self) -> impl Future<Output = ()> + Send;
+    /// Ready once the reader is gone.
+    fn closed(&self) -> impl Future<Output = ()> + Send;
+}
+
+macro_rules! outlet {
+    ($sender:ty, $item:ty) => {
+        impl Outlet for $sender {
+            type Item = $item;
+
+            fn tell(&self, told: Told<$item>) -> bool {
+                self.try_send(told.into()).is_ok()
+            }
+
+            fn capacity(&self) -> usize {
+                Self::capacity(self)
+            }
+
+            async fn room(&self) {
+                Self::room(self, 1).await;
+            }
+
+            async fn closed(&self) {
+                Self::closed(self).await;
+            }
+        }
+    };
+}
+
+outlet!(WatchSender, KvEntry);
+outlet!(ReaderSender, StoredMessage);
+
+/// Places of the queue of a reader that may have so much unread.
+pub(super) fn capacity(unread: usize) -> usize {
+    unread.max(1).saturating_add(CONTROL_ROOM)
+}
+
+/// Reads into `out`; returns once that has begun.
+pub(super) async fn start<O: Outlet>(
     shared: &Arc<Shared>,
-    bucket: &str,
-    filter: &str,
-    start: WatchStart,
-) -> Result<Watch, WatchError> {
+    source: Source<O::Item>,
+    start: impl Into<ReadStart>,
+    out: O,
+) -> Result<(), WatchError> {
     let options = &shared.options;
-    let capacity = options
-        .subscription_capacity
-        .max(1)
-        .saturating_add(CONTROL_ROOM);
-    let (out, watch) = Watch::channel(capacity, None);
     let mut machine = Watcher::new(start, options.watch_heartbeat);
     let (opened, answer) = oneshot::channel();
     let mut links = shared.link_changes();
     let link = *links.borrow_and_update();
     let mut street = Street {
         shared: Arc::clone(shared),
-        bucket: bucket.into(),
-        filter: filter.into(),
+        source: Arc::new(source),
         out,
         opened: Some(opened),
         links,
@@ -64,39 +106,38 @@ pub(super) async fn start(
     });
     let answer = tokio::time::timeout(options.request_timeout, answer);
     match shared.until_closed(answer).await {
-        Some(Ok(Ok(opened))) => opened.map(|()| watch),
+        Some(Ok(Ok(opened))) => opened,
         Some(Err(_)) => Err(WatchError::TimedOut),
         Some(Ok(Err(_))) | None => Err(WatchError::Closed),
     }
 }
 
 /// See the head of this file.
-struct Street {
+struct Street<O: Outlet> {
     shared: Arc<Shared>,
-    bucket: Arc<str>,
-    filter: Arc<str>,
-    out: WatchSender,
+    source: Arc<Source<O::Item>>,
+    out: O,
     /// Who waits for the first attempt.
     opened: Option<oneshot::Sender<Result<(), WatchError>>>,
     links: watch::Receiver<Link>,
     /// The link as the machine knows it.
     link: Link,
     /// What the machine is to hear first.
-    heard: VecDeque<WatcherEvent<KvEntry>>,
+    heard: VecDeque<WatcherEvent<O::Item>>,
     /// What the latest attempt has asked the server; older questions are dropped.
-    asking: Option<BoxFuture<'static, Answer>>,
-    consumer: Option<(Attempt, Consumer)>,
+    asking: Option<BoxFuture<'static, Answer<O::Item>>>,
+    consumer: Option<(Attempt, Consumer<O::Item>)>,
     /// The first record of this batch that the reader had no room for.
     lost: Option<Sequence>,
 }
 
-enum Answer {
+enum Answer<T> {
     Described(Attempt, Result<Description, Failure>),
-    Created(Attempt, Result<Consumer, Failure>),
+    Created(Attempt, Result<Consumer<T>, Failure>),
 }
 
-impl Shell<Watcher<KvEntry>> for Street {
-    async fn next(&mut self) -> Option<WatcherEvent<KvEntry>> {
+impl<O: Outlet> Shell<Watcher<O::Item>> for Street<O> {
+    async fn next(&mut self) -> Option<WatcherEvent<O::Item>> {
         loop {
             if let Some(lost) = self.lost.take() {
                 return Some(WatcherEvent::Overflow { lost });
@@ -109,9 +150,8 @@ impl Shell<Watcher<KvEntry>> for Street {
                 biased;
                 () = self.out.closed() => return None,
                 (attempt, heard) = hear(&mut self.consumer) => match heard {
-                    Heard::Entry { entry, delivered, pending } => {
+                    Heard::Item { item, delivered, pending } => {
                         let consumer_seq = delivered;
-                        let item = entry;
                         return Some(WatcherEvent::Delivered { attempt, consumer_seq, pending, item });
                     }
                     Heard::Idle { delivered } => {
@@ -132,29 +172,29 @@ impl Shell<Watcher<KvEntry>> for Street {
         }
     }
 
-    async fn perform(&mut self, effect: WatcherEffect<KvEntry>) -> ControlFlow<()> {
+    async fn perform(&mut self, effect: WatcherEffect<O::Item>) -> ControlFlow<()> {
         match effect {
             WatcherEffect::Describe(attempt) => {
-                let (shared, bucket) = (Arc::clone(&self.shared), Arc::clone(&self.bucket));
+                let (shared, source) = (Arc::clone(&self.shared), Arc::clone(&self.source));
                 self.asking = Some(Box::pin(async move {
-                    Answer::Described(attempt, describe(&shared, &bucket).await)
+                    Answer::Described(attempt, describe(&shared, &source.stream).await)
                 }));
             }
             WatcherEffect::Create { attempt, from } => self.create(attempt, from),
             WatcherEffect::Discard(_) => self.discard(),
-            WatcherEffect::Tell(Told::Item(entry)) => {
+            WatcherEffect::Tell(Told::Item(item)) => {
                 if self.lost.is_none() && self.out.capacity() > CONTROL_ROOM {
-                    return self.tell(WatchEvent::Entry(entry));
+                    return self.tell(Told::Item(item));
                 }
                 if self.lost.is_none() {
                     self.shared.tell(ConnectionEvent::SlowConsumer);
-                    self.lost = Some(entry.sequence());
+                    self.lost = Some(item.sequence());
                 }
             }
             WatcherEffect::Tell(told) => {
                 // There is room, unless the link came and went again and again while the reader slept.
-                return match self.shared.until_closed(self.out.room(1)).await {
-                    Some(()) => self.tell(told.into()),
+                return match self.shared.until_closed(self.out.room()).await {
+                    Some(()) => self.tell(told),
                     None => ControlFlow::Break(()),
                 };
             }
@@ -173,12 +213,12 @@ impl Shell<Watcher<KvEntry>> for Street {
     }
 }
 
-impl Street {
+impl<O: Outlet> Street<O> {
     /// Ends the watch where the reader is gone.
-    fn tell(&self, event: WatchEvent) -> ControlFlow<()> {
-        match self.out.try_send(event) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+    fn tell(&self, told: Told<O::Item>) -> ControlFlow<()> {
+        match self.out.tell(told) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
         }
     }
 
@@ -203,26 +243,24 @@ impl Street {
     }
 
     fn create(&mut self, attempt: Attempt, from: ConsumerFrom) {
-        let deliver = match from {
-            ConsumerFrom::Sequence(sequence) => Deliver::From(sequence.into()),
-            // A watch begins with what is there, or at a revision.
-            ConsumerFrom::LastPerSubject | ConsumerFrom::Last | ConsumerFrom::Time(_) => {
-                Deliver::LastPerKey
-            }
+        let start = match from {
+            ConsumerFrom::Last => ReadStart::Last,
+            ConsumerFrom::LastPerSubject => ReadStart::LastPerSubject,
+            ConsumerFrom::Sequence(sequence) => ReadStart::Sequence(sequence),
+            ConsumerFrom::Time(time) => ReadStart::Time(time),
         };
-        let shared = Arc::clone(&self.shared);
-        let (bucket, filter) = (Arc::clone(&self.bucket), Arc::clone(&self.filter));
+        let (shared, source) = (Arc::clone(&self.shared), Arc::clone(&self.source));
         self.asking = Some(Box::pin(async move {
             let heartbeat = shared.options.watch_heartbeat;
-            let created = Consumer::open(&shared, &bucket, &filter, deliver, heartbeat).await;
+            let created = Consumer::open(&shared, &source, start, heartbeat).await;
             Answer::Created(attempt, created)
         }));
     }
 
-    fn answered(&mut self, answer: Answer) -> WatcherEvent<KvEntry> {
+    fn answered(&mut self, answer: Answer<O::Item>) -> WatcherEvent<O::Item> {
         match answer {
             Answer::Described(attempt, described) => {
-                let described = described.map_err(|failure| watch_error(failure, &self.filter));
+                let described = described.map_err(watch_error);
                 WatcherEvent::Described(attempt, described)
             }
             Answer::Created(attempt, Ok(consumer)) => {
@@ -231,7 +269,7 @@ impl Street {
                 WatcherEvent::Created(attempt, Ok(pending))
             }
             Answer::Created(attempt, Err(failure)) => {
-                WatcherEvent::Created(attempt, Err(watch_error(failure, &self.filter)))
+                WatcherEvent::Created(attempt, Err(watch_error(failure)))
             }
         }
     }
@@ -245,7 +283,7 @@ impl Street {
 }
 
 /// What the consumer says; nothing, where there is none.
-async fn hear(consumer: &mut Option<(Attempt, Consumer)>) -> (Attempt, Heard) {
+async fn hear<T>(consumer: &mut Option<(Attempt, Consumer<T>)>) -> (Attempt, Heard<T>) {
     match consumer {
         Some((attempt, consumer)) => (*attempt, consumer.hear().await),
         None => std::future::pending().await,
@@ -253,7 +291,7 @@ async fn hear(consumer: &mut Option<(Attempt, Consumer)>) -> (Attempt, Heard) {
 }
 
 /// What the server answers; nothing, where it was asked nothing.
-async fn answered(asking: &mut Option<BoxFuture<'static, Answer>>) -> Answer {
+async fn answered<T>(asking: &mut Option<BoxFuture<'static, Answer<T>>>) -> Answer<T> {
     match asking {
         Some(question) => {
             let answer = question.await;
@@ -264,14 +302,13 @@ async fn answered(asking: &mut Option<BoxFuture<'static, Answer>>) -> Answer {
     }
 }
 
-async fn describe(shared: &Shared, bucket: &str) -> Result<Description, Failure> {
-    let info = admin::info(shared, &stream_of(bucket)).await?;
-    let info = admin::read_info(bucket, &info);
+async fn describe(shared: &Shared, stream: &str) -> Result<Description, Failure> {
+    let info = stream_config::read_info(&admin::info(shared, stream).await?);
     let info = info.ok_or(Failure::Request(RequestError::TimedOut))?;
     Ok(Description::from(&info))
 }
 
-fn watch_error(failure: Failure, filter: &str) -> WatchError {
+fn watch_error(failure: Failure) -> WatchError {
     if failure.is_not_found() {
         return WatchError::NoBucket;
     }
@@ -279,8 +316,8 @@ fn watch_error(failure: Failure, filter: &str) -> WatchError {
         Failure::Api(error) => WatchError::Rejected(error),
         Failure::Request(RequestError::NoResponders) => WatchError::NoBucket,
         Failure::Request(RequestError::TimedOut) => WatchError::TimedOut,
-        Failure::Request(RequestError::Publish(PublishError::InvalidSubject(_))) => {
-            WatchError::InvalidFilter(filter.into())
+        Failure::Request(RequestError::Publish(PublishError::InvalidSubject(name))) => {
+            WatchError::InvalidFilter(name)
         }
         Failure::Request(RequestError::Publish(_) | RequestError::ClosedWhileWaiting) => {
             WatchError::Closed

@@ -71,7 +71,8 @@ impl Entry {
 
     /// Reads a record of the bucket; `None` where it is no value, not an entry, or another agent's under this key.
     pub fn decode(record: &KvEntry) -> Option<Self> {
-        if !record.operation.is_put() {
+        let is_object = record.value.trim_ascii_start().starts_with(b"{");
+        if !record.operation.is_put() || !is_object {
             return None;
         }
         let entry: Self = serde_json::from_slice(&record.value).ok()?;

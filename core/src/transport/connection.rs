@@ -13,11 +13,12 @@ use super::error::{
 };
 use super::kv::{Bucket, BucketConfig};
 use super::message::Message;
+use super::stream::JetStream;
 
 /// A way to NATS. Cheap to clone.
 pub trait Transport: Clone + Send + Sync + 'static {
     /// What [`connect`](Self::connect) gives.
-    type Connection: Connection;
+    type Connection: Connection + JetStream;
 
     /// Connects to the first server of `options` that answers.
     ///

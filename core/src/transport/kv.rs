@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::Watch;
 use super::error::{CreateError, ReadError, UpdateError, WatchError, WriteError};
+use super::message::Headers;
+use super::names;
+use super::stream::{Discard, MessageTtl, StreamConfig, StreamInfo};
 use crate::time::UnixTime;
 
 /// The position of one change in its bucket: 1 for the first, increasing by one with every accepted write, deletion
@@ -54,6 +57,19 @@ impl Operation {
     /// True for a value, false for the three ways of being gone.
     pub const fn is_put(self) -> bool {
         matches!(self, Self::Put)
+    }
+
+    /// What a message of the stream behind a bucket says, by its headers.
+    pub fn of_headers(headers: &Headers) -> Self {
+        match (
+            headers.get("Nats-Marker-Reason"),
+            headers.get("KV-Operation"),
+        ) {
+            (Some("MaxAge"), _) => Self::Expire,
+            (Some("Purge"), _) | (_, Some("PURGE")) => Self::Purge,
+            (Some(_), _) | (_, Some("DEL")) => Self::Delete,
+            _ => Self::Put,
+        }
     }
 }
 
@@ -122,6 +138,73 @@ impl BucketConfig {
     }
 }
 
+/// The server's default memory of message ids.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// The stream behind a bucket, as NATS' own clients lay it out (ADR-8).
+impl BucketConfig {
+    /// The settings of the stream behind a new bucket.
+    pub fn stream(&self) -> StreamConfig {
+        let mut stream = StreamConfig {
+            subjects: vec![names::key_subject(&self.bucket, ">")],
+            discard: Discard::New,
+            duplicate_window: Some(DUPLICATE_WINDOW),
+            allow_rollup: true,
+            deny_delete: true,
+            ..StreamConfig::new(names::bucket_stream(&self.bucket))
+        };
+        self.apply_to(&mut stream);
+        stream
+    }
+
+    /// Changes what a bucket's settings name, and nothing else.
+    pub fn apply_to(&self, stream: &mut StreamConfig) {
+        stream.max_messages_per_subject = self.history.into();
+        stream.max_age = self.max_age;
+        stream.max_message_size = self.max_value_size;
+        stream.max_bytes = self.max_bytes;
+        stream.storage = self.storage;
+        stream.replicas = self.replicas;
+        // The server refuses a window longer than the age limit.
+        if let Some(window) = &mut stream.duplicate_window
+            && !self.max_age.is_zero()
+        {
+            *window = self.max_age.min(*window);
+        }
+        if self.delete_markers.is_some() || stream.subject_delete_markers.is_some() {
+            // Markers come with message TTLs, which the server never lets go: it refuses to take them back.
+            stream.allow_message_ttl = self.delete_markers.is_some();
+            stream.subject_delete_markers = self.delete_markers;
+        }
+    }
+
+    /// The settings of the bucket that this stream is behind; `None` where it is behind none.
+    pub fn of_stream(stream: &StreamConfig) -> Option<Self> {
+        Some(Self {
+            bucket: names::stream_bucket(&stream.name)?.to_owned(),
+            history: u8::try_from(stream.max_messages_per_subject).unwrap_or(u8::MAX),
+            max_age: stream.max_age,
+            delete_markers: stream.subject_delete_markers,
+            max_value_size: stream.max_message_size,
+            max_bytes: stream.max_bytes,
+            storage: stream.storage,
+            replicas: stream.replicas,
+        })
+    }
+}
+
+impl BucketInfo {
+    /// What is known of a bucket where this is known of the stream behind it; `None` where it is behind none.
+    pub fn of_stream(stream: &StreamInfo) -> Option<Self> {
+        Some(Self {
+            config: BucketConfig::of_stream(&stream.config)?,
+            last_revision: stream.last_sequence.into(),
+            records: stream.messages,
+            created: stream.created,
+        })
+    }
+}
+
 /// What the server says about a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketInfo {
@@ -133,6 +216,15 @@ pub struct BucketInfo {
     pub records: u64,
     /// When it was created, by the server's wall clock: tells one incarnation of a name from the next.
     pub created: UnixTime,
+}
+
+/// What a write demands, beside its value. By default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    /// Only over this revision of the key, be it value or tombstone.
+    pub expected: Option<Revision>,
+    /// How long the record lives. It is the record's own: the next write of the key has another, or none.
+    pub ttl: Option<MessageTtl>,
 }
 
 /// Where a watch begins.
@@ -213,6 +305,15 @@ pub trait Bucket: Clone + Send + Sync + 'static {
     fn entries(&self, filter: &str)
     -> impl Future<Output = Result<Vec<KvEntry>, ReadError>> + Send;
 
+    /// The latest record of each of these keys that has one, tombstones and markers included, ascending by revision: in
+    /// one round trip for up to 512 keys. Servers before 2.11 are asked for one key after the other.
+    ///
+    /// Complete, or an error.
+    fn entries_of(
+        &self,
+        keys: &[&str],
+    ) -> impl Future<Output = Result<Vec<KvEntry>, ReadError>> + Send;
+
     /// Writes whatever is there.
     fn put(
         &self,
@@ -220,11 +321,34 @@ pub trait Bucket: Clone + Send + Sync + 'static {
         value: Bytes,
     ) -> impl Future<Output = Result<Revision, WriteError>> + Send;
 
+    /// Writes what lives so long, or only over a revision, or both.
+    ///
+    /// # Errors
+    /// [`Rejected`](WriteError::Rejected) with 10166 where a life is wished for and the bucket has no delete markers, or
+    /// its server is older than 2.11.
+    fn put_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        options: PutOptions,
+    ) -> impl Future<Output = Result<Revision, UpdateError>> + Send;
+
     /// Writes if the key has no value now: none at all, deleted, purged or expired.
     fn create(
         &self,
         key: &str,
         value: Bytes,
+    ) -> impl Future<Output = Result<Revision, CreateError>> + Send;
+
+    /// The same, of what lives so long: also where it takes the place of a tombstone.
+    ///
+    /// # Errors
+    /// As [`put_with`](Self::put_with).
+    fn create_with(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: MessageTtl,
     ) -> impl Future<Output = Result<Revision, CreateError>> + Send;
 
     /// Writes if the key's latest record, be it value or tombstone, is `expected`.

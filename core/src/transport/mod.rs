@@ -39,8 +39,8 @@ pub use error::{
     ReadError, RequestError, SubscribeError, UpdateError, WatchError, WriteError,
 };
 pub use kv::{
-    Bucket, BucketConfig, BucketInfo, InterruptCause, KvEntry, Operation, Revision, Storage,
-    WatchEvent, WatchStart,
+    Bucket, BucketConfig, BucketInfo, InterruptCause, KvEntry, Operation, PutOptions, Revision,
+    Storage, WatchEvent, WatchStart,
 };
 pub use message::{Headers, Message};
 pub use stream::{

@@ -17,9 +17,35 @@ pub fn is_bucket(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
+/// The stream behind a bucket.
+pub fn bucket_stream(bucket: &str) -> String {
+    format!("KV_{bucket}")
+}
+
+/// The bucket that a stream of this name is behind.
+pub fn stream_bucket(stream: &str) -> Option<&str> {
+    stream.strip_prefix("KV_")
+}
+
+/// The subject of a key, or the filter over subjects that stands for one over keys.
+pub fn key_subject(bucket: &str, key: &str) -> String {
+    format!("$KV.{bucket}.{key}")
+}
+
 /// Tokens of `[-/_=a-zA-Z0-9]+`, joined by single dots.
 pub fn is_key(key: &str) -> bool {
-    key.len() <= SUBJECT_MAX / 2 && key.split('.').all(is_key_token)
+    // At every call of a bucket: one pass.
+    let mut before = b'.';
+    let is_well_formed = key.bytes().all(|byte| {
+        let follows = if byte == b'.' {
+            before != b'.'
+        } else {
+            is_key_byte(byte)
+        };
+        before = byte;
+        follows
+    });
+    is_well_formed && before != b'.' && key.len() <= SUBJECT_MAX / 2
 }
 
 /// A key, in which `*` may stand for a token and `>` for the rest.
@@ -35,10 +61,11 @@ pub fn is_filter(filter: &str) -> bool {
 }
 
 fn is_key_token(token: &str) -> bool {
-    !token.is_empty()
-        && token
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/' | b'_' | b'='))
+    !token.is_empty() && token.bytes().all(is_key_byte)
+}
+
+const fn is_key_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'/' | b'_' | b'=')
 }
 
 /// Not empty, no white space, not too long.
@@ -63,9 +90,9 @@ pub fn is_header(name: &str, value: &str) -> bool {
 
 /// Header bytes that a conditional write adds to its message.
 pub fn expectation_len(expected: Option<Revision>) -> usize {
-    expected.map_or(0, |revision| {
-        "NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: \r\n\r\n".len()
-            + revision.to_string().len()
+    expected.map_or(0, |Revision(expected)| {
+        let digits = expected.checked_ilog10().map_or(1, |log| log as usize + 1);
+        "NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: \r\n\r\n".len() + digits
     })
 }
 

@@ -264,7 +264,7 @@ impl<T: Item> Watcher<T> {
         self.first_held = found.first;
         let from = self
             .from
-            .unwrap_or(ConsumerFrom::Sequence(self.told.next()));
+            .unwrap_or_else(|| ConsumerFrom::Sequence(self.told.next()));
         self.state = State::Creating;
         effects.push(WatcherEffect::Create {
             attempt: self.attempt,

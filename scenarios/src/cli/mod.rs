@@ -8,6 +8,7 @@
     reason = "the command line prints, reads the clock and the environment; nothing of it reaches a run"
 )]
 
+mod conformance;
 mod files;
 mod progress;
 
@@ -129,6 +130,30 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         first_seed: u64,
     },
+    /// Compares the simulated NATS with real servers: every case, and scripts drawn at random.
+    Conformance {
+        /// Scripts drawn.
+        #[arg(long, default_value_t = 2000)]
+        cases: u32,
+        /// A version of nats-server, such as 2.12.8; may be repeated. Default: the server that the tests use.
+        #[arg(long)]
+        server: Vec<String>,
+        /// Only cases that match, such as `kv::*`: `*` stands for any text.
+        #[arg(long, default_value = "*")]
+        filter: String,
+        /// Cases at a time; they mostly wait.
+        #[arg(long, default_value_t = 8)]
+        jobs: usize,
+        /// Prints the matrix as a table of Markdown.
+        #[arg(long)]
+        markdown: bool,
+        /// Writes the smallest script that differs into this directory.
+        #[arg(long)]
+        keep: Option<PathBuf>,
+        /// Plays these kept scripts, and nothing else.
+        #[arg(conflicts_with_all = ["cases", "filter", "markdown", "keep"])]
+        scripts: Vec<PathBuf>,
+    },
     /// Judges a recorded history by all invariants.
     Check {
         /// A file of JSON lines, which begins with its plan.
@@ -178,6 +203,26 @@ pub fn main() -> ExitCode {
             seeds,
             first_seed,
         } => fingerprint(&scenario, seeds, first_seed),
+        Command::Conformance {
+            cases,
+            server,
+            filter,
+            jobs,
+            markdown,
+            keep,
+            scripts,
+        } => {
+            if scripts.is_empty() {
+                let wanted = conformance::Wanted {
+                    scripts: cases,
+                    filter: &filter,
+                    at_once: jobs,
+                };
+                conformance::run(&wanted, &server, markdown, keep)
+            } else {
+                conformance::replay(&scripts, &server)
+            }
+        }
         Command::Check { history } => check(&history),
     };
     done.unwrap_or_else(|Unusable(sentence)| {
@@ -351,7 +396,7 @@ fn chaos(
         },
         &stop,
         |run| {
-            progress.step(run);
+            progress.step(1, run.verdict == Verdict::Pass);
             if let (Some(directory), false) = (&report, run.verdict == Verdict::Pass) {
                 let command = reproduce(&run.plan.scenario, run.plan.seed);
                 let written = write_run(directory, run, &report::model(run, command));

@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::invariants::Verdict;
-use crate::run::Run;
-
 /// How far a sweep has come: a bar on a terminal, a line now and then elsewhere.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
@@ -42,15 +39,16 @@ impl Progress {
         }
     }
 
-    pub(super) fn step(&self, run: &Run) {
+    /// So many more runs are done; all of them passed, or not.
+    pub(super) fn step(&self, runs: u64, passed: bool) {
         let Ok(mut state) = self.state.lock() else {
             return;
         };
         let (done, failed, told) = &mut *state;
-        *done += 1;
-        *failed += u64::from(run.verdict != Verdict::Pass);
+        *done += runs;
+        *failed += u64::from(!passed);
         if let Some(bar) = &self.bar {
-            bar.inc(1);
+            bar.inc(runs);
             if *failed > 0 {
                 bar.set_message(format!("{failed} not passed"));
             }

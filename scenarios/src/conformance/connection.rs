@@ -3,12 +3,14 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use squall_core::transport::Revision;
-use squall_core::transport::{BucketConfig, Message, WatchStart};
-use squall_core::{Bucket as _, Connection as _};
+use squall_core::transport::{
+    BucketConfig, ConnectionEvent, Events, Message, Revision, WatchStart,
+};
+use squall_core::{Bucket as _, Clock as _, Connection};
 
 use super::laboratory::{
-    Laboratory, LinkVerb, ServerVerb, Setup, Stop, connect, connect_with, sleep, timed, try_connect,
+    Laboratory, LinkVerb, ServerVerb, Setup, Stop, connect, connect_with, sleep, timed,
+    try_connect, within,
 };
 use super::transcript::{Transcript, gist, line, rest, told, until_told, went};
 
@@ -18,6 +20,11 @@ super::facts!("connection" {
     a_server_that_does_not_greet_times_out: "6 no INFO",
     a_cut_is_healed_at_once: "6 events; 3 connection reset",
     attempts_come_at_growing_intervals: "6 attempt times",
+    a_client_waits_for_its_next_attempt: "6 server back at +1.21s",
+    attempts_go_round_the_servers: "6 attempt times: with k URLs each URL is an attempt",
+    the_next_server_is_tried_at_once: "6 two URLs, first dies",
+    a_lame_duck_says_so: "6 lame duck; surprise 20"
+        with Setup { lame_duck_grace: Duration::from_secs(6), ..Setup::DEFAULT },
     a_client_may_give_up: "6 max_reconnects(3)",
     pings_find_a_dead_link: "6 SIGSTOP, ping_interval 1s",
     a_frozen_server_is_not_noticed_by_itself: "6 SIGSTOP 215s",
@@ -120,8 +127,16 @@ async fn attempts_come_at_growing_intervals<L: Laboratory>(
 ) -> Result<(), Stop> {
     let near = connect(lab, "near").await?;
     let mut events = near.events();
+    let mut others = Vec::new();
+    for _ in 0..6 {
+        others.push(connect(lab, "near").await?);
+    }
+    let mut watched: Vec<_> = others.iter().map(Connection::events).collect();
     lab.server(ServerVerb::Stop).await?;
-    sleep(lab, Duration::from_millis(1500)).await;
+    let span = Duration::from_millis(1500);
+    let listening = watched.iter_mut().map(|events| failures(lab, events, span));
+    let times = futures_util::future::join_all(listening).await.concat();
+    t.times("attempts of six", &times, Duration::from_millis(60));
     t.is("state", format!("{:?}", near.state()), "Disconnected");
     let said = rest(lab, &mut events).await;
     t.is(
@@ -469,5 +484,132 @@ async fn a_drain_in_an_outage_closes<L: Laboratory>(
     t.is("state", format!("{:?}", near.state()), "Closed");
     let said = until_told(lab, &mut events, "(end)").await;
     t.is("said", gist(&said), "reconnect failed, closed, (end)");
+    Ok(())
+}
+
+async fn a_client_waits_for_its_next_attempt<L: Laboratory>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    let near = connect(lab, "near").await?;
+    let mut events = near.events();
+    lab.server(ServerVerb::Stop).await?;
+    until_told(lab, &mut events, "disconnected: link lost").await;
+    let lost = lab.clock().now();
+    sleep(lab, Duration::from_millis(1150)).await;
+    lab.server(ServerVerb::Start).await?;
+    until_told(lab, &mut events, "reconnected").await;
+    // There is an attempt after 1.034 s, and one after 2.06 s.
+    t.lasts("back", lab.clock().now().since(lost), 2000, 2400);
+    Ok(())
+}
+
+/// When attempts failed within a span, counted from the disconnect.
+async fn failures<L: Laboratory>(lab: &L, events: &mut Events, span: Duration) -> Vec<Duration> {
+    let (mut lost, mut times) = (lab.clock().now(), Vec::new());
+    let listen = async {
+        while let Some(event) = events.next().await {
+            match event {
+                ConnectionEvent::Disconnected(_) => lost = lab.clock().now(),
+                ConnectionEvent::ReconnectFailed(_) => times.push(lab.clock().now().since(lost)),
+                _ => {}
+            }
+        }
+    };
+    within(lab, span, listen).await;
+    times
+}
+
+async fn attempts_go_round_the_servers<L: Laboratory>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    let (_, first) = lab.reach("near").await?;
+    let servers = vec![first.clone(), first];
+    let near = connect_with(lab, "near", |options| options.servers = servers).await?;
+    let mut events = near.events();
+    lab.server(ServerVerb::Stop).await?;
+    let times = failures(lab, &mut events, Duration::from_millis(1500)).await;
+    t.times("attempts", &times, Duration::from_millis(60));
+    t.counts("attempts", times.len(), 8, 11);
+    Ok(())
+}
+
+async fn the_next_server_is_tried_at_once<L: Laboratory>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    let (_, first) = lab.reach("far").await?;
+    let spare = lab.reach_spare("far").await?;
+    let to = |servers: &[&String]| servers.iter().map(|server| (*server).clone()).collect();
+    let near = connect_with(lab, "near", |options| options.servers = to(&[&spare])).await?;
+    let far = connect_with(lab, "far", |options| {
+        options.servers = to(&[&first, &spare])
+    })
+    .await?;
+    let mut heard = near.subscribe("s", None).await?;
+    near.flush().await?;
+    far.publish(Message::new("s", "to the first")).await?;
+    far.flush().await?;
+    let mut events = far.events();
+    lab.server(ServerVerb::Stop).await?;
+    let (time, said) = timed(lab, until_told(lab, &mut events, "reconnected")).await;
+    t.note("events", line(&said));
+    t.lasts("events", time, 0, 500);
+    far.publish(Message::new("s", "to the other")).await?;
+    far.flush().await?;
+    t.is(
+        "heard",
+        line(&rest(lab, &mut heard).await),
+        "s=to the other",
+    );
+    lab.server(ServerVerb::Start).await?;
+    t.is(
+        "it stays there",
+        line(&rest(lab, &mut events).await),
+        "nothing",
+    );
+    Ok(())
+}
+
+async fn a_lame_duck_says_so<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop> {
+    let near = connect(lab, "near").await?;
+    let far = connect(lab, "far").await?;
+    let b = near.create_bucket(&BucketConfig::new("b")).await?;
+    b.put("k", "1".into()).await?;
+    let mut events = near.events();
+    let mut heard = near.subscribe("s", None).await?;
+    near.flush().await?;
+    lab.server(ServerVerb::Retire).await?;
+    let (time, said) = timed(lab, until_told(lab, &mut events, "lame duck")).await;
+    t.is("announced", line(&said), "lame duck");
+    t.lasts("announced", time, 0, 500);
+    // JetStream goes at once; the rest of the server a while later.
+    sleep(lab, Duration::from_millis(600)).await;
+    let gone = "refused (there is no such bucket)";
+    t.is("put", told(&b.put("k", "2".into()).await), gone);
+    t.note("entry", told(&b.entry("k").await));
+    t.is("info", told(&b.info().await), "refused (no answer in time)");
+    far.publish(Message::new("s", "m")).await?;
+    t.is(
+        "core messages",
+        line(&until_told(lab, &mut heard, "s=m").await),
+        "s=m",
+    );
+    t.note(
+        "another client",
+        kind(&try_connect(lab, "late", |_| {}).await?),
+    );
+    let said = until_told(lab, &mut events, "disconnected: link lost").await;
+    t.is("cut off", line(&said), "disconnected: link lost");
+    sleep(lab, Duration::from_millis(2500)).await;
+    t.is(
+        "gone",
+        gist(&rest(lab, &mut events).await),
+        "reconnect failed",
+    );
+    lab.server(ServerVerb::Start).await?;
+    until_told(lab, &mut events, "reconnected").await;
+    t.is("back", told(&b.entry("k").await), "k=1@1");
     Ok(())
 }

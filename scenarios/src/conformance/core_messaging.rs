@@ -15,12 +15,14 @@ super::facts!("core_messaging" {
     wildcards_match_whole_tokens: "6 wildcards",
     subjects_are_checked_before_they_are_sent: "6 wildcards: client rejects",
     everybody_hears_and_one_of_each_group: "6 queue group; overlapping subs; own echo",
+    members_of_a_group_are_drawn: "6 queue group: uniform random, not round-robin",
     a_dropped_subscription_hears_no_more: "6 queue group: others take over",
     requests_are_answered_or_said_to_be_unheard: "6 request, no subscriber; silent responder",
     the_first_answer_counts: "6 two responders",
     one_publisher_is_heard_in_order: "6 order",
     headers_and_reply_subjects_arrive: "6 headers",
     what_is_too_large_is_refused_here: "6 max_payload",
+    too_long_a_subject_is_refused_here: "1 huge key; 7 control line 4096",
     a_slow_subscriber_loses_the_newest: "6 slow consumer (client)",
     flush_is_a_round_trip_here: "surprise 13 (the seam is better than async-nats)",
 });
@@ -398,5 +400,67 @@ async fn flush_is_a_round_trip_here<L: Laboratory>(
     t.lasts("held", time, 1990, 2600);
     lab.link("far", LinkVerb::Release);
     t.is("released", told(&far.flush().await), "done");
+    Ok(())
+}
+
+async fn members_of_a_group_are_drawn<L: Laboratory>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    const MESSAGES: usize = 600;
+    let near = connect(lab, "near").await?;
+    let far = connect(lab, "far").await?;
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        members.push(far.subscribe("s", Some("g")).await?);
+    }
+    far.flush().await?;
+    for number in 0..MESSAGES {
+        near.publish(Message::new("s", format!("{number}"))).await?;
+    }
+    near.flush().await?;
+    far.flush().await?;
+    let mut hearers = vec![0_usize; MESSAGES];
+    for (place, member) in members.iter_mut().enumerate() {
+        for said in rest(lab, member).await {
+            let number = said
+                .strip_prefix("s=")
+                .and_then(|number| number.parse().ok());
+            if let Some(hearer) = number.and_then(|number: usize| hearers.get_mut(number)) {
+                *hearer = place;
+            }
+        }
+    }
+    let runs = hearers.chunk_by(|one, other| one == other);
+    t.sample(
+        "runs of one member",
+        runs.map(|run| run.len() as f64).collect(),
+        0.0,
+    );
+    t.sample(
+        "members",
+        hearers.iter().map(|place| *place as f64).collect(),
+        0.0,
+    );
+    Ok(())
+}
+
+async fn too_long_a_subject_is_refused_here<L: Laboratory>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    let near = connect(lab, "near").await?;
+    let mut events = near.events();
+    // A server hangs up where the line of a message is longer than 4096 bytes.
+    for length in [1000, 3000, 4000, 4060, 5000, 100_000] {
+        let published = near.publish(Message::new("s".repeat(length), "m")).await;
+        let said = if published.is_ok() { "done" } else { "refused" };
+        t.note(&format!("publish to {length}"), said);
+        let heard = near.subscribe(&"s".repeat(length), None).await;
+        let said = if heard.is_ok() { "done" } else { "refused" };
+        t.note(&format!("subscribe to {length}"), said);
+    }
+    t.is("flush", told(&near.flush().await), "done");
+    t.is("events", line(&rest(lab, &mut events).await), "nothing");
     Ok(())
 }

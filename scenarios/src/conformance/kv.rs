@@ -5,7 +5,7 @@ use squall_core::transport::Revision;
 use squall_core::transport::{BucketConfig, WatchStart};
 use squall_core::{Bucket as _, Connection as _};
 
-use super::laboratory::{Laboratory, Pair, Stop, bucket, config, pair};
+use super::laboratory::{Laboratory, Stop, bucket, config, pair};
 use super::transcript::{Transcript, told, went};
 
 super::facts!("kv" {
@@ -278,12 +278,7 @@ async fn what_no_message_can_hold_is_refused_here<L: Laboratory>(
 }
 
 async fn one_of_two_creates_wins<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop> {
-    let Pair {
-        near_bucket,
-        bucket,
-        near: _near,
-        far: _far,
-    } = pair(lab, &BucketConfig::new("b")).await?;
+    let (_both, near_bucket, bucket) = pair(lab, &BucketConfig::new("b")).await?;
     let mut both = 0;
     for round in 0..50 {
         let key = format!("k{round}");
@@ -303,12 +298,7 @@ async fn another_client_reads_what_was_acknowledged<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let Pair {
-        near_bucket,
-        bucket,
-        near: _near,
-        far: _far,
-    } = pair(lab, &BucketConfig::new("b")).await?;
+    let (_both, near_bucket, bucket) = pair(lab, &BucketConfig::new("b")).await?;
     let mut stale = 0;
     for _ in 0..100 {
         let revision = near_bucket.put("k", "v".into()).await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use squall_core::jwt::KeyPair;
 use squall_core::transport::{BucketConfig, ConnectError, ConnectOptions, Connection, Transport};
 use squall_core::{Clock, Env};
+use squall_sim::broker::Version;
 
 use crate::issuer::Issuer;
 
@@ -24,6 +25,13 @@ pub trait Laboratory {
     /// The surroundings of a process behind the link of this name, and the server's address over that link. The link is
     /// made at its first use, good.
     fn reach(&self, link: &str) -> impl Future<Output = Result<(Self::Env, String), Stop>>;
+
+    /// The address, over this link, of another server: always up, and with nothing in common with the first. The link
+    /// is another than the one to the first.
+    fn reach_spare(&self, link: &str) -> impl Future<Output = Result<String, Stop>>;
+
+    /// Which version of nats-server it behaves like, or is.
+    fn version(&self) -> Version;
 
     /// A clock of this world.
     fn clock(&self) -> &<Self::Env as Env>::Clock;
@@ -49,6 +57,8 @@ pub enum ServerVerb {
     Pause,
     /// Let it run on.
     Resume,
+    /// Tell it to shut down as a lame duck.
+    Retire,
 }
 
 /// What can be done to a link.
@@ -76,12 +86,15 @@ pub struct Setup {
     pub ping_interval: Duration,
     /// Operator mode, with the accounts `app` and `other`.
     pub operator_mode: bool,
+    /// Time between the announcement of a lame duck and the first connection it closes.
+    pub lame_duck_grace: Duration,
 }
 
 impl Setup {
     /// As nats-server does where nothing is said.
     pub const DEFAULT: Self = Self {
         ping_interval: Duration::from_secs(120),
+        lame_duck_grace: Duration::from_secs(10),
         operator_mode: false,
     };
     /// The same in operator mode.
@@ -147,26 +160,17 @@ pub(super) async fn try_connect<L: Laboratory>(
     Ok(env.transport().connect(options).await)
 }
 
-/// Two clients on two links, and a bucket `b` as each sees it.
-pub(super) struct Pair<L: Laboratory> {
-    pub(super) near: Conn<L>,
-    pub(super) near_bucket: Kv<L>,
-    pub(super) far: Conn<L>,
-    pub(super) bucket: Kv<L>,
-}
-
-/// A [`Pair`] on the links `near`, which cases leave alone, and `far`.
-pub(super) async fn pair<L: Laboratory>(lab: &L, config: &BucketConfig) -> Result<Pair<L>, Stop> {
+/// Two clients, on the links `near`, which cases leave alone, and `far`, and a new bucket as each of them sees it. The
+/// clients live as long as the first of the three.
+pub(super) async fn pair<L: Laboratory>(
+    lab: &L,
+    config: &BucketConfig,
+) -> Result<([Conn<L>; 2], Kv<L>, Kv<L>), Stop> {
     let near = connect(lab, "near").await?;
     let far = connect(lab, "far").await?;
     let near_bucket = near.create_bucket(config).await?;
     let bucket = far.bucket(&config.bucket)?;
-    Ok(Pair {
-        near,
-        near_bucket,
-        far,
-        bucket,
-    })
+    Ok(([near, far], near_bucket, bucket))
 }
 
 /// A client on the link `near` and a bucket `b`.

@@ -7,25 +7,41 @@
 //! Times are compared as outcomes within windows, never to the millisecond: the real world has neighbours.
 
 mod buckets;
+mod compare;
 mod connection;
+mod consumer_waits;
+mod consumers;
 mod core_messaging;
 mod expiry;
+mod explained;
+pub mod generate;
+mod hearing;
+mod kindness;
 mod kv;
 mod laboratory;
 mod logins;
 mod outages;
 mod permissions;
+pub mod play;
 mod real;
 mod rotation;
-pub mod sequence;
+mod samples;
+pub mod script;
 mod simulated;
+mod streams;
+mod streams_reads;
+pub mod suite;
 mod transcript;
 mod watch;
 mod watch_outages;
 
+pub use compare::{Difference, compare};
+pub use explained::{EXPLAINED, Explained};
+pub use kindness::{KINDNESSES, Planted};
 pub use laboratory::{Laboratory, Setup, Stop};
-pub use real::{Real, block_on as observe};
-pub use simulated::{Simulated, block_on as simulate};
+pub use real::{Program, Real, block_on as observe};
+pub use samples::Sample;
+pub use simulated::{Model, Simulated, simulate};
 pub use transcript::Transcript;
 
 use std::future::Future;
@@ -48,26 +64,37 @@ pub struct Case {
 }
 
 impl Case {
+    /// `group::name`.
+    pub fn path(&self) -> String {
+        format!("{}::{}", self.group, self.name)
+    }
+
     /// What is seen in the simulated world.
-    pub fn simulate(&self, seed: u64) -> Transcript {
-        simulated::block_on(seed, async {
-            let laboratory = Simulated::new(seed, self.setup);
+    pub fn simulate(&self, seed: u64, model: Model) -> Transcript {
+        simulate(seed, self.setup, model, async |laboratory| {
             let mut transcript = Transcript::default();
-            let told = (self.simulated)(&laboratory, &mut transcript).await;
+            let told = (self.simulated)(laboratory, &mut transcript).await;
             transcript.close(told)
         })
     }
 
-    /// What is seen on a real server.
-    pub fn observe(&self) -> Transcript {
+    /// What is seen on a real server of this program.
+    pub fn observe(&self, program: &Program) -> Transcript {
         real::block_on(async {
             let mut transcript = Transcript::default();
-            let told = match Real::start(self.setup).await {
+            let told = match Real::start(self.setup, program).await {
                 Ok(laboratory) => (self.real)(&laboratory, &mut transcript).await,
                 Err(stop) => Err(stop),
             };
             transcript.close(told)
         })
+    }
+
+    /// What differs between the worlds, and from the facts.
+    pub fn differences(&self, program: &Program) -> Vec<Difference> {
+        let version = program.version();
+        let (simulated, real) = (self.simulate(1, version.into()), self.observe(program));
+        compare(&self.path(), version, &simulated, &real)
     }
 }
 
@@ -82,6 +109,10 @@ pub fn cases() -> Vec<Case> {
         outages::CASES,
         connection::CASES,
         expiry::CASES,
+        streams::CASES,
+        streams_reads::CASES,
+        consumers::CASES,
+        consumer_waits::CASES,
         logins::CASES,
         rotation::CASES,
         permissions::CASES,

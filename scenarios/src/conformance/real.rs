@@ -7,18 +7,55 @@ use std::sync::PoisonError;
 
 use squall_core::Env as _;
 use squall_core::nats::{NatsEnv, Nkey, TokioClock};
+use squall_sim::broker::Version;
 use tokio::sync::Mutex;
 
 use super::laboratory::{ACCOUNTS, Laboratory, LinkVerb, ServerVerb, Setup, Stop};
 use crate::issuer::Issuer;
-use crate::real::{Direction, NatsServer, Proxy, ServerOptions};
+use crate::real::{
+    Direction, NatsServer, ProvisionError, Proxy, ServerOptions, nats_server, version_of,
+};
+
+/// In seconds, the shortest that nats-server takes.
+const LAME_DUCK_DURATION: u64 = 30;
+
+/// The server program that real laboratories run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    pinned: Option<String>,
+    version: Version,
+}
+
+impl Program {
+    /// One of the pinned versions, or, with `None`, the one that the surroundings name. May fetch it.
+    ///
+    /// # Errors
+    /// One sentence that says what to do.
+    pub fn find(pinned: Option<&str>) -> Result<Self, ProvisionError> {
+        let said = version_of(&nats_server(pinned)?)?;
+        let version = said
+            .parse()
+            .map_err(|_| ProvisionError::UnknownVersion(said))?;
+        Ok(Self {
+            pinned: pinned.map(str::to_owned),
+            version,
+        })
+    }
+
+    /// What it is.
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+}
 
 /// A server process and proxies in front of it.
 #[derive(Debug)]
 pub struct Real {
     server: Mutex<NatsServer>,
     address: SocketAddr,
+    program: Program,
     links: Plain<BTreeMap<String, Proxy>>,
+    spare: Mutex<Option<NatsServer>>,
     env: NatsEnv,
     issuer: Issuer<Nkey>,
 }
@@ -37,27 +74,44 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 impl Real {
-    /// A server of the version that the surroundings name.
+    /// A server of this program.
     ///
     /// # Errors
-    /// If there is none.
-    pub async fn start(setup: Setup) -> Result<Self, Stop> {
+    /// If it does not run.
+    pub async fn start(setup: Setup, program: &Program) -> Result<Self, Stop> {
         let issuer = Issuer::new(|role, _| Nkey::generate(role));
         let seconds = setup.ping_interval.as_secs();
+        let grace = setup.lame_duck_grace.as_secs();
         let server = NatsServer::start(ServerOptions {
-            version: None,
-            config: format!("ping_interval: \"{seconds}s\""),
+            version: program.pinned.clone(),
+            config: format!(
+                "ping_interval: \"{seconds}s\"\nlame_duck_grace_period: \"{grace}s\"\n\
+                 lame_duck_duration: \"{LAME_DUCK_DURATION}s\""
+            ),
             realm: setup.operator_mode.then(|| issuer.realm(&ACCOUNTS)),
+            ..ServerOptions::default()
         })
         .await?;
         let address = server.address();
         Ok(Self {
             server: Mutex::new(server),
             address,
+            program: program.clone(),
             links: Plain::default(),
+            spare: Mutex::default(),
             env: NatsEnv::new(1),
             issuer,
         })
+    }
+
+    /// The address of a server over the link of this name.
+    async fn proxied(&self, link: &str, server: SocketAddr) -> Result<String, Stop> {
+        if !self.links().contains_key(link) {
+            let proxy = Proxy::start(server).await?;
+            self.links().insert(link.to_owned(), proxy);
+        }
+        let url = self.links().get(link).map(Proxy::url);
+        Ok(url.unwrap_or_default())
     }
 
     fn links(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Proxy>> {
@@ -70,12 +124,26 @@ impl Laboratory for Real {
     type Key = Nkey;
 
     async fn reach(&self, link: &str) -> Result<(NatsEnv, String), Stop> {
-        if !self.links().contains_key(link) {
-            let proxy = Proxy::start(self.address).await?;
-            self.links().insert(link.to_owned(), proxy);
-        }
-        let url = self.links().get(link).map(Proxy::url);
-        Ok((self.env.clone(), url.unwrap_or_default()))
+        Ok((self.env.clone(), self.proxied(link, self.address).await?))
+    }
+
+    async fn reach_spare(&self, link: &str) -> Result<String, Stop> {
+        let mut spare = self.spare.lock().await;
+        let address = match &*spare {
+            Some(server) => server.address(),
+            None => {
+                let options = ServerOptions {
+                    version: self.program.pinned.clone(),
+                    ..ServerOptions::default()
+                };
+                spare.insert(NatsServer::start(options).await?).address()
+            }
+        };
+        self.proxied(&format!("{link} to spare"), address).await
+    }
+
+    fn version(&self) -> Version {
+        self.program.version
     }
 
     fn clock(&self) -> &TokioClock {
@@ -93,6 +161,7 @@ impl Laboratory for Real {
             ServerVerb::Start => server.restart().await?,
             ServerVerb::Pause => server.pause().await?,
             ServerVerb::Resume => server.resume()?,
+            ServerVerb::Retire => server.retire()?,
         }
         Ok(())
     }

@@ -2,47 +2,84 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use squall_core::Env as _;
-use squall_sim::broker::ServerConfig;
-use squall_sim::{Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, SimKey, World};
+use squall_sim::broker::{Kindness, ServerConfig, Version};
+use squall_sim::{
+    Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, SimKey, Simulation, World,
+};
 
 use super::laboratory::{ACCOUNTS, Laboratory, LinkVerb, ServerVerb, Setup, Stop};
 use crate::issuer::Issuer;
 
 const SERVER: &str = "n1";
+const SPARE: &str = "n2";
+/// As the real laboratory has it.
+const LAME_DUCK_DURATION: Duration = Duration::from_secs(30);
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// The server's version.
+    pub version: Version,
+    /// None, but to prove that the comparison finds it.
+    pub kindness: Option<Kindness>,
+}
+
+impl From<Version> for Model {
+    fn from(version: Version) -> Self {
+        Self {
+            version,
+            kindness: None,
+        }
+    }
+}
 
 /// A simulated server, and a host for each link.
 #[derive(Debug)]
 pub struct Simulated {
     world: World,
     server: ServerKey,
+    version: Version,
     observer: SimEnv,
     issuer: Issuer<SimKey>,
     links: Mutex<BTreeMap<String, (HostKey, SimEnv)>>,
 }
 
-/// Runs a future in a simulation of its own.
-pub fn block_on<F: Future>(seed: u64, future: F) -> F::Output {
-    let config = madsim::Config::default();
-    madsim::runtime::Runtime::with_seed_and_config(seed, config).block_on(future)
+/// Tells a story in a simulation of its own.
+pub fn simulate<T>(
+    seed: u64,
+    setup: Setup,
+    model: Model,
+    story: impl AsyncFnOnce(&Simulated) -> T,
+) -> T {
+    let mut simulation = Simulation::new(seed, Latency::default());
+    let laboratory = Simulated::new(simulation.world().clone(), setup, model);
+    simulation.run(story(&laboratory))
 }
 
 impl Simulated {
-    /// Must be called inside [`block_on`].
-    pub fn new(seed: u64, setup: Setup) -> Self {
-        let world = World::new(seed, Latency::default());
+    fn new(world: World, setup: Setup, model: Model) -> Self {
         let mut config = ServerConfig::new(SERVER);
+        config.version = model.version;
+        config.kindness = model.kindness;
+        config.lame_duck_grace = setup.lame_duck_grace;
+        config.lame_duck_duration = LAME_DUCK_DURATION;
         config.first_ping = config.first_ping.min(setup.ping_interval);
         config.ping_interval = setup.ping_interval;
         let issuer = Issuer::new(SimKey::new);
         config.realm = setup.operator_mode.then(|| issuer.realm(&ACCOUNTS));
         let server = world.add_server(config);
+        let mut spare = ServerConfig::new(SPARE);
+        spare.version = model.version;
+        world.add_server(spare);
         let host = world.add_host("observer");
         let observer = world.start_process(host, "observer");
         Self {
             world,
             server,
+            version: model.version,
             observer,
             issuer,
             links: Mutex::default(),
@@ -67,6 +104,14 @@ impl Laboratory for Simulated {
         Ok((self.host(link).1, format!("nats://{SERVER}")))
     }
 
+    async fn reach_spare(&self, _: &str) -> Result<String, Stop> {
+        Ok(format!("nats://{SPARE}"))
+    }
+
+    fn version(&self) -> Version {
+        self.version
+    }
+
     fn clock(&self) -> &SimClock {
         self.observer.clock()
     }
@@ -81,6 +126,7 @@ impl Laboratory for Simulated {
             ServerVerb::Start => self.world.start_server(self.server),
             ServerVerb::Pause => self.world.pause_server(self.server),
             ServerVerb::Resume => self.world.resume_server(self.server),
+            ServerVerb::Retire => self.world.retire_server(self.server),
         }
         Ok(())
     }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use squall_core::transport::{
-    BucketInfo, ConnectionEvent, Events, Fallible, KvEntry, Message, Outcome, Revision,
-    Subscription, Watch, WatchEvent,
+    BucketInfo, ConnectionEvent, ConsumerInfo, Delivered, Events, Fallible, Headers, KvEntry,
+    Message, Outcome, PullEnd, PullEvent, Pulled, Reader, ReaderEvent, Revision, StoreAck,
+    StoredMessage, StreamInfo, Subscription, Watch, WatchEvent,
 };
 
 use super::laboratory::{Laboratory, Stop, sleep, within};
+use super::samples::Sample;
 
 /// Longer than anything that must come takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -15,12 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LULL: Duration = Duration::from_millis(300);
 
 /// What was observed, line by line, and what of it was not as the facts say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Transcript {
     /// To be the same in both worlds.
     pub lines: Vec<String>,
     /// What the facts say otherwise; to be empty.
     pub wrong: Vec<String>,
+    /// Numbers that vary, to be distributed alike in both worlds.
+    pub samples: Vec<Sample>,
 }
 
 impl Transcript {
@@ -70,6 +74,22 @@ impl Transcript {
         self.note(what, if inside { "as many as told" } else { "others" });
     }
 
+    /// Times that vary, in milliseconds; the real ones may be later by up to `slack`, for the load of the machine.
+    pub(super) fn times(&mut self, what: &str, times: &[Duration], slack: Duration) {
+        let millis = |time: &Duration| time.as_secs_f64() * 1e3;
+        self.sample(what, times.iter().map(millis).collect(), millis(&slack));
+    }
+
+    /// Numbers that vary; the real ones may be larger by up to `slack`.
+    pub(super) fn sample(&mut self, what: &str, numbers: Vec<f64>, slack: f64) {
+        let name = what.to_owned();
+        self.samples.push(Sample {
+            name,
+            numbers,
+            slack,
+        });
+    }
+
     /// The case is over, or could not go on.
     pub(super) fn close(mut self, told: Result<(), Stop>) -> Self {
         if let Err(Stop(why)) = told {
@@ -96,6 +116,64 @@ impl Show for () {
     }
 }
 
+impl Show for u64 {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Show for bool {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Show for StoreAck {
+    fn show(&self) -> String {
+        let again = if self.duplicate { " again" } else { "" };
+        format!("{}@{}{again}", self.stream, self.sequence)
+    }
+}
+
+impl Show for StoredMessage {
+    fn show(&self) -> String {
+        let payload = String::from_utf8_lossy(&self.payload);
+        let (subject, sequence) = (&self.subject, self.sequence);
+        format!(
+            "{subject}={payload}@{sequence}{}",
+            show_headers(&self.headers)
+        )
+    }
+}
+
+impl Show for StreamInfo {
+    fn show(&self) -> String {
+        let (first, last) = (self.first_sequence, self.last_sequence);
+        format!("{} messages {first}..{last}", self.messages)
+    }
+}
+
+impl Show for ReaderEvent {
+    fn show(&self) -> String {
+        match self {
+            Self::Message(message) => message.show(),
+            Self::CaughtUp => "caught up".to_owned(),
+            Self::Interrupted(cause) => format!("interrupted ({cause})"),
+            Self::Resumed {
+                same_stream,
+                first_held,
+            } => {
+                let which = if *same_stream {
+                    ""
+                } else {
+                    " (another stream)"
+                };
+                format!("resumed{which}, first held {first_held}")
+            }
+        }
+    }
+}
+
 impl Show for KvEntry {
     fn show(&self) -> String {
         if self.operation.is_put() {
@@ -107,13 +185,13 @@ impl Show for KvEntry {
     }
 }
 
-impl Show for Option<KvEntry> {
+impl<T: Show> Show for Option<T> {
     fn show(&self) -> String {
         self.as_ref().map_or_else(|| "none".to_owned(), Show::show)
     }
 }
 
-impl Show for Vec<KvEntry> {
+impl<T: Show> Show for Vec<T> {
     fn show(&self) -> String {
         let all: Vec<String> = self.iter().map(Show::show).collect();
         format!("[{}]", all.join(" "))
@@ -128,14 +206,15 @@ impl Show for BucketInfo {
 
 impl Show for Message {
     fn show(&self) -> String {
-        let headers: Vec<String> = self
-            .headers
-            .iter()
-            .map(|(name, value)| format!(" {name}:{value}"))
-            .collect();
         let payload = String::from_utf8_lossy(&self.payload);
-        format!("{}={payload}{}", self.subject, headers.concat())
+        format!("{}={payload}{}", self.subject, show_headers(&self.headers))
     }
+}
+
+fn show_headers(headers: &Headers) -> String {
+    let all = headers.iter();
+    all.map(|(name, value)| format!(" {name}:{value}"))
+        .collect()
 }
 
 impl Show for WatchEvent {
@@ -161,6 +240,50 @@ impl Show for ConnectionEvent {
             Self::LoggingIn(login) => format!("logging in with {}", login.generation),
             other => other.to_string(),
         }
+    }
+}
+
+impl Show for Delivered {
+    fn show(&self) -> String {
+        format!(
+            "{}@{} (#{}, x{}, {} to come)",
+            self.message.subject,
+            self.message.sequence,
+            self.consumer_sequence,
+            self.deliveries,
+            self.pending
+        )
+    }
+}
+
+impl Show for PullEvent {
+    fn show(&self) -> String {
+        let why = match self {
+            Self::Message(delivered) => return delivered.show(),
+            Self::Ended(PullEnd::Full) => "full",
+            Self::Ended(PullEnd::NoMessages) => "no messages",
+            Self::Ended(PullEnd::Expired) => "expired",
+            Self::Ended(PullEnd::Silent) => "silent",
+            Self::Ended(PullEnd::Disconnected) => "disconnected",
+            Self::Ended(PullEnd::Refused(error)) => return format!("over ({error})"),
+        };
+        format!("over ({why})")
+    }
+}
+
+impl Show for ConsumerInfo {
+    fn show(&self) -> String {
+        format!(
+            "delivered {}/{} floor {}/{} pending {} again {} waiting {} unseen {}",
+            self.delivered.consumer,
+            self.delivered.stream,
+            self.ack_floor.consumer,
+            self.ack_floor.stream,
+            self.ack_pending,
+            self.redelivered,
+            self.waiting,
+            self.pending
+        )
     }
 }
 
@@ -208,7 +331,7 @@ macro_rules! stream {
         }
     )*};
 }
-stream!(Watch: WatchEvent, Events: ConnectionEvent, Subscription: Message);
+stream!(Watch: WatchEvent, Events: ConnectionEvent, Subscription: Message, Reader: ReaderEvent, Pulled: PullEvent);
 
 /// All that comes up to and with `last`; ends with `(end)` or `(nothing more)` where that does not come.
 pub(super) async fn until_told<L: Laboratory, S: Stream>(

@@ -5,9 +5,7 @@ use std::time::Duration;
 use squall_core::transport::{BucketConfig, Revision, WatchStart};
 use squall_core::{Bucket as _, Connection as _};
 
-use super::laboratory::{
-    Laboratory, Pair, Stop, bucket, config, connect, connect_with, pair, sleep,
-};
+use super::laboratory::{Laboratory, Stop, bucket, config, connect, connect_with, pair, sleep};
 use super::transcript::{Transcript, gist, line, rest, until_told, went};
 
 super::facts!("watch" {
@@ -175,12 +173,7 @@ async fn the_last_value_of_a_burst_arrives<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let Pair {
-        near_bucket,
-        bucket: b,
-        near: _near,
-        far: _far,
-    } = pair(lab, &BucketConfig::new("b")).await?;
+    let (_both, near_bucket, b) = pair(lab, &BucketConfig::new("b")).await?;
     let mut watch = b.watch(">", WatchStart::Now).await?;
     let puts = (0..300).map(|i| {
         let bucket = near_bucket.clone();
@@ -206,12 +199,7 @@ async fn a_write_right_after_the_watch_is_told<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let Pair {
-        near_bucket,
-        bucket: b,
-        near: _near,
-        far: _far,
-    } = pair(lab, &BucketConfig::new("b")).await?;
+    let (_both, near_bucket, b) = pair(lab, &BucketConfig::new("b")).await?;
     let mut missed = 0;
     for round in 0..30 {
         let mut watch = b.watch(">", WatchStart::Now).await?;
@@ -273,11 +261,7 @@ async fn a_watch_ends_with_its_connection<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let Pair {
-        near_bucket,
-        near: _near,
-        ..
-    } = pair(lab, &BucketConfig::new("b")).await?;
+    let (_both, near_bucket, _) = pair(lab, &BucketConfig::new("b")).await?;
     for (what, drain) in [("close", false), ("drain", true)] {
         let far = connect(lab, "far").await?;
         let mut watch = far.bucket("b")?.watch(">", WatchStart::Now).await?;

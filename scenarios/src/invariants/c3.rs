@@ -5,7 +5,7 @@ use super::facts::Facts;
 use crate::history::What;
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
-    for record in &facts.history.0 {
+    for record in &facts.milestones {
         if let What::Unsettled { pending } = &record.what {
             let bound = facts.plan.settle;
             let process = pending.split(' ').next().unwrap_or_default();

@@ -6,47 +6,42 @@
 use squall_core::Instant;
 use squall_core::transport::Revision;
 
-use super::facts::{Called, Ended, Facts};
+use super::facts::{Called, Ended, Facts, Key};
 use super::{Findings, seconds};
 use crate::history::{Call, Reply};
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     for called in &facts.calls {
-        let Some((at, ended)) = called.ended else {
+        let (Some((at, ended)), Some(number)) = (called.ended, called.key) else {
             continue;
         };
+        let key = || facts.keys[number].name;
         let wrong = match (called.call, ended) {
-            (Call::Write { key, value, .. }, Ended::Ok(Reply::Stored { revision })) => {
-                match facts
-                    .keys
-                    .get(&**key)
-                    .and_then(|records| records.at(*revision))
-                {
+            (Call::Write { value, .. }, Ended::Ok(Reply::Stored { revision })) => {
+                let found = called.stored.or_else(|| facts.keys[number].at(*revision));
+                match found {
                     Some(commit) if commit.value == *value => None,
-                    Some(_) => Some(format!("revision {revision} of {key} is another's")),
-                    None => Some(format!("there is no revision {revision} of {key}")),
+                    Some(_) => Some(format!("revision {revision} of {} is another's", key())),
+                    None => Some(format!("there is no revision {revision} of {}", key())),
                 }
             }
             (
                 Call::Write {
-                    key,
-                    operation,
-                    value,
-                    ..
+                    operation, value, ..
                 },
                 Ended::Refused(error),
-            ) => (operation.is_put() && holds(facts, key, *value))
-                .then(|| format!("its write of {key} was refused ({error}) and is there")),
-            (Call::Read { key, .. }, Ended::Ok(Reply::Read { revision })) => (!was_latest(
-                facts, key, called, at, *revision,
-            ))
-            .then(|| {
-                let read =
-                    revision.map_or_else(|| "nothing".to_owned(), |r| format!("revision {r}"));
-                format!(
-                    "it read {read} of {key}, which was not the latest at any moment of the read"
-                )
-            }),
+            ) => (operation.is_put() && holds(&facts.keys[number], *value))
+                .then(|| format!("its write of {} was refused ({error}) and is there", key())),
+            (Call::Read { .. }, Ended::Ok(Reply::Read { revision })) => {
+                (!was_latest(facts, &facts.keys[number], called, at, *revision)).then(|| {
+                    let read =
+                        revision.map_or_else(|| "nothing".to_owned(), |r| format!("revision {r}"));
+                    format!(
+                        "it read {read} of {}, which was not the latest at any moment of the read",
+                        key()
+                    )
+                })
+            }
             _ => None,
         };
         if let Some(wrong) = wrong {
@@ -61,27 +56,19 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
 }
 
 /// Whether some record of this key has this value.
-fn holds(facts: &Facts<'_>, key: &str, value: u64) -> bool {
-    let records = facts.keys.get(key);
-    records.is_some_and(|records| {
-        records
-            .commits
-            .iter()
-            .any(|(_, commit)| commit.value == value)
-    })
+fn holds(records: &Key<'_>, value: u64) -> bool {
+    let mut commits = records.commits.iter();
+    commits.any(|(_, commit)| commit.value == value)
 }
 
 fn was_latest(
     facts: &Facts<'_>,
-    key: &str,
+    records: &Key<'_>,
     called: &Called<'_>,
     at: Instant,
     read: Option<Revision>,
 ) -> bool {
-    let Some(records) = facts.keys.get(key) else {
-        return read.is_none();
-    };
-    let agent = facts.agent_of(key).unwrap_or_default();
+    let agent = facts.agent_of(records.name).unwrap_or_default();
     let during_the_read = |from: Instant, until: Instant| from <= at && until > called.invoked;
     let first = records
         .commits

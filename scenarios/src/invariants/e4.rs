@@ -2,8 +2,6 @@
 //!
 //! Only calls that follow each other are compared: of two that overlap either may come first.
 
-use std::collections::BTreeMap;
-
 use squall_core::Instant;
 use squall_core::transport::Revision;
 
@@ -11,63 +9,101 @@ use super::facts::{Called, Ended, Facts};
 use super::{Findings, seconds};
 use crate::history::{Call, Reply};
 
+/// What one call told of a key.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    life: usize,
+    key: usize,
+    at: Instant,
+    id: u64,
+    invoked: Instant,
+    revision: Revision,
+    is_write: bool,
+}
+
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
-    let mut calls: Vec<Vec<&Called<'_>>> = vec![Vec::new(); facts.lives.len()];
-    for called in &facts.calls {
-        if let Some(of) = called.life.and_then(|life| calls.get_mut(life)) {
-            of.push(called);
+    let mut all: Vec<Told> = facts.calls.iter().filter_map(told).collect();
+    sort_by_life(&mut all, facts.lives.len());
+    // The newest revision told so far, and when.
+    let mut newest: Vec<(Instant, Revision)> = Vec::new();
+    for of_life in all.chunk_by_mut(|one, other| one.life == other.life) {
+        let order = |told: &Told| (told.key, told.at, told.id);
+        if !of_life.is_sorted_by_key(order) {
+            of_life.sort_unstable_by_key(order);
         }
-    }
-    for of_process in calls {
-        check_process(of_process, findings);
+        for of_key in of_life.chunk_by(|one, other| one.key == other.key) {
+            newest.clear();
+            for told in of_key {
+                check_one(facts, &newest, told, findings);
+                let highest = newest
+                    .last()
+                    .map_or(Revision::NONE, |(_, highest)| *highest);
+                newest.push((told.at, told.revision.max(highest)));
+            }
+        }
     }
 }
 
-/// What one call told of a key, and whether it wrote it.
-fn told<'a>(called: &Called<'a>) -> Option<(Instant, &'a str, Revision, bool)> {
+/// By counting, as there are few lives and many calls; within a life calls keep their order.
+fn sort_by_life(all: &mut [Told], lives: usize) {
+    let mut places = vec![0; lives + 1];
+    for told in all.iter() {
+        places[told.life + 1] += 1;
+    }
+    let mut before = 0;
+    for place in &mut places {
+        before += *place;
+        *place = before;
+    }
+    let unsorted = all.to_vec();
+    for told in unsorted {
+        let place = &mut places[told.life];
+        all[*place] = told;
+        *place += 1;
+    }
+}
+
+/// What a call told, if it did.
+fn told(called: &Called<'_>) -> Option<Told> {
     let (at, Ended::Ok(reply)) = called.ended? else {
         return None;
     };
-    match (called.call, reply) {
-        (Call::Write { key, .. }, Reply::Stored { revision }) => Some((at, key, *revision, true)),
-        (
-            Call::Read { key, .. },
-            Reply::Read {
-                revision: Some(revision),
-            },
-        ) => Some((at, key, *revision, false)),
-        _ => None,
-    }
+    let (life, key) = (called.life?, called.key?);
+    let (revision, is_write) = match (called.call, reply) {
+        (Call::Write { .. }, Reply::Stored { revision }) => (*revision, true),
+        (Call::Read { .. }, Reply::Read { revision }) => ((*revision)?, false),
+        _ => return None,
+    };
+    Some(Told {
+        life,
+        key,
+        at,
+        id: called.id,
+        invoked: called.invoked,
+        revision,
+        is_write,
+    })
 }
 
-fn check_process(mut calls: Vec<&Called<'_>>, findings: &mut Findings) {
-    calls.sort_by_key(|called| called.ended.map(|(at, _)| at));
-    // The newest revision told of each key so far, and when, in the order in which calls ended.
-    let mut newest: BTreeMap<&str, Vec<(Instant, Revision)>> = BTreeMap::new();
-    for called in calls {
-        let Some((at, key, revision, is_write)) = told(called) else {
-            continue;
-        };
-        let known = newest.entry(key).or_default();
-        // Ends come in order, so the newest revision told before this call began is found from the back.
-        let before = known
-            .iter()
-            .rev()
-            .find(|(earlier, _)| *earlier < called.invoked);
-        if let Some((earlier, newer)) = before
-            && (revision < *newer || (is_write && revision == *newer))
-        {
-            let text = format!(
-                "{} was told revision {revision} of {key} at {}, and had been told {newer} at {}",
-                called.process,
-                seconds(at),
-                seconds(*earlier),
-            );
-            findings.add(at, [called.process.clone()], text);
-        }
-        let highest = known
-            .last()
-            .map_or(revision, |(_, highest)| revision.max(*highest));
-        known.push((at, highest));
+fn check_one(
+    facts: &Facts<'_>,
+    newest: &[(Instant, Revision)],
+    told: &Told,
+    findings: &mut Findings,
+) {
+    let revision = told.revision;
+    // Ends come in order, so the newest revision told before this call began is found from the back.
+    let before = newest.iter().rev().find(|(at, _)| *at < told.invoked);
+    if let Some((earlier, newer)) = before
+        && (revision < *newer || (told.is_write && revision == *newer))
+    {
+        let process = facts.lives[told.life].process;
+        let text = format!(
+            "{process} was told revision {revision} of {} at {}, and had been told {newer} at {}",
+            facts.keys[told.key].name,
+            seconds(told.at),
+            seconds(*earlier),
+        );
+        findings.add(told.at, [process.clone()], text);
     }
 }

@@ -8,13 +8,17 @@ use std::time::Duration;
 use squall_core::transport::{Operation, Revision};
 use squall_core::{Instant, presence};
 
-use crate::history::{Agent, Call, Commit, History, Life, Reply, Tell, What};
+use super::index::Index;
+use crate::history::{Agent, Call, Commit, History, Life, Record, Reply, Tell, What};
 use crate::parse::PROJECT;
 use crate::plan::{On, Plan};
 
 /// What a machine that does other things at the same time may add to a wait in real time. Servers on a starved one were
 /// seen to expire records 1.4 s late: with the second that every wait has, that is covered.
 const REAL_MACHINE: Duration = Duration::from_secs(1);
+
+/// The watch that a process has now.
+type Watching<'a> = BTreeMap<&'a str, usize>;
 
 /// A span of true time, the end excluded.
 pub type Span = (Instant, Instant);
@@ -41,6 +45,10 @@ pub struct Called<'a> {
     pub life: Option<usize>,
     /// What.
     pub call: &'a Call,
+    /// The key that it writes or reads, in [`Facts::keys`].
+    pub key: Option<usize>,
+    /// The record that it wrote, where it was acknowledged and the record was in the history by then.
+    pub stored: Option<&'a Commit>,
     /// From when.
     pub invoked: Instant,
     /// Until when, and how it ended.
@@ -86,8 +94,10 @@ pub struct Lived<'a> {
 }
 
 /// One key of the bucket.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Key<'a> {
+    /// Its name.
+    pub name: &'a Arc<str>,
     /// Its records, in the order of the server.
     pub commits: Vec<(Instant, &'a Commit)>,
     /// Records that went away without another in their place.
@@ -129,11 +139,15 @@ pub struct Facts<'a> {
     /// All processes of agents, in the order in which they started.
     pub lives: Vec<Lived<'a>>,
     /// Where each stands in `lives`.
-    by_name: BTreeMap<&'a str, usize>,
+    by_name: Index<'a>,
     /// All watches, in the order they began.
     pub watches: Vec<Watched<'a>>,
-    /// All keys.
-    pub keys: BTreeMap<&'a str, Key<'a>>,
+    /// All keys, in the order in which they were first named.
+    pub keys: Vec<Key<'a>>,
+    /// Where each stands in `keys`.
+    by_key: Index<'a>,
+    /// What happened to the run as a whole: faults, mending, panics, its end.
+    pub milestones: Vec<&'a Record>,
     /// When the run ended.
     pub end: Instant,
     /// The most that links are slowed at any time.
@@ -149,24 +163,32 @@ impl<'a> Facts<'a> {
             history,
             calls: Vec::new(),
             lives: Vec::new(),
-            by_name: BTreeMap::new(),
+            by_name: Index::default(),
             delay_max: plan.delay_max(),
             watches: Vec::new(),
-            keys: BTreeMap::new(),
+            keys: Vec::new(),
+            by_key: Index::default(),
+            milestones: Vec::new(),
             end,
         };
-        // The watch that a process has now.
-        let mut watching: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut watching = Watching::new();
         for record in &history.0 {
             let at = record.at;
             match &record.what {
                 What::Invoke { id, process, call } => {
-                    let life = facts.by_name.get(&**process).copied();
+                    let key = match call {
+                        Call::Write { key, .. } | Call::Read { key, .. } => {
+                            Some(facts.key_number(key))
+                        }
+                        _ => None,
+                    };
                     facts.calls.push(Called {
                         id: *id,
                         process,
-                        life,
+                        life: facts.by_name.get(process),
                         call,
+                        key,
+                        stored: None,
                         invoked: at,
                         ended: None,
                     });
@@ -177,15 +199,25 @@ impl<'a> Facts<'a> {
                     }
                 }
                 What::Ok { id, reply } => {
-                    if let Some(called) = facts.end_call(*id, at, Ended::Ok(reply)) {
-                        if matches!(called.call, Call::Open { .. })
-                            && let Some(life) = facts.life_mut(called.process)
+                    if let Some(index) = facts.end_call(*id, at, Ended::Ok(reply)) {
+                        let Called {
+                            process,
+                            invoked,
+                            call,
+                            key,
+                            ..
+                        } = facts.calls[index];
+                        if let (Some(key), Reply::Stored { revision }) = (key, reply) {
+                            let latest = facts.keys[key].commits.last();
+                            let latest = latest.map(|(_, commit)| *commit);
+                            facts.calls[index].stored =
+                                latest.filter(|stored| stored.revision == *revision);
+                        }
+                        if matches!(call, Call::Open { .. })
+                            && let Some(life) = facts.life_mut(process)
                         {
                             life.open = Some((at, end));
                         }
-                        let Called {
-                            process, invoked, ..
-                        } = called;
                         if let Reply::Watching { present } = reply {
                             watching.insert(process, facts.watches.len());
                             facts.watches.push(Watched {
@@ -221,23 +253,23 @@ impl<'a> Facts<'a> {
                     }
                 }
                 What::Committed(commit) => {
-                    facts
-                        .keys
-                        .entry(&commit.key)
-                        .or_default()
-                        .commits
-                        .push((at, commit));
+                    let key = facts.key_number(&commit.key);
+                    facts.keys[key].commits.push((at, commit));
                 }
                 What::Removed { key, revision, .. } => {
-                    facts
-                        .keys
-                        .entry(key)
-                        .or_default()
-                        .removals
-                        .push((at, *revision));
+                    let key = facts.key_number(key);
+                    facts.keys[key].removals.push((at, *revision));
                 }
                 What::Life { process, event } => facts.lived(process, *event, at, &mut watching),
-                _ => {}
+                // No invariant is about them.
+                What::Stored { .. } | What::Dropped { .. } => {}
+                What::Planned { .. }
+                | What::Fault { .. }
+                | What::Mended
+                | What::Settled
+                | What::Unsettled { .. }
+                | What::Panicked { .. }
+                | What::End { .. } => facts.milestones.push(record),
             }
         }
         for index in 0..facts.watches.len() {
@@ -251,17 +283,29 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    /// Notes how a call ended, and gives it.
-    fn end_call(&mut self, id: u64, at: Instant, ended: Ended<'a>) -> Option<Called<'a>> {
+    fn key_number(&mut self, name: &'a Arc<str>) -> usize {
+        let new = self.keys.len();
+        let number = self.by_key.get_or(name, new);
+        if number == new {
+            self.keys.push(Key {
+                name,
+                commits: Vec::new(),
+                removals: Vec::new(),
+            });
+        }
+        number
+    }
+
+    /// Notes how a call ended, and gives its place.
+    fn end_call(&mut self, id: u64, at: Instant, ended: Ended<'a>) -> Option<usize> {
         // Calls are numbered from 1 and begin in that order, unless several threads recorded at once.
         let guess = usize::try_from(id).ok()?.checked_sub(1)?;
         let index = match self.calls.get(guess) {
             Some(called) if called.id == id => guess,
             _ => self.calls.iter().position(|called| called.id == id)?,
         };
-        let called = self.calls.get_mut(index)?;
-        called.ended = Some((at, ended));
-        Some(called.clone())
+        self.calls[index].ended = Some((at, ended));
+        Some(index)
     }
 
     fn lived(
@@ -269,7 +313,7 @@ impl<'a> Facts<'a> {
         process: &'a Arc<str>,
         event: Life,
         at: Instant,
-        watching: &mut BTreeMap<&str, usize>,
+        watching: &mut Watching<'_>,
     ) {
         let end = self.end;
         match (event, self.life_mut(process)) {
@@ -285,7 +329,7 @@ impl<'a> Facts<'a> {
                     open: None,
                     notices: Vec::new(),
                 };
-                self.by_name.insert(process, self.lives.len());
+                self.by_name.set(process, self.lives.len());
                 self.lives.push(life);
             }
             (Life::Crashed, Some(life)) => {
@@ -327,7 +371,8 @@ impl<'a> Facts<'a> {
 
     /// The key of an agent.
     pub fn key_of(&self, agent: &str) -> Option<&Key<'a>> {
-        self.keys.get(&*presence::key(PROJECT, agent))
+        self.keys
+            .get(self.by_key.get(&presence::key(PROJECT, agent))?)
     }
 
     /// How long the entry of this commit lives: as it says, or as its agent's interval demands.
@@ -382,11 +427,11 @@ impl<'a> Facts<'a> {
 
     /// The process of this name, where it is an agent's.
     pub fn life(&self, process: &str) -> Option<&Lived<'a>> {
-        self.lives.get(*self.by_name.get(process)?)
+        self.lives.get(self.by_name.get(process)?)
     }
 
     fn life_mut(&mut self, process: &str) -> Option<&mut Lived<'a>> {
-        self.lives.get_mut(*self.by_name.get(process)?)
+        self.lives.get_mut(self.by_name.get(process)?)
     }
 
     /// When a process stood still, or its watch was told that it was blind, between two times: the stretches in between.

@@ -23,6 +23,7 @@ mod c3;
 mod e3;
 mod e4;
 pub mod facts;
+mod index;
 mod p1;
 mod p2;
 mod p3;
@@ -188,8 +189,8 @@ pub fn judge(plan: &Plan, history: &History) -> Verdict {
         code: "",
         found: Vec::new(),
     };
-    let over = history
-        .0
+    let over = facts
+        .milestones
         .iter()
         .any(|record| matches!(record.what, What::End { .. } | What::Panicked { .. }));
     for invariant in &ALL {

@@ -4,11 +4,16 @@
 //! ends that. A `Down`, an absence from an answer or a `false` is wrong where the agent's record was fresh at every
 //! moment of the time in which it could have been looked at.
 
+use std::time::Duration;
+
 use squall_core::Instant;
 
 use super::facts::{Ended, Facts, Span};
 use super::{Findings, seconds};
 use crate::history::{Call, Reply, Tell};
+
+/// No record ages out sooner, because no server takes a shorter limit.
+const YOUNGEST: Duration = Duration::from_millis(100);
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     for watch in &facts.watches {
@@ -34,7 +39,8 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
             }
         }
     }
-    for called in &facts.calls {
+    // Those that name a key say nothing about who is there.
+    for called in facts.calls.iter().filter(|called| called.key.is_none()) {
         let Some((at, Ended::Ok(reply))) = called.ended else {
             continue;
         };
@@ -67,18 +73,23 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
 fn fresh_throughout(facts: &Facts<'_>, agent: &str, span: Span) -> Option<Instant> {
     let key = facts.key_of(agent)?;
     let mut since: Option<(Instant, Instant)> = None;
+    let mut renewed: Option<Instant> = None;
     for (at, commit) in &key.commits {
         if *at > span.1 {
             break;
         }
         if !commit.operation.is_put() {
-            // The server's own marker for a record that was still fresh does not make it stale.
-            let expired_early = commit.by.is_none() && since.is_some_and(|(_, until)| *at < until);
-            if !expired_early {
+            // The server's own marker for a record that was still fresh does not make it stale. But one that falls on
+            // a renewal is the marker of the record before it: the server has lost the renewal, and nobody else.
+            let is_servers = commit.by.is_none();
+            let expired_early = is_servers && since.is_some_and(|(_, until)| *at < until);
+            let is_lost = is_servers && renewed.is_some_and(|renewed| at.since(renewed) < YOUNGEST);
+            if !expired_early || is_lost {
                 since = None;
             }
             continue;
         }
+        renewed = Some(*at);
         let until = *at + facts.ttl(agent, commit);
         since = match since {
             Some((begin, fresh_until)) if *at <= fresh_until => Some((begin, until)),

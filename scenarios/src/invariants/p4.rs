@@ -4,15 +4,19 @@ use super::facts::Facts;
 use super::{Findings, seconds};
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
-    for (key, records) in &facts.keys {
+    for records in &facts.keys {
+        let key = records.name;
         for pair in records.commits.windows(2) {
             let [(_, before), (at, after)] = pair else {
                 continue;
             };
+            if !before.operation.is_put() || after.operation.is_put() {
+                continue;
+            }
             let (Some(owner), Some(remover)) = (&before.by, &after.by) else {
                 continue;
             };
-            if before.operation.is_put() && !after.operation.is_put() && owner != remover {
+            if owner != remover {
                 let text = format!(
                     "{remover} removed the record of {owner} under {key} at {} (revision {} over {})",
                     seconds(*at),

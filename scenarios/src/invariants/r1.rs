@@ -21,7 +21,7 @@ use crate::history::{Call, What};
 const TASKS_LEFT_MAX: u32 = 1;
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
-    for record in &facts.history.0 {
+    for record in &facts.milestones {
         match &record.what {
             What::Panicked { message } => {
                 findings.add(record.at, [], format!("a task panicked: {message}"));
@@ -38,10 +38,14 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
             _ => {}
         }
     }
-    let first_fault = facts.history.0.iter().find_map(|record| match record.what {
-        What::Fault { .. } => Some(record.at),
-        _ => None,
-    });
+    let first_fault = facts
+        .milestones
+        .iter()
+        .find_map(|record| match record.what {
+            What::Fault { .. } => Some(record.at),
+            _ => None,
+        });
+    let bounds = Bounds::default();
     let latency = facts.plan.world.latency;
     let is_slow = latency.base + latency.jitter > ConnectOptions::default().ack_timeout / 20;
     let calm_until = match first_fault {
@@ -50,6 +54,12 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         None => facts.end,
     };
     for called in &facts.calls {
+        // By far the most, and clear without looking further: reads and writes that succeeded within the shortest bound.
+        if let (Some(_), Some((at, Ended::Ok(_)))) = (called.key, called.ended)
+            && at.since(called.invoked) <= bounds.request
+        {
+            continue;
+        }
         let Some(life) = called.life.and_then(|life| facts.lives.get(life)) else {
             continue;
         };
@@ -63,9 +73,12 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
             );
             findings.add(at, [called.process.clone()], text);
         }
-        let bound = bound(facts, called.call);
+        let bound = bounds.of(facts, called.call);
         let bound = bound + facts.slack(bound);
         let until = called.ended.map_or(life.ended, |(at, _)| at);
+        if until.since(called.invoked) <= bound {
+            continue;
+        }
         let running = without((called.invoked, until), life.frozen.clone());
         let taken: Duration = running.iter().map(|(from, to)| to.since(*from)).sum();
         // A call that was cancelled has no end either: it counts only where its caller still waits at the end.
@@ -97,18 +110,36 @@ fn failed_in_calm<'a>(called: &Called<'a>, until: Instant) -> Option<(Instant, &
     }
 }
 
-/// How long a call may take by its own documentation.
-fn bound(facts: &Facts<'_>, call: &Call) -> Duration {
-    let defaults = ConnectOptions::default();
-    let request = defaults.request_timeout;
-    match call {
-        Call::Connect => defaults.connect_timeout,
-        // Attaching to the bucket reads, changes and reads; claiming reads and writes; both may be contended.
-        Call::Open { .. } => request * 8,
-        Call::Close { agent } => facts.interval(agent),
-        Call::Watch => request * 2,
-        Call::Who | Call::Present { .. } | Call::Read { .. } => request,
-        Call::Write { .. } => defaults.ack_timeout + request,
+/// The time-outs that bounds are made of.
+struct Bounds {
+    connect: Duration,
+    request: Duration,
+    ack: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        let options = ConnectOptions::default();
+        Self {
+            connect: options.connect_timeout,
+            request: options.request_timeout,
+            ack: options.ack_timeout,
+        }
+    }
+}
+
+impl Bounds {
+    /// How long a call may take by its own documentation.
+    fn of(&self, facts: &Facts<'_>, call: &Call) -> Duration {
+        match call {
+            Call::Connect => self.connect,
+            // Attaching to the bucket reads, changes and reads; claiming reads and writes; both may be contended.
+            Call::Open { .. } => self.request * 8,
+            Call::Close { agent } => facts.interval(agent),
+            Call::Watch => self.request * 2,
+            Call::Who | Call::Present { .. } | Call::Read { .. } => self.request,
+            Call::Write { .. } => self.ack + self.request,
+        }
     }
 }
 

@@ -126,6 +126,29 @@ pub fn nats_server(version: Option<&str>) -> Result<PathBuf, ProvisionError> {
     cached(version.unwrap_or(DEFAULT_VERSION))
 }
 
+/// The version of a binary, such as `2.15.1`, as it says itself.
+///
+/// # Errors
+/// If it does not run, or says none.
+pub fn version_of(binary: &Path) -> Result<String, ProvisionError> {
+    let command = || format!("{} --version", binary.display());
+    let silent = |reason: String| ProvisionError::Fetch {
+        command: command(),
+        reason,
+    };
+    let output = Command::new(binary).arg("--version").output();
+    let output = output.map_err(|error| silent(error.to_string()))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let version = said.split_whitespace().find_map(|word| {
+        let version = word.strip_prefix('v')?;
+        version
+            .starts_with(|first: char| first.is_ascii_digit())
+            .then_some(version)
+    });
+    let why = || silent(format!("it says no version: {}", said.trim()));
+    version.map(str::to_owned).ok_or_else(why)
+}
+
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)

@@ -1,4 +1,4 @@
-//! A link that can be bad: a TCP proxy for one agent, in front of a server.
+//! A link that can be bad: a TCP proxy for one agent, in front of a server; or for the route of one server to another.
 //!
 //! What a network does to TCP is done here to bytes: they are held back and come late and in order once the link is
 //! healed; or they are swallowed, and a connection that has lost some is reset before it carries another; or the
@@ -82,6 +82,7 @@ fn one_more(count: &AtomicU64) {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    target: watch::Sender<Option<SocketAddr>>,
     link: watch::Sender<Link>,
     counts: Arc<Counts>,
     listener: JoinHandle<()>,
@@ -93,16 +94,43 @@ impl Proxy {
     /// # Errors
     /// If no port can be had.
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
+        let proxy = Self::start_aimless().await?;
+        proxy.aim(server);
+        Ok(proxy)
+    }
+
+    /// A good link to a server that is not there yet: until it is [aimed](Self::aim), it lets its callers wait.
+    ///
+    /// # Errors
+    /// If no port can be had.
+    pub async fn start_aimless() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (link, counts) = (watch::Sender::new(Link::default()), Arc::default());
-        let accept = accept(listener, server, link.subscribe(), Arc::clone(&counts));
+        let target = watch::Sender::new(None);
+        let accept = accept(
+            listener,
+            target.subscribe(),
+            link.subscribe(),
+            Arc::clone(&counts),
+        );
         Ok(Self {
             address,
+            target,
             link,
             counts,
             listener: tokio::spawn(accept),
         })
+    }
+
+    /// From now on, connections are made to this address. Those that there are stay as they are.
+    pub fn aim(&self, server: SocketAddr) {
+        self.target.send_replace(Some(server));
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// `nats://127.0.0.1:PORT`.
@@ -208,16 +236,16 @@ impl Drop for Proxy {
 
 async fn accept(
     listener: TcpListener,
-    server: SocketAddr,
+    target: watch::Receiver<Option<SocketAddr>>,
     link: watch::Receiver<Link>,
     counts: Arc<Counts>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
         one_more(&counts.accepted);
-        let (link, counts) = (link.clone(), Arc::clone(&counts));
+        let (target, link, counts) = (target.clone(), link.clone(), Arc::clone(&counts));
         tokio::spawn(async move {
             one_more(&counts.alive);
-            serve(client, server, link, &counts).await;
+            serve(client, target, link, &counts).await;
             counts.alive.fetch_sub(1, Ordering::Relaxed);
         });
     }
@@ -226,7 +254,7 @@ async fn accept(
 /// One connection, until either side ends it, it is cut, or the proxy is gone.
 async fn serve(
     mut client: TcpStream,
-    server: SocketAddr,
+    mut target: watch::Receiver<Option<SocketAddr>>,
     mut link: watch::Receiver<Link>,
     counts: &Counts,
 ) {
@@ -234,7 +262,11 @@ async fn serve(
     let connect = async {
         // Over a held link no connection is made; the agent's own half of the handshake is the kernel's.
         released(at.clone(), Direction::ToServer, counts).await;
-        TcpStream::connect(server).await
+        match target.wait_for(Option::is_some).await.map(|aim| *aim) {
+            Ok(Some(server)) => TcpStream::connect(server).await,
+            // The proxy is gone, and its connections with it.
+            Ok(None) | Err(_) => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
     };
     let connected = tokio::select! {
         connected = connect => connected,

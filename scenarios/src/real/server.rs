@@ -36,6 +36,10 @@ pub struct ServerOptions {
     pub config: String,
     /// Operator mode: whom it trusts and which accounts it knows. `None`: it lets everybody in.
     pub realm: Option<Realm>,
+    /// More text for the `jetstream` block in it, for example `sync_interval: always`.
+    pub jetstream: String,
+    /// One of a cluster: it is up once it greets, because JetStream answers only where a majority is.
+    pub is_member: bool,
 }
 
 /// A server does not run.
@@ -77,12 +81,15 @@ impl From<io::Error> for ServerError {
 pub struct NatsServer {
     binary: PathBuf,
     folder: TempDir,
+    is_member: bool,
     port: Option<u16>,
+    /// Where it listens for the others of its cluster: another port at every start.
+    route_port: Option<u16>,
     process: Option<Child>,
 }
 
 impl NatsServer {
-    /// Starts a server and waits until it accepts clients and JetStream answers.
+    /// Starts a server and waits until it accepts clients and, unless it is one of a cluster, JetStream answers.
     ///
     /// # Errors
     /// One sentence, with the last line of its log.
@@ -94,7 +101,8 @@ impl NatsServer {
         let folder = tempfile::Builder::new().prefix("squall-nats-").tempdir()?;
         let store = folder.path().join("store");
         let config = format!(
-            "jetstream: {{ store_dir: {store:?} }}\n{}\n{}\n",
+            "jetstream: {{ store_dir: {store:?}\n{} }}\n{}\n{}\n",
+            options.jetstream,
             options.config,
             options
                 .realm
@@ -106,7 +114,9 @@ impl NatsServer {
         let mut server = Self {
             binary,
             folder,
+            is_member: options.is_member,
             port: None,
+            route_port: None,
             process: None,
         };
         server.launch().await?;
@@ -122,6 +132,17 @@ impl NatsServer {
     pub fn address(&self) -> SocketAddr {
         // It has a port from its first start on, and only started servers are given out.
         (Ipv4Addr::LOCALHOST, self.port.unwrap_or(0)).into()
+    }
+
+    /// Where it listens for the others of its cluster, if it is one of one; changes with every start.
+    pub fn route_address(&self) -> Option<SocketAddr> {
+        self.route_port
+            .map(|port| (Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Whether it has a process, frozen or not.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// The last line of its log.
@@ -190,6 +211,14 @@ impl NatsServer {
         self.launch().await
     }
 
+    /// Tells it to shut down as a lame duck (SIGUSR2): in a while it is gone by itself.
+    ///
+    /// # Errors
+    /// If there is no process.
+    pub fn retire(&self) -> Result<(), ServerError> {
+        self.signal(Signal::USR2)
+    }
+
     fn signal(&self, signal: Signal) -> Result<(), ServerError> {
         kill_process(self.pid()?, signal).map_err(|error| ServerError::System(error.to_string()))
     }
@@ -251,6 +280,7 @@ impl NatsServer {
             .to_string_lossy();
         let ports = folder.join(format!("{name}_{}.ports", process.id()));
         self.process = Some(process);
+        self.route_port = None;
         let deadline = Instant::now() + START_MAX;
         loop {
             if let Some(status) = self.ended()? {
@@ -258,9 +288,12 @@ impl NatsServer {
                 return Err(self.why_it_ended(status));
             }
             if self.port.is_none() {
-                self.port = read_port(&ports);
+                self.port = read_port(&ports, "nats");
             }
-            if self.port.is_some() && answers(self.address()).await {
+            if self.is_member && self.route_port.is_none() {
+                self.route_port = read_port(&ports, "cluster");
+            }
+            if self.port.is_some() && self.is_up().await {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -270,6 +303,14 @@ impl NatsServer {
                 });
             }
             sleep(PAUSE).await;
+        }
+    }
+
+    async fn is_up(&self) -> bool {
+        if self.is_member {
+            self.route_port.is_some() && greets(self.address()).await
+        } else {
+            answers(self.address()).await
         }
     }
 
@@ -326,11 +367,22 @@ fn last_line(file: &Path) -> String {
     last.unwrap_or("(no log)").to_owned()
 }
 
-/// The client port in a ports file; `None` while it is not there, or half written.
-fn read_port(file: &Path) -> Option<u16> {
+/// The port for clients (`nats`) or routes (`cluster`) in a ports file; `None` while it is not there, or half written.
+fn read_port(file: &Path, of: &str) -> Option<u16> {
     let ports: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    let (_, port) = ports["nats"][0].as_str()?.rsplit_once(':')?;
+    let (_, port) = ports[of][0].as_str()?.rsplit_once(':')?;
     port.parse().ok()
+}
+
+/// Whether a server greets there.
+async fn greets(address: SocketAddr) -> bool {
+    let asked = timeout(Duration::from_secs(1), async {
+        let mut stream = BufReader::new(TcpStream::connect(address).await?);
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        Ok::<_, io::Error>(line.starts_with("INFO "))
+    });
+    matches!(asked.await, Ok(Ok(true)))
 }
 
 /// Whether a server greets there and JetStream answers; where clients must log in, whether it greets with JetStream on.

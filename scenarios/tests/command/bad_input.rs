@@ -158,3 +158,37 @@ fn what_does_not_exist_is_named_with_what_is_nearest() {
     assert!(said(&["replay", "nowhere.toml"]).starts_with("squall: nowhere.toml: No such file"));
     assert!(said(&["chaos", "--for", "soon"]).contains("invalid value 'soon'"));
 }
+
+#[test]
+fn a_comparison_that_cannot_be_is_refused() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let said = |arguments: &[&str]| refusal(directory.path(), arguments);
+    let case = said(&[
+        "conformance",
+        "--filter",
+        "kv::entries_are_the_latest_value_in_order",
+    ]);
+    assert!(
+        case.ends_with("did you mean \"kv::entries_are_the_latest_values_in_order\"?\n"),
+        "{case}"
+    );
+    let version = said(&["conformance", "--server", "2.15.0"]);
+    assert!(
+        version.starts_with("squall: nats-server 2.15.0 is not pinned: use one of"),
+        "{version}"
+    );
+    assert_eq!(
+        said(&["conformance", "--jobs", "0"]),
+        "squall: --jobs must be at least 1\n"
+    );
+    let script = "history = 1\nsteps = [\n  \"one puts a\",\n]\n";
+    std::fs::write(directory.path().join("s.toml"), script).expect("a file");
+    let broken = said(&["conformance", "s.toml"]);
+    assert!(
+        broken.starts_with("squall: s.toml: line 2: not a step: \"one puts a\""),
+        "{broken}"
+    );
+    assert!(
+        said(&["conformance", "nowhere.toml"]).starts_with("squall: nowhere.toml: No such file")
+    );
+}

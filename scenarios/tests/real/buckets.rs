@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use squall_core::transport::{
-    BucketConfig, BucketError, CreateError, Message, Operation, ReadError, Revision, UpdateError,
-    WatchError, WatchEvent, WatchStart, WriteError,
+    BucketConfig, BucketError, CreateError, Message, MessageTtl, Operation, PutOptions, ReadError,
+    Revision, UpdateError, WatchError, WatchEvent, WatchStart, WriteError,
 };
 use squall_core::{Bucket as _, Connection as _};
 
+use crate::streams::old_world;
 use crate::world::{World, soon, told};
 
 /// Every write and deletion takes a revision; a condition that fails names the revision that is there.
@@ -355,4 +356,124 @@ async fn history_is_told_oldest_first_with_its_tombstones() {
     ];
     assert_eq!(told, expected);
     assert_eq!(bucket.history("never").await, Ok(Vec::new()));
+}
+
+/// A key lives as long as its own record says, also where it was taken over from an earlier life; async-nats forgets it
+/// there, and the key stays for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_lives_as_long_as_it_says_at_every_creation() {
+    let world = World::new().await;
+    let near = world.direct().await;
+    let mut config = BucketConfig::new("b");
+    config.delete_markers = Some(Duration::from_secs(10));
+    let bucket = near.create_bucket(&config).await.expect("it is created");
+    let second = MessageTtl::For(Duration::from_secs(1));
+    let expires = async |created: Result<Revision, CreateError>, revision| {
+        assert_eq!(created, Ok(Revision(revision)));
+        let expired = soon("k expires", async {
+            loop {
+                let entry = bucket.entry("k").await.expect("it is read");
+                let entry = entry.expect("there is a marker");
+                if !entry.operation.is_put() {
+                    return entry;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let expired = expired.await;
+        assert_eq!(expired.operation, Operation::Expire);
+        assert_eq!(expired.revision, Revision(revision + 1));
+    };
+    expires(bucket.create_with("k", "1".into(), second).await, 1).await;
+    // Over the marker of the life before, and over a tombstone.
+    expires(bucket.create_with("k", "2".into(), second).await, 3).await;
+    bucket.delete("k", None).await.expect("it is deleted");
+    expires(bucket.create_with("k", "3".into(), second).await, 6).await;
+
+    let exists = Err(CreateError::AlreadyExists);
+    bucket.put("k", "4".into()).await.expect("it is written");
+    assert_eq!(bucket.create_with("k", "5".into(), second).await, exists);
+
+    let plain = near.create_bucket(&BucketConfig::new("plain")).await;
+    let plain = plain.expect("it is created");
+    let refused = plain.create_with("k", "v".into(), second).await;
+    let without = |error: &WriteError| matches!(error, WriteError::Rejected(error) if error.err_code == 10166);
+    assert!(matches!(&refused, Err(CreateError::Write(error)) if without(error)));
+    let old_world = old_world().await;
+    let old = old_world.direct().await;
+    let created = old.create_bucket(&BucketConfig::new("plain")).await;
+    let old_bucket = created.expect("it is created");
+    assert_eq!(
+        old_bucket.create_with("k", "v".into(), second).await,
+        refused
+    );
+    assert_eq!(old_bucket.entry("k").await, Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_demands_what_it_is_told_to() {
+    let world = World::new().await;
+    let near = world.direct().await;
+    let mut config = BucketConfig::new("b");
+    config.delete_markers = Some(Duration::from_secs(10));
+    let bucket = near.create_bucket(&config).await.expect("it is created");
+    let put = |expected, ttl| bucket.put_with("k", "v".into(), PutOptions { expected, ttl });
+    assert_eq!(put(None, None).await, Ok(Revision(1)));
+    let ttl = Some(MessageTtl::For(Duration::from_millis(1)));
+    let actual = Revision(1);
+    let wrong = Err(UpdateError::WrongRevision { actual });
+    assert_eq!(put(Some(Revision(7)), ttl).await, wrong);
+    assert_eq!(put(Some(actual), ttl).await, Ok(Revision(2)));
+    soon("it expires", async {
+        while bucket.info().await.expect("it is described").last_revision < Revision(3) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(
+        put(Some(Revision(3)), Some(MessageTtl::Never)).await,
+        Ok(Revision(4))
+    );
+}
+
+/// Many keys at once, in one question where the server can, and never more or less than what is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_keys_are_read_at_once() {
+    for world in [World::new().await, old_world().await] {
+        let (near, bucket, ..) = world.bucket().await;
+        let keys: Vec<String> = (0..600).map(|i| format!("key.{i}")).collect();
+        let mut names: Vec<&str> = keys.iter().map(String::as_str).collect();
+        assert_eq!(bucket.entries_of(&names).await, Ok(Vec::new()));
+        for key in &names {
+            bucket
+                .put(key, (*key).to_owned().into())
+                .await
+                .expect("it is written");
+        }
+        bucket.delete("key.7", None).await.expect("it is deleted");
+        bucket
+            .put("key.0", "new".into())
+            .await
+            .expect("it is written");
+        names.push("none");
+        let read = bucket.entries_of(&names).await.expect("they are read");
+        assert_eq!(read.len(), 600);
+        assert!(
+            read.windows(2)
+                .all(|pair| pair[0].revision < pair[1].revision)
+        );
+        let [.., tombstone, newest] = &*read else {
+            panic!("there are many");
+        };
+        assert_eq!(
+            (&*tombstone.key, tombstone.operation),
+            ("key.7", Operation::Delete)
+        );
+        assert_eq!((&*newest.key, &*newest.value), ("key.0", &b"new"[..]));
+        assert_eq!(bucket.entries_of(&[]).await, Ok(Vec::new()));
+        let invalid = bucket.entries_of(&["a", "a..b"]).await;
+        assert_eq!(invalid, Err(ReadError::InvalidKey("a..b".into())));
+        near.delete_bucket("b").await.expect("it is deleted");
+        assert_eq!(bucket.entries_of(&["a"]).await, Err(ReadError::NoBucket));
+    }
 }

@@ -1,20 +1,19 @@
-//! The conformance suite: every case and thousands of generated sequences, in both worlds.
+//! The conformance suite: every case, kept scripts and thousands of generated ones, in both worlds.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
 
-use proptest::prelude::*;
-use proptest::strategy::ValueTree as _;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use squall_scenarios::conformance::sequence::{Clients, Expected, Op, Sequence};
-use squall_scenarios::conformance::{Case, Real, Setup, Simulated, cases, observe, simulate};
+use squall_scenarios::conformance::script::Script;
+use squall_scenarios::conformance::suite::{self, Suite, generated};
+use squall_scenarios::conformance::{Case, EXPLAINED, KINDNESSES, Planted, Program, cases};
 
 /// Cases of one group at a time: they mostly wait.
 const AT_ONCE: usize = 8;
-/// Generated sequences, where `PROPTEST_CASES` does not say another number.
-const SEQUENCES: u32 = 2_000;
-/// Sequences played on the real server at a time.
-const PLAYERS: usize = 24;
+/// Generated scripts, where `PROPTEST_CASES` does not say another number.
+const SCRIPTS: u32 = 1_500;
+
+fn program() -> Program {
+    Program::find(None).expect("there is a nats-server")
+}
 
 /// Runs all cases of a group in both worlds, and tells every difference.
 fn agree(group: &str) {
@@ -23,39 +22,14 @@ fn agree(group: &str) {
         .filter(|case| case.group == group)
         .collect();
     assert!(!cases.is_empty(), "no group is called {group}");
-    let (next, complaints) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let complaint = compare(case);
-                    complaints.lock().expect("nobody panics").extend(complaint);
-                }
-            });
-        }
-    });
-    let complaints = complaints.into_inner().expect("nobody panics");
-    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
-}
-
-fn compare(case: &Case) -> Option<String> {
-    let (simulated, real) = (case.simulate(1), case.observe());
-    let mut complaint = String::new();
-    for (world, transcript) in [("simulated", &simulated), ("real", &real)] {
-        for wrong in &transcript.wrong {
-            complaint.push_str(&format!("  {world}: {wrong}\n"));
-        }
-    }
-    let most = simulated.lines.len().max(real.lines.len());
-    for line in 0..most {
-        let at = |lines: &[String]| lines.get(line).cloned().unwrap_or_default();
-        let (simulated, real) = (at(&simulated.lines), at(&real.lines));
-        if simulated != real {
-            complaint.push_str(&format!("  simulated: {simulated}\n  real:      {real}\n"));
-        }
-    }
-    let name = format!("{}::{} ({})", case.group, case.name, case.fact);
-    (!complaint.is_empty()).then(|| format!("{name}\n{complaint}"))
+    let suite = Suite {
+        programs: vec![program()],
+        cases,
+        scripts: 0,
+        at_once: AT_ONCE,
+    };
+    let matrix = suite.run(&|_, _| ());
+    assert!(!matrix.is_failed(), "{}", matrix.findings());
 }
 
 #[test]
@@ -94,6 +68,16 @@ fn outages_agree() {
 }
 
 #[test]
+fn streams_agree() {
+    agree("streams");
+}
+
+#[test]
+fn reads_of_streams_agree() {
+    agree("streams_reads");
+}
+
+#[test]
 fn expiry_agrees() {
     agree("expiry");
 }
@@ -111,6 +95,16 @@ fn rotation_agrees() {
 #[test]
 fn permissions_agree() {
     agree("permissions");
+}
+
+#[test]
+fn consumers_agree() {
+    agree("consumers");
+}
+
+#[test]
+fn consumers_that_wait_agree() {
+    agree("consumer_waits");
 }
 
 /// What the document lists is what is run.
@@ -137,144 +131,92 @@ fn the_document_lists_every_case() {
     );
 }
 
-/// Thousands of sequences of operations have one outcome in both worlds.
+/// Where scripts are kept that once differed.
+fn kept() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
+}
+
+/// What once differed, or was thought to be worth it, agrees.
 #[test]
-fn generated_sequences_agree() {
-    let cases = match std::env::var("PROPTEST_CASES") {
-        Ok(_) => Config::default().cases,
-        Err(_) => SEQUENCES,
-    };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &SEED);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let trees: Vec<_> = (0..cases)
-        .map(|_| {
-            sequences()
-                .new_tree(&mut runner)
-                .expect("nothing is filtered")
-        })
-        .collect();
-    let all: Vec<Sequence> = trees.iter().map(|tree| tree.current()).collect();
-    let Some(failed) = first_difference(&all) else {
-        return;
-    };
-    // Smaller and smaller ones, as long as they differ.
-    let mut tree = trees.into_iter().nth(failed).expect("it is one of them");
-    let mut smallest = tree.current();
-    let mut simpler = tree.simplify();
-    for _ in 0..SHRINKS_MAX {
-        if !simpler {
-            break;
+fn kept_scripts_agree() {
+    let program = program();
+    let files = std::fs::read_dir(kept()).expect("there are kept scripts");
+    let mut found = Vec::new();
+    for file in files {
+        let path = file.expect("it can be listed").path();
+        let text = std::fs::read_to_string(&path).expect("it can be read");
+        let script = Script::read(&text).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        for difference in suite::differences(&script, &program) {
+            found.push(format!("{}\n{difference}", path.display()));
         }
-        let sequence = tree.current();
-        simpler = if first_difference(std::slice::from_ref(&sequence)).is_some() {
-            smallest = sequence;
-            tree.simplify()
-        } else {
-            tree.complicate()
-        };
     }
-    let (simulated, real) = both(&smallest);
-    panic!(
-        "sequence {failed} of {cases} with seed {SEED:?} differs; its smallest form:\n{smallest:#?}\n\
-         simulated: {simulated:#?}\nreal: {real:#?}"
-    );
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// What every sequence follows from.
-const SEED: [u8; 32] = *b"the same sequences in every run.";
-/// Enough for a sequence of fifteen operations.
-const SHRINKS_MAX: u32 = 300;
-
-fn expected() -> impl Strategy<Value = Expected> {
-    prop_oneof![
-        4 => Just(Expected::Latest),
-        2 => Just(Expected::Stale),
-        1 => Just(Expected::None),
-        1 => (0..20_u8).prop_map(Expected::Other),
-    ]
+/// Many scripts have one outcome in both worlds. The smallest that has not is kept, to be committed.
+#[test]
+fn generated_scripts_agree() {
+    let count = std::env::var("PROPTEST_CASES").ok();
+    let count = count.map_or(SCRIPTS, |count| count.parse().expect("a number of scripts"));
+    let cell = generated(&program(), count, &|_, _| ());
+    if let Some(script) = &cell.script {
+        let name = script
+            .about
+            .replace(|other: char| !other.is_alphanumeric(), "-");
+        let path = kept().join(format!("{name}.toml"));
+        std::fs::write(&path, script.to_string()).expect("it can be kept");
+        let found: Vec<String> = cell.differences.iter().map(ToString::to_string).collect();
+        panic!(
+            "kept as {}:\n{script}\n{}",
+            path.display(),
+            found.join("\n")
+        );
+    }
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    let key = || 0..4_u8;
-    prop_oneof![
-        6 => key().prop_map(Op::Put),
-        4 => key().prop_map(Op::Create),
-        4 => (key(), expected()).prop_map(|(key, expected)| Op::Update(key, expected)),
-        2 => (key(), prop::option::of(expected())).prop_map(|(key, e)| Op::Delete(key, e)),
-        2 => (key(), prop::option::of(expected())).prop_map(|(key, e)| Op::Purge(key, e)),
-        2 => key().prop_map(Op::Entry),
-        1 => key().prop_map(Op::History),
-        1 => (0..4_u8).prop_map(Op::Entries),
-        1 => Just(Op::Info),
-        2 => (0..4_u8, prop::option::of(0..20_u8), any::<bool>())
-            .prop_map(|(filter, from, now)| Op::Watch(filter, from, now)),
-        1 => (0..4_u8).prop_map(Op::Unwatch),
-    ]
-}
-
-fn sequences() -> impl Strategy<Value = Sequence> {
-    (1..=3_u8, prop::collection::vec((0..3_u8, op()), 1..30))
-        .prop_map(|(history, steps)| Sequence { history, steps })
-}
-
-/// What is seen, or why it could not be.
-type Seen = Result<Vec<String>, String>;
-
-fn in_simulation(sequence: &Sequence) -> Seen {
-    simulate(1, async {
-        let lab = Simulated::new(1, Setup::DEFAULT);
-        let clients = Clients::connect(&lab).await.map_err(|stop| stop.0)?;
-        clients
-            .play(&lab, "b", sequence)
-            .await
-            .map_err(|stop| stop.0)
-    })
-}
-
-fn both(sequence: &Sequence) -> (Seen, Seen) {
-    let real = on_server(std::slice::from_ref(sequence));
-    (
-        in_simulation(sequence),
-        real.into_iter().next().expect("one was played"),
-    )
-}
-
-/// Plays sequences on one server, several at a time, each in a bucket of its own.
-fn on_server(sequences: &[Sequence]) -> Vec<Seen> {
-    observe(async {
-        let lab = match Real::start(Setup::DEFAULT).await {
-            Ok(lab) => lab,
-            Err(stop) => return sequences.iter().map(|_| Err(stop.0.clone())).collect(),
-        };
-        let mut players = Vec::new();
-        for _ in 0..PLAYERS.min(sequences.len()) {
-            players.push(Clients::connect(&lab).await.expect("the server runs"));
-        }
-        let next = AtomicUsize::new(0);
-        let played = futures_util::future::join_all(players.iter().map(|clients| async {
-            let mut played = Vec::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(sequence) = sequences.get(index) else {
-                    return played;
-                };
-                let seen = clients.play(&lab, &format!("b{index}"), sequence).await;
-                played.push((index, seen.map_err(|stop| stop.0)));
-            }
-        }))
-        .await;
-        let mut all: Vec<_> = played.into_iter().flatten().collect();
-        all.sort_by_key(|(index, _)| *index);
-        all.into_iter().map(|(_, seen)| seen).collect()
-    })
-}
-
-/// The first sequence whose outcomes differ, or which could not be played.
-fn first_difference(sequences: &[Sequence]) -> Option<usize> {
-    let (simulated, real): (Vec<Seen>, Vec<Seen>) = std::thread::scope(|scope| {
-        let real = scope.spawn(|| on_server(sequences));
-        let simulated = sequences.iter().map(in_simulation).collect();
-        (simulated, real.join().expect("it does not panic"))
+/// A simulated NATS that is kinder in one way is told from the real one by the case that is named for it.
+#[test]
+fn planted_kindnesses_are_found() {
+    let program = program();
+    let found = |planted: &Planted| {
+        let differences = planted.differences(&program);
+        differences
+            .iter()
+            .any(|difference| difference.explained.is_none())
+    };
+    let missed: Vec<&str> = std::thread::scope(|scope| {
+        let all = KINDNESSES
+            .iter()
+            .map(|planted| (planted.what, scope.spawn(|| found(planted))));
+        let all: Vec<_> = all.collect();
+        let missed = all.into_iter().filter_map(|(what, found)| {
+            (!found.join().expect("it does not panic")).then_some(what)
+        });
+        missed.collect()
     });
-    (0..sequences.len()).find(|&i| simulated[i].is_err() || simulated[i] != real[i])
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// The document says what is explained, and what was planted.
+#[test]
+fn the_document_lists_explanations_and_kindnesses() {
+    let document = include_str!("../../../docs/conformance.md");
+    let explained = EXPLAINED.iter().map(|known| {
+        format!(
+            "| `{}` | {} | {} to {} | {} |",
+            known.case, known.line, known.from, known.to, known.why
+        )
+    });
+    let planted = KINDNESSES
+        .iter()
+        .map(|planted| format!("| {} | `{}` |", planted.what, planted.case));
+    let missing: Vec<String> = explained
+        .chain(planted)
+        .filter(|row| !document.lines().any(|line| line == row))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/conformance.md should say:\n{}",
+        missing.join("\n")
+    );
 }

@@ -8,10 +8,14 @@
 )]
 
 mod buckets;
+mod cluster;
 mod conformance;
 mod connections;
+mod consumers;
 mod outages;
 mod processes;
+mod readers;
 mod scenarios;
+mod streams;
 mod watches;
 mod world;

@@ -73,6 +73,28 @@ impl FromStr for Version {
     }
 }
 
+/// A way in which a simulated NATS is kinder than a real one, planted to prove that comparing the two finds it out. No
+/// world that is to show anything has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kindness {
+    /// An expiry leaves a marker, so that watches are told, whatever the settings say.
+    ExpiryIsTold,
+    /// What expires goes at that very moment.
+    ExpiryIsPunctual,
+    /// A marker lives as long as was asked for, though `max_age` be shorter.
+    MarkersOutliveAge,
+    /// Buckets in memory survive a restart.
+    MemorySurvives,
+    /// An acknowledgement counts the records of its key.
+    RevisionsPerKey,
+    /// Members of a queue group take turns.
+    GroupsTakeTurns,
+    /// A client tries to reconnect all the time, not at growing intervals.
+    ReconnectAtOnce,
+    /// What a client gave up waiting for is not sent after a reconnect.
+    NoGhostWrites,
+}
+
 /// How one server is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -90,8 +112,6 @@ pub struct ServerConfig {
     pub ping_interval: Duration,
     /// Unanswered `PING`s that are tolerated; at the time of the next one the connection is closed. Default 2.
     pub pings_outstanding_max: u32,
-    /// How long a consumer survives its subscription. Default 30 s, which is what clients ask for watches.
-    pub consumer_inactive: Duration,
     /// A consumer runs beside the writers, not inside them: it sees a new record up to this much later, and then only
     /// what is still there. Default 60 µs, which gives the measured 196 to 200 of 200 sequential writes, and a tenth or
     /// less of pipelined ones. Zero: at once, always.
@@ -104,6 +124,8 @@ pub struct ServerConfig {
     pub realm: Option<Realm>,
     /// How long a connection may take to log in, in operator mode. Default 2 s.
     pub auth_timeout: Duration,
+    /// None, but to prove that a comparison would find it.
+    pub kindness: Option<Kindness>,
 }
 
 impl ServerConfig {
@@ -117,12 +139,12 @@ impl ServerConfig {
             first_ping: Duration::from_millis(2130),
             ping_interval: Duration::from_secs(120),
             pings_outstanding_max: 2,
-            consumer_inactive: Duration::from_secs(30),
             delivery_delay_max: Duration::from_micros(60),
             lame_duck_grace: Duration::from_secs(10),
             lame_duck_duration: Duration::from_secs(120),
             realm: None,
             auth_timeout: Duration::from_secs(2),
+            kindness: None,
         }
     }
 }

@@ -1,11 +1,14 @@
 //! What every part of the broker needs while it handles one event, in one hand.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use squall_core::transport::Message;
 use squall_core::{Rng, UnixTime};
 
-use super::config::{Now, ServerConfig};
+use super::config::{Kindness, Now, ServerConfig};
 use super::effect::Effect;
+use super::pull::Inbox;
 use super::security::Account;
 use super::timers::{Timer, Timers};
 use crate::wire::{LinkId, ServerOp};
@@ -20,6 +23,10 @@ pub(super) struct Context<'a> {
     pub(super) rng: &'a mut Rng,
     pub(super) timers: &'a mut Timers,
     pub(super) effects: &'a mut Vec<Effect>,
+    /// Subscriptions that pulls deliver to, as long as they are there.
+    pub(super) inboxes: &'a mut BTreeSet<Inbox>,
+    /// Messages of the server's own, to be routed once this event is handled.
+    pub(super) outbox: &'a mut Vec<(Account, Message)>,
     /// Where in its step the cached clock was at instant zero: drawn when the process starts.
     pub(super) cached_clock_phase: Duration,
 }
@@ -30,8 +37,18 @@ impl Context<'_> {
         self.timers.account
     }
 
+    /// Routes a message of the server's own, once this event is handled.
+    pub(super) fn post(&mut self, message: Message) {
+        self.outbox.push((self.account(), message));
+    }
+
     pub(super) fn send(&mut self, link: LinkId, op: ServerOp) {
         self.effects.push(Effect::Send { link, op });
+    }
+
+    /// Whether this kindness was planted.
+    pub(super) fn is_kind(&self, kindness: Kindness) -> bool {
+        self.config.kindness == Some(kindness)
     }
 
     /// Sets a timer after a delay.

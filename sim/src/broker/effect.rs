@@ -1,17 +1,18 @@
 //! What the broker wants done, and what it tells about itself.
 //!
 //! [`Effect::Send`], [`Effect::Close`] and [`Effect::Exit`] are for the fabric; [`Effect::Commit`] and
-//! [`Effect::Removed`] are the truth for histories and invariants: together they say at any moment which records there
-//! are, without asking anybody. They come in the order in which the server did things.
+//! [`Effect::Removed`] are the truth about buckets for histories and invariants, [`Effect::Stored`] and
+//! [`Effect::Dropped`] that about all other streams: together they say at any moment which records there are, without
+//! asking anybody. They come in the order in which the server did things.
 
 use std::fmt;
 use std::sync::Arc;
 
-use squall_core::transport::{KvEntry, Revision};
+use squall_core::transport::{KvEntry, Revision, Sequence};
 
 use crate::wire::{LinkId, RequestId, ServerOp};
 
-/// One life of a bucket's name: deleting and creating a bucket gives another. Unique within one broker.
+/// One life of a stream's name, or a bucket's: deleting and creating it gives another. Unique within one broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub usize);
 
@@ -36,6 +37,10 @@ pub enum Effect {
     Commit(Commit),
     /// A record is there no more.
     Removed(Removed),
+    /// A message was stored in a stream that is behind no bucket.
+    Stored(Stored),
+    /// A message of such a stream is there no more.
+    Dropped(Dropped),
 }
 
 /// A record that was stored: a value, a tombstone or a marker.
@@ -66,16 +71,52 @@ pub struct Removed {
     pub cause: Cause,
 }
 
-/// Why a record went away.
+/// A message that was stored in a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// In which stream.
+    pub stream: Arc<str>,
+    /// In which life of it.
+    pub incarnation: Incarnation,
+    /// Where it was published.
+    pub subject: Arc<str>,
+    /// Its position.
+    pub sequence: Sequence,
+    /// `Nats-Msg-Id`.
+    pub message_id: Option<Arc<str>>,
+    /// Whose request it was; `None` for markers, which are the server's own, and for raw publishes.
+    pub by: Option<(LinkId, RequestId)>,
+}
+
+/// A message that went away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// From which stream.
+    pub stream: Arc<str>,
+    /// From which life of it.
+    pub incarnation: Incarnation,
+    /// Which.
+    pub sequence: Sequence,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a record or a message went away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
-    /// It was older than the bucket's `max_age`, or a marker at the end of its life.
+    /// It was older than `max_age`, or at the end of a life of its own, as a marker.
     Expired,
-    /// Newer records of its key fill the history.
+    /// Newer ones of its key or subject fill the history.
     Evicted,
-    /// Its key was purged.
+    /// The stream as a whole was full, or got narrower limits.
+    Limited,
+    /// It was purged, or rolled up.
     Purged,
-    /// Its bucket was deleted.
+    /// Somebody deleted this one message.
+    Deleted,
+    /// Every consumer that wanted it is done with it.
+    Settled,
+    /// Its bucket or stream was deleted.
     BucketDeleted,
     /// It was kept in memory, and the server was stopped.
     LostAtRestart,
@@ -86,7 +127,10 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::Expired => "expired",
             Self::Evicted => "evicted from the history",
+            Self::Limited => "dropped for a limit",
             Self::Purged => "purged",
+            Self::Deleted => "deleted",
+            Self::Settled => "settled",
             Self::BucketDeleted => "deleted with its bucket",
             Self::LostAtRestart => "lost at a restart",
         })
@@ -116,6 +160,27 @@ impl fmt::Display for Removed {
     }
 }
 
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (stream, subject, sequence) = (&self.stream, &self.subject, self.sequence);
+        write!(f, "{stream}: {subject} = sequence {sequence}")?;
+        match self.by {
+            Some((link, request)) => write!(f, " by {link}, request {}", request.0),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "sequence {} of {} {}",
+            self.sequence, self.stream, self.cause
+        )
+    }
+}
+
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -124,6 +189,8 @@ impl fmt::Display for Effect {
             Self::Exit => f.write_str("exit"),
             Self::Commit(commit) => commit.fmt(f),
             Self::Removed(removed) => removed.fmt(f),
+            Self::Stored(stored) => stored.fmt(f),
+            Self::Dropped(dropped) => dropped.fmt(f),
         }
     }
 }

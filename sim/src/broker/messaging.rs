@@ -8,9 +8,11 @@ use std::time::Duration;
 use squall_core::Instant;
 use squall_core::transport::Message;
 
+use super::config::Kindness;
 use super::context::Context;
 use super::effect::Effect;
 use super::interest::{Interest, Subscriber};
+use super::links::Links;
 use super::permissions::Permissions;
 use super::security::Account;
 use super::subject::is_routable;
@@ -37,11 +39,13 @@ struct Link {
 /// All connections of a server.
 #[derive(Debug)]
 pub(super) struct Messaging {
-    links: BTreeMap<LinkId, Link>,
+    links: Links<Link>,
     /// One for each account: nothing passes between them.
     interests: Vec<Interest>,
     /// Kept to be used again: who gets the message at hand.
     found: Vec<Subscriber>,
+    /// Messages to groups, counted only where members take turns.
+    turns: usize,
 }
 
 impl Messaging {
@@ -49,15 +53,16 @@ impl Messaging {
         let mut interests = Vec::new();
         interests.resize_with(accounts, Interest::default);
         Self {
-            links: BTreeMap::new(),
+            links: Links::default(),
             interests,
             found: Vec::new(),
+            turns: 0,
         }
     }
 
     /// A connection has logged in.
     pub(super) fn enter(&mut self, link: LinkId, account: Account) {
-        if let Some(open) = self.links.get_mut(&link) {
+        if let Some(open) = self.links.get_mut(link) {
             open.account = account;
         }
     }
@@ -76,22 +81,22 @@ impl Messaging {
     }
 
     pub(super) fn links(&self) -> impl ExactSizeIterator<Item = LinkId> {
-        self.links.keys().copied()
+        self.links.keys()
     }
 
     pub(super) fn is_open(&self, link: LinkId) -> bool {
-        self.links.contains_key(&link)
+        self.links.get(link).is_some()
     }
 
     pub(super) fn is_subscribed(&self, link: LinkId, sid: Sid) -> bool {
         self.links
-            .get(&link)
+            .get(link)
             .is_some_and(|link| link.subscriptions.contains_key(&sid))
     }
 
     /// Forgets a connection and gives the subscriptions it had.
     pub(super) fn close(&mut self, link: LinkId) -> Vec<Sid> {
-        let Some(closed) = self.links.remove(&link) else {
+        let Some(closed) = self.links.remove(link) else {
             return Vec::new();
         };
         let interest = &mut self.interests[closed.account.0];
@@ -114,7 +119,7 @@ impl Messaging {
             ctx.send(link, ServerOp::Err("Invalid Subject".into()));
             return;
         }
-        let Some(open) = self.links.get_mut(&link) else {
+        let Some(open) = self.links.get_mut(link) else {
             return;
         };
         // The server ignores a second subscription of the same number.
@@ -128,7 +133,7 @@ impl Messaging {
     }
 
     pub(super) fn unsubscribe(&mut self, link: LinkId, sid: Sid) {
-        if let Some(open) = self.links.get_mut(&link)
+        if let Some(open) = self.links.get_mut(link)
             && let Some(subject) = open.subscriptions.remove(&sid)
         {
             self.interests[open.account.0].remove(&subject, link, sid);
@@ -158,7 +163,13 @@ impl Messaging {
             }
         }
         for members in groups.values() {
-            if let Some(member) = ctx.rng.pick(members) {
+            let member = if ctx.is_kind(Kindness::GroupsTakeTurns) {
+                self.turns += 1;
+                members.get(self.turns % members.len())
+            } else {
+                ctx.rng.pick(members)
+            };
+            if let Some(member) = member {
                 copies += 1;
                 deliver(ctx, member, message);
             }
@@ -169,7 +180,7 @@ impl Messaging {
     /// A client says something. False where there is no such connection.
     #[must_use]
     pub(super) fn hear(&mut self, now: Instant, link: LinkId, is_pong: bool) -> bool {
-        let Some(open) = self.links.get_mut(&link) else {
+        let Some(open) = self.links.get_mut(link) else {
             return false;
         };
         if is_pong {
@@ -184,7 +195,7 @@ impl Messaging {
     /// closed as stale.
     #[must_use]
     pub(super) fn ping(&mut self, ctx: &mut Context<'_>, link: LinkId) -> bool {
-        let Some(open) = self.links.get_mut(&link) else {
+        let Some(open) = self.links.get_mut(link) else {
             return true;
         };
         let now = ctx.now.monotonic;
@@ -227,6 +238,7 @@ fn deliver(ctx: &mut Context<'_>, to: &Subscriber, message: &Message) {
 fn info(ctx: &Context<'_>, lame_duck: bool) -> ServerOp {
     ServerOp::Info {
         server: Arc::clone(&ctx.config.name),
+        version: ctx.config.version,
         max_payload: ctx.config.max_payload,
         lame_duck,
     }

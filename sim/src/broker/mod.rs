@@ -9,34 +9,58 @@
 //! ```text
 //!   mod        Broker: one method per thing that can happen to a server
 //!   messaging  connections, subscriptions, routing (interest: the tree of subjects), pings
-//!   raw        core publishes that are writes, and writes that are core messages
+//!   links      a table by connection
+//!   raw        core publishes that are stored, and writes that are core messages
 //!   violation  what a connection is closed for
 //!   security   operator mode: accounts, logins, and their ends (permissions: what a user may do; system: updates)
-//!   jetstream  API requests, writes, direct gets; whether JetStream answers at all
-//!   bucket     one bucket: limits, conditions, history, its consumers
-//!   expiry     when records age out, and how late
-//!   consumer   what a watch or a scan reads
-//!   store      the records
+//!   jetstream  API requests, publishes, direct gets; whether JetStream answers at all
+//!   routes     which stream stores what
+//!   settings   which settings a stream can have
+//!   stream     one stream, or bucket: its messages and its consumers
+//!   admit      whether it takes a message: demands (of the publisher), ids (of messages), limits
+//!   expiry     when messages age out, and how late
+//!   purge      messages taken out by request
+//!   direct     messages read without a consumer
+//!   readers    who is told what of a stream (consumer: what a watch, a reader or a scan reads)
+//!   pulls      the pull consumers of a stream (pull: one of them, as a machine of its own)
+//!   advisory   what the server says about a consumer, as core messages
+//!   store      the messages, and what is known of each (head: its headers)
 //! ```
 //!
 //! Not modelled: flow control between consumers and slow clients (the fabric bounds links), messages of consumers and
 //! of the API seen by core subscriptions to `>`, auto-unsubscribe (clients count), the clock that a frozen process
-//! finds on waking (in 13 of 32 trials a real server then waited for the time left when it was frozen).
+//! finds on waking (in 13 of 32 trials a real server then waited for the time left when it was frozen). Of pull
+//! consumers: `+NXT`, delays of `-NAK` that are not JSON, limits of single pulls (`max_batch`, `max_expires`, bytes),
+//! priority groups, pauses, replay at the original pace, and all advisories but those of messages that were given up
+//! or terminated.
 
-mod bucket;
+mod admit;
+mod advisory;
 mod config;
 mod consumer;
 mod context;
+mod demands;
+mod direct;
 mod effect;
 mod expiry;
+mod head;
+mod ids;
 mod interest;
 mod jetstream;
+mod links;
 mod messaging;
 mod permissions;
+mod pull;
+mod pulls;
+mod purge;
 mod raw;
+mod readers;
 mod refusal;
+mod routes;
 mod security;
+mod settings;
 mod store;
+mod stream;
 mod subject;
 mod system;
 #[cfg(test)]
@@ -44,19 +68,23 @@ mod tests;
 mod timers;
 mod violation;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_core::transport::{BucketInfo, KvEntry, Revision};
+use squall_core::transport::{
+    BucketInfo, KvEntry, Message, Revision, Sequence, StoredMessage, StreamInfo,
+};
 use squall_core::{Instant, Rng};
 
-pub use config::{Now, ParseVersionError, ServerConfig, Version};
-pub use effect::{Cause, Commit, Effect, Incarnation, Removed};
+pub use config::{Kindness, Now, ParseVersionError, ServerConfig, Version};
+pub use effect::{Cause, Commit, Dropped, Effect, Incarnation, Removed, Stored};
 
 use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp};
 use context::Context;
 use jetstream::{JetStream, Service};
 use messaging::Messaging;
+use pull::Inbox;
 use security::{Account, Security};
 use timers::{Timer, Timers};
 use violation::Violation;
@@ -84,6 +112,10 @@ struct Surroundings {
     rng: Rng,
     timers: Timers,
     cached_clock_phase: Duration,
+    /// Subscriptions that pulls deliver to, as long as they are there.
+    inboxes: BTreeSet<Inbox>,
+    /// Messages of the server's own, to be routed once the event is handled.
+    outbox: Vec<(Account, Message)>,
 }
 
 impl Surroundings {
@@ -102,6 +134,8 @@ impl Surroundings {
             timers: &mut self.timers,
             effects,
             cached_clock_phase: self.cached_clock_phase,
+            inboxes: &mut self.inboxes,
+            outbox: &mut self.outbox,
         }
     }
 
@@ -115,7 +149,7 @@ impl Surroundings {
 }
 
 impl Broker {
-    /// A running server without connections or buckets.
+    /// A running server without connections or streams.
     pub fn new(config: ServerConfig, mut rng: Rng) -> Self {
         let cached_clock_phase = Context::draw_phase(&mut rng);
         let surroundings = Surroundings {
@@ -123,6 +157,8 @@ impl Broker {
             rng,
             timers: Timers::default(),
             cached_clock_phase,
+            inboxes: BTreeSet::new(),
+            outbox: Vec::new(),
         };
         let security = surroundings.config.realm.as_ref().map(Security::new);
         let accounts = security.as_ref().map_or(1, Security::accounts).max(1);
@@ -189,13 +225,27 @@ impl Broker {
             }
             ClientOp::Unsubscribe { sid } => {
                 self.messaging.unsubscribe(link, sid);
+                ctx.inboxes.remove(&(link, sid));
                 self.jetstreams[account.0].unsubscribed(&mut ctx, link, sid);
             }
             ClientOp::Publish { message } => self.publish(now, link, account, message, effects),
             ClientOp::Request { id, request } => {
                 self.request(now, link, account, id, request, effects);
             }
+            ClientOp::Pull {
+                stream,
+                consumer,
+                wish,
+                deliver,
+            } => {
+                let inbox = (link, deliver);
+                if self.messaging.is_subscribed(link, deliver) {
+                    ctx.inboxes.insert(inbox);
+                }
+                self.jetstreams[account.0].pull(&mut ctx, inbox, &stream, &consumer, wish);
+            }
         }
+        self.post(now, effects);
     }
 
     /// The server sees the end of a connection.
@@ -210,6 +260,7 @@ impl Broker {
         }
         let mut ctx = self.surroundings.ctx(now, account, &mut no_effects);
         for sid in self.messaging.close(link) {
+            ctx.inboxes.remove(&(link, sid));
             self.jetstreams[account.0].unsubscribed(&mut ctx, link, sid);
         }
         debug_assert!(
@@ -237,17 +288,36 @@ impl Broker {
                     self.on_security_timer(now, timer, account, effects);
                 }
                 Timer::LameDuck => self.close_next(now, effects),
-                Timer::Bucket(bucket, timer) => {
-                    self.jetstreams[account.0].on_timer(&mut ctx, bucket, timer);
+                Timer::Stream(stream, timer) => {
+                    self.jetstreams[account.0].on_timer(&mut ctx, stream, timer);
                 }
             }
+            self.post(now, effects);
         }
     }
 
-    /// The process ends: by `SIGTERM` or by `SIGKILL`, to clients it is the same. Connections, subscriptions, consumers
-    /// and buckets in memory are gone; buckets on files stay with every write that was acknowledged. It is for the
-    /// world to cut the links.
+    /// Routes what the server itself has to say.
+    fn post(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for (account, message) in std::mem::take(&mut self.surroundings.outbox) {
+            let mut ctx = self.surroundings.ctx(now, account, effects);
+            self.messaging.route(&mut ctx, &message);
+        }
+    }
+
+    /// The process ends, by `SIGKILL`. Connections, subscriptions, push consumers and streams in memory are gone; streams
+    /// on files stay with every write that was acknowledged, pull consumers on files with the state that they wrote
+    /// last, up to 100 ms ago. It is for the world to cut the links.
     pub fn stop(&mut self, effects: &mut Vec<Effect>) {
+        self.end(false, effects);
+    }
+
+    /// The process ends, by `SIGTERM`: as by [`stop`](Self::stop), and to clients it is the same, but pull consumers lose
+    /// nothing.
+    pub fn terminate(&mut self, effects: &mut Vec<Effect>) {
+        self.end(true, effects);
+    }
+
+    fn end(&mut self, is_orderly: bool, effects: &mut Vec<Effect>) {
         self.is_running = false;
         self.is_lame_duck = false;
         self.surroundings.timers.clear();
@@ -255,8 +325,12 @@ impl Broker {
         if let Some(security) = &mut self.security {
             security.stop();
         }
+        let surroundings = &mut self.surroundings;
+        surroundings.inboxes.clear();
+        surroundings.outbox.clear();
+        let kindness = surroundings.config.kindness;
         for jetstream in &mut self.jetstreams {
-            jetstream.stop(effects);
+            jetstream.stop(effects, is_orderly, kindness, &mut surroundings.rng);
         }
     }
 
@@ -272,6 +346,7 @@ impl Broker {
             let mut ctx = self.surroundings.ctx(now, Account(account), effects);
             jetstream.start(&mut ctx, service);
         }
+        self.post(now, effects);
     }
 
     /// `SIGUSR2`: announces the end, refuses connections, switches JetStream off at once, and after a grace closes one
@@ -291,6 +366,14 @@ impl Broker {
             _ => ctx.config.lame_duck_grace,
         };
         ctx.set_timer(grace, Timer::LameDuck);
+    }
+
+    /// The process goes on after it stood still (`SIGCONT`), before it hears what was said meanwhile.
+    pub fn resume(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for (account, jetstream) in self.jetstreams.iter_mut().enumerate() {
+            let mut ctx = self.surroundings.ctx(now, Account(account), effects);
+            jetstream.resume(&mut ctx);
+        }
     }
 
     /// JetStream falls silent while everything else goes on (`true`), or speaks again (`false`). Requests that come
@@ -315,20 +398,8 @@ impl Broker {
         request: Request,
         effects: &mut Vec<Effect>,
     ) {
-        if self.messaging.hears_keys(account)
-            && let Request::Write {
-                bucket,
-                key,
-                write,
-                expected,
-            } = &request
-        {
-            let is_heard = self.overhear(now, account, bucket, key, write, *expected, effects);
-            let has_stream = self.jetstreams[account.0].bucket(bucket).is_some();
-            if is_heard && !has_stream {
-                // Somebody has it, so the server does not say that nobody does; but nobody will acknowledge it.
-                return;
-            }
+        if self.is_only_heard(now, account, &request, effects) {
+            return;
         }
         let messaging = &self.messaging;
         let before = effects.len();
@@ -356,7 +427,7 @@ impl Broker {
         }
         if links.len() <= 1 {
             effects.push(Effect::Exit);
-            self.stop(effects);
+            self.terminate(effects);
             return;
         }
         let config = &self.surroundings.config;
@@ -375,43 +446,65 @@ impl Broker {
 /// The truth, for invariants: read without a request, whatever the server would answer just now. Of several accounts, that
 /// of the first.
 impl Broker {
+    /// The names of all streams, in order, those behind buckets too.
+    pub fn streams(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.jetstreams[0].names()
+    }
+
+    /// What the server knows of a stream.
+    pub fn stream(&self, stream: &str) -> Option<StreamInfo> {
+        self.jetstreams[0]
+            .stream(stream)
+            .map(|stream| stream.info())
+    }
+
+    /// Every message of a stream, ascending; none where there is no such stream.
+    pub fn messages(&self, stream: &str) -> impl Iterator<Item = StoredMessage> {
+        let stream = self.jetstreams[0].stream(stream);
+        stream.into_iter().flat_map(|stream| {
+            let records = stream.store.from(Sequence::NONE);
+            records.map(|record| stream.store.message(record))
+        })
+    }
+
+    /// The last sequence that a stream has given out.
+    pub fn last(&self, stream: &str) -> Sequence {
+        let stream = self.jetstreams[0].stream(stream);
+        stream.map_or(Sequence::NONE, |stream| stream.store.last())
+    }
+
     /// The names of all buckets, in order.
     pub fn buckets(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.jetstreams[0].names()
+        self.jetstreams[0].buckets()
     }
 
     /// What the server knows of a bucket.
     pub fn bucket(&self, bucket: &str) -> Option<BucketInfo> {
-        self.jetstreams[0]
-            .bucket(bucket)
-            .map(|bucket| bucket.info())
+        self.jetstreams[0].bucket(bucket)?.bucket_info()
     }
 
     /// Which life of its name a bucket is.
     pub fn incarnation(&self, bucket: &str) -> Option<Incarnation> {
-        self.jetstreams[0]
-            .bucket(bucket)
-            .map(|bucket| bucket.incarnation)
+        let stream = self.jetstreams[0].bucket(bucket)?;
+        Some(stream.identity.incarnation)
     }
 
     /// The latest revision that a bucket has given out.
     pub fn last_revision(&self, bucket: &str) -> Option<Revision> {
-        self.jetstreams[0]
-            .bucket(bucket)
-            .map(|bucket| bucket.store.last())
+        Some(self.jetstreams[0].bucket(bucket)?.store.last().into())
     }
 
     /// Every record of a bucket, ascending; none where there is no such bucket.
-    pub fn records(&self, bucket: &str) -> impl Iterator<Item = &KvEntry> {
-        let bucket = self.jetstreams[0].bucket(bucket);
-        bucket
-            .into_iter()
-            .flat_map(|bucket| bucket.store.from(Revision::NONE))
-            .map(|record| &record.entry)
+    pub fn records(&self, bucket: &str) -> impl Iterator<Item = KvEntry> {
+        let stream = self.jetstreams[0].bucket(bucket);
+        stream.into_iter().flat_map(|stream| {
+            let records = stream.store.from(Sequence::NONE);
+            records.map(|record| stream.store.entry(record))
+        })
     }
 
     /// The latest record of a key.
-    pub fn entry(&self, bucket: &str, key: &str) -> Option<&KvEntry> {
+    pub fn entry(&self, bucket: &str, key: &str) -> Option<KvEntry> {
         self.jetstreams[0].bucket(bucket)?.entry(key)
     }
 

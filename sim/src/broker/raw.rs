@@ -1,22 +1,21 @@
-//! Where core messaging and key-value buckets meet: a bucket is a stream that listens to `$KV.<bucket>.>`.
+//! Where core messaging and streams meet: a stream listens to its subjects as any subscriber does.
 //!
-//! A core publish to the subject of a key is a write, with its acknowledgement as JSON if it asks for one. A write is
-//! a message, which core subscriptions to that subject hear too. Delete markers are neither: the server stores them
-//! without publishing them.
+//! A core publish to a subject that a stream stores is stored, with its acknowledgement as JSON if it asks for one. A
+//! publish that waits for its acknowledgement is a message, which core subscriptions to that subject hear too. Delete
+//! markers are neither: the server stores them without publishing them.
 
 use std::sync::Arc;
 
-use squall_core::transport::{ApiError, Message, Operation, Revision};
+use squall_core::transport::{ApiError, Message, Operation, Revision, names};
 
 use super::Broker;
-use super::bucket::{Incoming, Refusal};
 use super::config::{Now, Version};
 use super::effect::Effect;
+use super::head::Head;
 use super::jetstream::Service;
-use super::refusal::{api_error, headers};
 use super::security::Account;
-use super::subject::{KV_PREFIX, split_key};
-use crate::wire::{LinkId, ServerOp, Write};
+use super::stream::{Incoming, Written};
+use crate::wire::{LinkId, Request, ServerOp, Write};
 
 impl Broker {
     /// Handles a core publish.
@@ -32,8 +31,9 @@ impl Broker {
         message: Message,
         effects: &mut Vec<Effect>,
     ) {
+        let is_ack = message.subject.starts_with("$JS.ACK.");
         assert!(
-            !message.subject.starts_with("$JS."),
+            is_ack || !message.subject.starts_with("$JS."),
             "not modelled as a core publish, send a `Request` instead: {}",
             message.subject
         );
@@ -42,9 +42,10 @@ impl Broker {
         }
         let mut ctx = self.surroundings.ctx(now, account, effects);
         let mut takers = self.messaging.route(&mut ctx, &message);
-        if message.subject.starts_with(KV_PREFIX) {
-            takers += usize::from(self.store_raw(now, account, &message, effects));
-        }
+        takers += usize::from(match is_ack {
+            true => self.jetstreams[account.0].acknowledge(&mut ctx, &message),
+            false => self.store_raw(now, account, &message, effects),
+        });
         if takers == 0
             && let Some(reply) = message.reply
         {
@@ -53,7 +54,7 @@ impl Broker {
         }
     }
 
-    /// Stores a message that was published to the subject of a key. True if a bucket listens there.
+    /// Stores a message where a stream listens. True if one does.
     fn store_raw(
         &mut self,
         now: Now,
@@ -62,12 +63,9 @@ impl Broker {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let mut ctx = self.surroundings.ctx(now, account, effects);
-        let Some((bucket, key)) = split_key(&message.subject) else {
-            return false;
-        };
         let jetstream = &mut self.jetstreams[account.0];
         let service = jetstream.service;
-        let Some(bucket) = jetstream.bucket_mut(bucket) else {
+        let Some(stream) = jetstream.storing(&message.subject) else {
             return false;
         };
         match service {
@@ -75,72 +73,92 @@ impl Broker {
             Service::Mute => return true,
             Service::Disabled | Service::LameDuck => return false,
         }
-        let operation = match message.headers.get("KV-Operation") {
-            Some("DEL") => Operation::Delete,
-            Some("PURGE") => Operation::Purge,
-            _ => Operation::Put,
-        };
-        let expected = message.headers.get("Nats-Expected-Last-Subject-Sequence");
         let incoming = Incoming {
-            key: key.into(),
-            value: message.payload.clone(),
-            operation,
-            // The server reads what is no number as 0.
-            expected: expected.map(|text| Revision(text.parse().unwrap_or(0))),
-            headers: message.headers.wire_len(),
+            name: stream.store.name(&message.subject),
+            head: Head::full(message.headers.clone()),
+            payload: message.payload.clone(),
             by: None,
         };
-        let stream = format!("KV_{}", bucket.name);
-        let stored = match bucket.write(&mut ctx, incoming) {
-            Ok(revision) => Ok(revision),
-            Err(Refusal::NoStream) => return false,
-            Err(Refusal::Error(error)) => Err(error),
-            Err(Refusal::WrongRevision(actual)) => {
-                let why = format!("wrong last sequence: {actual}");
-                Err(api_error(400, 10071, why))
-            }
+        let stored = match stream.write(&mut ctx, incoming) {
+            Ok(written) => Ok(written),
+            Err(refusal) => match refusal.error() {
+                Some(error) => Err(error),
+                None => return true,
+            },
         };
         if let Some(reply) = &message.reply {
-            let text = acknowledgement(ctx.config.version, &stream, &stored);
+            let stream = &stream.identity.name;
+            let text = acknowledgement(ctx.config.version, stream, &stored);
             let answer = Message::new(Arc::clone(reply), text);
             self.messaging.route(&mut ctx, &answer);
         }
         true
     }
 
-    /// Lets core subscriptions hear a write that comes as a request. True if one did.
-    pub(super) fn overhear(
+    /// Lets core subscriptions hear a publish that comes as a request. True if one did, and no stream stores it: then
+    /// the server does not say that nobody has it, but nobody will acknowledge it.
+    pub(super) fn is_only_heard(
         &mut self,
         now: Now,
         account: Account,
-        bucket: &str,
-        key: &str,
-        write: &Write,
-        expected: Option<Revision>,
+        request: &Request,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let payload = match write {
-            Write::Put(value) => value.clone(),
-            Write::Delete | Write::Purge => bytes::Bytes::new(),
-        };
-        let message = Message {
-            headers: headers(write, expected),
-            ..Message::new(format!("{KV_PREFIX}{bucket}.{key}"), payload)
+        let written;
+        let message = match request {
+            Request::Write {
+                bucket,
+                key,
+                write,
+                expected,
+            } if self.messaging.hears_keys(account) => {
+                written = spelt_out(bucket, key, write, *expected);
+                &written
+            }
+            Request::Store(message) => message,
+            _ => return false,
         };
         let mut ctx = self.surroundings.ctx(now, account, effects);
-        self.messaging.route(&mut ctx, &message) > 0
+        self.messaging.route(&mut ctx, message) > 0
+            && self.jetstreams[account.0]
+                .storing(&message.subject)
+                .is_none()
     }
 }
 
-fn acknowledgement(version: Version, stream: &str, stored: &Result<Revision, ApiError>) -> String {
+/// A write to a key as the message that it is.
+fn spelt_out(bucket: &str, key: &str, write: &Write, expected: Option<Revision>) -> Message {
+    let (payload, operation) = match write {
+        Write::Put(value) => (value.clone(), Operation::Put),
+        Write::Delete => (bytes::Bytes::new(), Operation::Delete),
+        Write::Purge => (bytes::Bytes::new(), Operation::Purge),
+    };
+    let head = Head::Write {
+        operation,
+        expected,
+    };
+    Message {
+        headers: head.headers(),
+        ..Message::new(names::key_subject(bucket, key), payload)
+    }
+}
+
+fn acknowledgement(version: Version, stream: &str, stored: &Result<Written, ApiError>) -> String {
+    let space = if version.is_at_least(2, 12) { "" } else { " " };
     match stored {
-        Ok(revision) if version.is_at_least(2, 12) => {
-            format!(r#"{{"stream":"{stream}","seq":{revision}}}"#)
+        Ok(Written {
+            sequence,
+            is_duplicate: false,
+        }) => format!(r#"{{"stream":"{stream}",{space}"seq":{sequence}}}"#),
+        Ok(Written { sequence, .. }) => {
+            format!(r#"{{"stream":"{stream}",{space}"seq":{sequence},"duplicate": true}}"#)
         }
-        Ok(revision) => format!(r#"{{"stream":"{stream}", "seq":{revision}}}"#),
-        Err(error) => format!(
-            r#"{{"error":{{"code":{},"err_code":{},"description":"{}"}},"stream":"{stream}","seq":0}}"#,
-            error.code, error.err_code, error.description
-        ),
+        Err(error) => {
+            let description = error.description.replace('"', "\\\"");
+            format!(
+                r#"{{"error":{{"code":{},"err_code":{},"description":"{description}"}},"stream":"{stream}","seq":0}}"#,
+                error.code, error.err_code
+            )
+        }
     }
 }

@@ -1,76 +1,139 @@
-//! The records of one bucket: an append-only log with holes, and for each key a chain through it.
+//! The messages of one stream: an append-only log with holes, and for each subject a chain through it.
 //!
 //! Think of a card index: each card (record) lies in a drawer (slab) and never moves; the log lists the cards by
-//! revision, each key knows its oldest and newest card, and each card knows its neighbours of the same key. So a write
-//! over an old record costs the same at ten keys and at ten thousand. Holes in the log are swept together once they
-//! outnumber the records.
+//! sequence, each subject knows its oldest and newest card, and each card knows its neighbours of the same subject. So a
+//! write over an old record costs the same at ten subjects and at ten thousand. Holes in the log are swept together once
+//! they outnumber the records.
 //!
-//! Keys are found through a hash table with a fixed hash, which is never iterated: whatever walks over records walks
-//! the log, in the order of revisions.
+//! Subjects are found through a hash table with a fixed hash, which is never iterated: whatever walks over records walks
+//! the log, in the order of sequences. In the stream behind a bucket they are found by their keys, so that a write to a
+//! key spells out no subject.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::HashTable;
-use squall_core::transport::{KvEntry, Revision};
+use squall_core::UnixTime;
+use squall_core::transport::{KvEntry, Sequence, StoredMessage};
+
+use super::head::Head;
 
 const NONE: u32 = u32::MAX;
 
-/// One record.
+/// One message as it is held.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
-    pub(super) entry: KvEntry,
+    pub(super) head: Head,
+    pub(super) payload: Bytes,
+    pub(super) sequence: Sequence,
+    /// When it was stored.
+    pub(super) time: UnixTime,
     /// What it counts against `max_bytes`.
     pub(super) size: u64,
-    key: u32,
     /// Its line of the log, counted from the first line there ever was.
     line: u64,
+    subject: u32,
     older: u32,
     newer: u32,
+    /// `Nats-TTL: never`.
+    pub(super) is_exempt: bool,
+}
+
+/// A message to be stored.
+#[derive(Clone, Debug)]
+pub(super) struct New {
+    pub(super) head: Head,
+    pub(super) payload: Bytes,
+    pub(super) time: UnixTime,
+    pub(super) size: u64,
+    pub(super) is_exempt: bool,
+}
+
+/// Where a message is published: as a key of the stream's bucket, or by its whole subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name<'a> {
+    Key(&'a str),
+    Subject(&'a str),
+}
+
+impl<'a> Name<'a> {
+    pub(super) const fn text(self) -> &'a str {
+        match self {
+            Self::Key(text) | Self::Subject(text) => text,
+        }
+    }
 }
 
 #[derive(Debug)]
-struct Key {
+struct Subject {
     name: Arc<str>,
+    /// The key that it is the subject of.
+    key: Option<Arc<str>>,
     hash: u64,
     oldest: u32,
     newest: u32,
     records: usize,
 }
 
+impl Subject {
+    fn is(&self, name: Name<'_>) -> bool {
+        match (name, &self.key) {
+            (Name::Key(key), Some(found)) => **found == *key,
+            (Name::Subject(subject), None) => *self.name == *subject,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    revision: Revision,
+    sequence: Sequence,
     /// [`NONE`] for a hole.
     record: u32,
 }
 
-/// A key that has records.
+/// A subject that has records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct KeyId(u32);
+pub(super) struct SubjectId(u32);
 
-/// The records of a bucket.
+/// The messages of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     records: Slab<Record>,
-    keys: Slab<Key>,
+    subjects: Slab<Subject>,
     table: HashTable<u32>,
     log: VecDeque<Line>,
     /// Lines that have left the log at its front.
     lines_gone: u64,
-    last: Revision,
+    last: Sequence,
     bytes: u64,
+    /// What the subjects of keys begin with: `$KV.<bucket>.`; empty in a stream behind no bucket.
+    prefix: Box<str>,
 }
 
 impl Store {
+    /// An empty one, in which what begins with `prefix` is known by what follows; not where that is empty.
+    pub(super) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.into(),
+            ..Self::default()
+        }
+    }
+
     /// Records held.
     pub(super) fn len(&self) -> usize {
         self.records.len
     }
 
-    /// The latest revision given out.
-    pub(super) const fn last(&self) -> Revision {
+    /// The last sequence given out.
+    pub(super) const fn last(&self) -> Sequence {
         self.last
+    }
+
+    /// Gives out sequences up to this one without storing anything under them.
+    pub(super) fn skip_to(&mut self, last: Sequence) {
+        self.last = self.last.max(last);
     }
 
     /// Sum of the sizes of all records.
@@ -78,52 +141,112 @@ impl Store {
         self.bytes
     }
 
-    pub(super) fn find(&self, key: &str) -> Option<KeyId> {
-        self.find_hashed(hash(key), key)
+    /// How a subject is known here.
+    pub(super) fn name<'a>(&self, subject: &'a str) -> Name<'a> {
+        match subject.strip_prefix(&*self.prefix) {
+            Some(key) if !self.prefix.is_empty() => Name::Key(key),
+            _ => Name::Subject(subject),
+        }
     }
 
-    fn find_hashed(&self, hash: u64, key: &str) -> Option<KeyId> {
+    pub(super) fn find(&self, name: Name<'_>) -> Option<SubjectId> {
+        self.find_hashed(hash(name.text()), name)
+    }
+
+    fn find_hashed(&self, hash: u64, name: Name<'_>) -> Option<SubjectId> {
         let is_it = |&id: &u32| {
-            let found = self.keys.get(id);
-            found.hash == hash && *found.name == *key
+            let found = self.subjects.get(id);
+            found.hash == hash && found.is(name)
         };
-        self.table.find(hash, is_it).map(|&id| KeyId(id))
+        self.table.find(hash, is_it).map(|&id| SubjectId(id))
     }
 
-    pub(super) fn newest(&self, key: KeyId) -> &Record {
-        self.records.get(self.keys.get(key.0).newest)
+    pub(super) fn newest(&self, subject: SubjectId) -> &Record {
+        self.records.get(self.subjects.get(subject.0).newest)
     }
 
-    pub(super) fn oldest(&self, key: KeyId) -> &Record {
-        self.records.get(self.keys.get(key.0).oldest)
+    pub(super) fn oldest(&self, subject: SubjectId) -> &Record {
+        self.records.get(self.subjects.get(subject.0).oldest)
     }
 
-    pub(super) fn records_of(&self, key: KeyId) -> usize {
-        self.keys.get(key.0).records
+    pub(super) fn records_of(&self, subject: SubjectId) -> usize {
+        self.subjects.get(subject.0).records
     }
 
-    /// The records of a key, oldest first.
-    pub(super) fn history(&self, key: &str) -> impl Iterator<Item = &Record> {
-        let oldest = self.find(key).map(|key| self.oldest(key));
+    pub(super) fn id_of(&self, record: &Record) -> SubjectId {
+        SubjectId(record.subject)
+    }
+
+    pub(super) fn subject_of(&self, record: &Record) -> &Arc<str> {
+        &self.subjects.get(record.subject).name
+    }
+
+    /// The key that a record belongs to; its whole subject where that is none of the bucket's.
+    pub(super) fn key_of(&self, record: &Record) -> &Arc<str> {
+        let subject = self.subjects.get(record.subject);
+        subject.key.as_ref().unwrap_or(&subject.name)
+    }
+
+    /// A record as the bucket's clients see it.
+    pub(super) fn entry(&self, record: &Record) -> KvEntry {
+        let operation = record.head.operation();
+        KvEntry {
+            key: Arc::clone(self.key_of(record)),
+            value: match operation.is_put() {
+                true => record.payload.clone(),
+                false => Bytes::new(),
+            },
+            revision: record.sequence.into(),
+            operation,
+            created: record.time,
+        }
+    }
+
+    /// A record as the stream's clients see it.
+    pub(super) fn message(&self, record: &Record) -> StoredMessage {
+        StoredMessage {
+            subject: Arc::clone(self.subject_of(record)),
+            headers: record.head.headers(),
+            payload: record.payload.clone(),
+            sequence: record.sequence,
+            time: record.time,
+        }
+    }
+
+    /// The records of a subject, oldest first.
+    pub(super) fn history(&self, name: Name<'_>) -> impl Iterator<Item = &Record> {
+        let oldest = self.find(name).map(|subject| self.oldest(subject));
         std::iter::successors(oldest, |record| {
             (record.newer != NONE).then(|| self.records.get(record.newer))
         })
     }
 
-    /// All records from a revision on, ascending.
-    pub(super) fn from(&self, revision: Revision) -> impl Iterator<Item = &Record> {
-        let start = self.log.partition_point(|line| line.revision < revision);
+    /// All records from a sequence on, ascending, and descending from the other end.
+    pub(super) fn from(&self, sequence: Sequence) -> impl DoubleEndedIterator<Item = &Record> {
         self.log
-            .range(start..)
+            .range(self.place(sequence)..)
             .filter(|line| line.record != NONE)
             .map(|line| self.records.get(line.record))
     }
 
-    /// The record of this revision, if still held.
-    pub(super) fn at(&self, revision: Revision) -> Option<&Record> {
-        self.from(revision)
+    /// The place in the log of the first line of this sequence or a later one.
+    fn place(&self, sequence: Sequence) -> usize {
+        let Some(front) = self.log.front() else {
+            return 0;
+        };
+        // Where no line is missing, this is it: the whole way of a reader who keeps up.
+        let guess = sequence.0.saturating_sub(front.sequence.0) as usize;
+        match self.log.get(guess) {
+            Some(line) if line.sequence == sequence => guess,
+            _ => self.log.partition_point(|line| line.sequence < sequence),
+        }
+    }
+
+    /// The record of this sequence, if still held.
+    pub(super) fn at(&self, sequence: Sequence) -> Option<&Record> {
+        self.from(sequence)
             .next()
-            .filter(|record| record.entry.revision == revision)
+            .filter(|record| record.sequence == sequence)
     }
 
     /// The oldest record of all. The log never begins with a hole.
@@ -132,38 +255,46 @@ impl Store {
         Some(self.records.get(line.record))
     }
 
-    /// True for the latest record of its key.
+    /// The first sequence held; one above the last given out where nothing is.
+    pub(super) fn first_sequence(&self) -> Sequence {
+        self.first()
+            .map_or_else(|| self.last.next(), |record| record.sequence)
+    }
+
+    /// True for the latest record of its subject.
     pub(super) fn is_newest(&self, record: &Record) -> bool {
         record.newer == NONE
     }
 
-    /// Stores `entry` under the next revision, which it is given here.
-    pub(super) fn append(&mut self, mut entry: KvEntry, size: u64) -> (KeyId, &Record) {
+    /// Stores a message under the next sequence.
+    pub(super) fn append(&mut self, name: Name<'_>, new: New) -> SubjectId {
         self.compact();
-        let hash = hash(&entry.key);
-        let key = match self.find_hashed(hash, &entry.key) {
-            Some(key) => key.0,
-            None => self.add_key(hash, Arc::clone(&entry.key)),
+        let hash = hash(name.text());
+        let subject = match self.find_hashed(hash, name) {
+            Some(subject) => subject.0,
+            None => self.add_subject(hash, name),
         };
         self.last = self.last.next();
-        entry.revision = self.last;
-        // One allocation per key, not one per write of it.
-        entry.key = Arc::clone(&self.keys.get(key).name);
-        let older = self.keys.get(key).newest;
+        let older = self.subjects.get(subject).newest;
+        let size = new.size;
         let id = self.records.insert(Record {
-            entry,
+            head: new.head,
+            payload: new.payload,
+            sequence: self.last,
+            time: new.time,
             size,
-            key,
             line: self.lines_gone + self.log.len() as u64,
+            subject,
             older,
             newer: NONE,
+            is_exempt: new.is_exempt,
         });
         self.log.push_back(Line {
-            revision: self.last,
+            sequence: self.last,
             record: id,
         });
         self.bytes += size;
-        let chain = self.keys.get_mut(key);
+        let chain = self.subjects.get_mut(subject);
         chain.newest = id;
         chain.records += 1;
         if older == NONE {
@@ -171,25 +302,29 @@ impl Store {
         } else {
             self.records.get_mut(older).newer = id;
         }
-        (KeyId(key), self.records.get(id))
+        SubjectId(subject)
     }
 
-    /// Takes away the oldest record of a key; the key goes with its last one.
-    pub(super) fn remove_oldest(&mut self, key: KeyId) -> KvEntry {
-        self.remove(self.keys.get(key.0).oldest)
-    }
-
-    /// Takes away the record of this revision, if still held.
-    pub(super) fn remove_at(&mut self, revision: Revision) -> Option<KvEntry> {
-        let line = self.at(revision)?.line;
+    /// Takes a record away, if still held; its subject goes with its last one. `told` hears of it while both are there.
+    pub(super) fn remove(&mut self, sequence: Sequence, told: impl FnOnce(&Self, &Record)) -> bool {
+        let Some(line) = self.at(sequence).map(|record| record.line) else {
+            return false;
+        };
         let id = self.log[(line - self.lines_gone) as usize].record;
-        Some(self.remove(id))
+        self.take(id, told);
+        true
     }
 
-    fn remove(&mut self, id: u32) -> KvEntry {
+    /// Takes away the oldest record of a subject.
+    pub(super) fn remove_oldest(&mut self, subject: SubjectId, told: impl FnOnce(&Self, &Record)) {
+        self.take(self.subjects.get(subject.0).oldest, told);
+    }
+
+    fn take(&mut self, id: u32, told: impl FnOnce(&Self, &Record)) {
+        told(self, self.records.get(id));
         let record = self.records.remove(id);
         self.bytes -= record.size;
-        let chain = self.keys.get_mut(record.key);
+        let chain = self.subjects.get_mut(record.subject);
         chain.records -= 1;
         match record.older {
             NONE => chain.oldest = record.newer,
@@ -200,33 +335,37 @@ impl Store {
             newer => self.records.get_mut(newer).older = record.older,
         }
         if chain.records == 0 {
-            self.drop_key(record.key);
+            self.drop_subject(record.subject);
         }
         self.log[(record.line - self.lines_gone) as usize].record = NONE;
         while self.log.front().is_some_and(|line| line.record == NONE) {
             self.log.pop_front();
             self.lines_gone += 1;
         }
-        record.entry
     }
 
-    fn add_key(&mut self, hash: u64, name: Arc<str>) -> u32 {
-        let id = self.keys.insert(Key {
+    fn add_subject(&mut self, hash: u64, name: Name<'_>) -> u32 {
+        let (key, name) = match name {
+            Name::Key(key) => (Some(key.into()), format!("{}{key}", self.prefix).into()),
+            Name::Subject(subject) => (None, subject.into()),
+        };
+        let id = self.subjects.insert(Subject {
             name,
+            key,
             hash,
             oldest: NONE,
             newest: NONE,
             records: 0,
         });
-        let keys = &self.keys;
+        let subjects = &self.subjects;
         self.table
-            .insert_unique(hash, id, |&other| keys.get(other).hash);
+            .insert_unique(hash, id, |&other| subjects.get(other).hash);
         id
     }
 
-    fn drop_key(&mut self, id: u32) {
-        let key = self.keys.remove(id);
-        if let Ok(found) = self.table.find_entry(key.hash, |&other| other == id) {
+    fn drop_subject(&mut self, id: u32) {
+        let subject = self.subjects.remove(id);
+        if let Ok(found) = self.table.find_entry(subject.hash, |&other| other == id) {
             found.remove();
         }
     }
@@ -309,26 +448,26 @@ fn hash(key: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use squall_core::UnixTime;
-    use squall_core::transport::Operation;
-
     use super::*;
 
-    fn append(store: &mut Store, key: &str) -> KeyId {
-        let entry = KvEntry {
-            key: key.into(),
-            value: Bytes::new(),
-            revision: Revision::NONE,
-            operation: Operation::Put,
-            created: UnixTime::EPOCH,
+    fn append(store: &mut Store, subject: &str) -> SubjectId {
+        let new = New {
+            head: Head::PUT,
+            payload: Bytes::new(),
+            time: UnixTime::EPOCH,
+            size: 1,
+            is_exempt: false,
         };
-        store.append(entry, 1).0
+        store.append(store.name(subject), new)
     }
 
-    fn revisions(store: &Store) -> Vec<u64> {
-        let all = store.from(Revision::NONE);
-        all.map(|record| record.entry.revision.0).collect()
+    fn remove_oldest(store: &mut Store, subject: SubjectId) {
+        store.remove_oldest(subject, |_, _| {});
+    }
+
+    fn sequences(store: &Store) -> Vec<u64> {
+        let all = store.from(Sequence::NONE);
+        all.map(|record| record.sequence.0).collect()
     }
 
     /// A cold key at the front keeps every hole behind it in the log, until they are swept together.
@@ -339,17 +478,17 @@ mod tests {
         for _ in 0..10_000 {
             let hot = append(&mut store, "hot");
             if store.records_of(hot) > 3 {
-                store.remove_oldest(hot);
+                remove_oldest(&mut store, hot);
             }
             assert!(store.log.len() < 100, "{}", store.log.len());
         }
-        assert_eq!(revisions(&store), [1, 9999, 10_000, 10_001]);
-        let found = store.at(Revision(10_000)).expect("still held");
-        assert_eq!(found.entry.revision, Revision(10_000));
-        assert_eq!(store.at(Revision(500)).map(|record| record.size), None);
-        store.remove_oldest(cold);
-        store.remove_at(Revision(10_000));
-        assert_eq!(revisions(&store), [9999, 10_001]);
+        assert_eq!(sequences(&store), [1, 9999, 10_000, 10_001]);
+        let found = store.at(Sequence(10_000)).expect("still held");
+        assert_eq!(found.sequence, Sequence(10_000));
+        assert_eq!(store.at(Sequence(500)).map(|record| record.size), None);
+        remove_oldest(&mut store, cold);
+        assert!(store.remove(Sequence(10_000), |_, _| {}));
+        assert_eq!(sequences(&store), [9999, 10_001]);
         assert_eq!((store.len(), store.bytes()), (2, 2));
     }
 
@@ -359,11 +498,33 @@ mod tests {
         for _ in 0..100 {
             for key in ["a", "b", "c"] {
                 let key = append(&mut store, key);
-                store.remove_oldest(key);
+                remove_oldest(&mut store, key);
             }
         }
-        assert_eq!(store.find("a"), None);
-        assert_eq!((store.keys.items.len(), store.records.items.len()), (1, 1));
-        assert_eq!((store.log.len(), store.last()), (0, Revision(300)));
+        assert_eq!(store.find(Name::Subject("a")), None);
+        assert_eq!(
+            (store.subjects.items.len(), store.records.items.len()),
+            (1, 1)
+        );
+        assert_eq!((store.log.len(), store.last()), (0, Sequence(300)));
+    }
+
+    #[test]
+    fn behind_a_bucket_a_subject_is_found_by_its_key() {
+        let mut store = Store::new("$KV.b.");
+        append(&mut store, "$KV.b.k");
+        append(&mut store, "k");
+        let subject = |name| {
+            let found = store.find(name).map(|id| store.newest(id));
+            found.map(|record| {
+                (
+                    store.subject_of(record).as_ref(),
+                    store.key_of(record).as_ref(),
+                )
+            })
+        };
+        assert_eq!(subject(store.name("$KV.b.k")), Some(("$KV.b.k", "k")));
+        assert_eq!(subject(Name::Key("k")), Some(("$KV.b.k", "k")));
+        assert_eq!(subject(store.name("k")), Some(("k", "k")));
     }
 }

@@ -1,4 +1,4 @@
-//! Subjects, and filters over the keys of a bucket.
+//! Subjects, and filters over them.
 //!
 //! A subject is a list of tokens between dots. In a filter, a token that is exactly `*` stands for any one token, and
 //! a last token that is exactly `>` for one or more; anything else is itself (`a.b*` has no wildcard).
@@ -18,11 +18,6 @@ pub(super) fn is_routable(subject: &str) -> bool {
         }
     }
     !token_is_empty
-}
-
-/// Bucket and key of the subject of a key.
-pub(super) fn split_key(subject: &str) -> Option<(&str, &str)> {
-    subject.strip_prefix(KV_PREFIX)?.split_once('.')
 }
 
 /// A filter, taken apart once so that the common ones cost nothing.
@@ -82,6 +77,53 @@ fn tokens_match(filter: &str, key: &str) -> bool {
     tokens.next().is_none()
 }
 
+/// True where some subject matches both filters.
+pub(super) fn overlap(one: &str, other: &str) -> bool {
+    let mut others = other.split('.');
+    for token in one.split('.') {
+        let Some(other) = others.next() else {
+            return false;
+        };
+        if token == ">" || other == ">" {
+            return true;
+        }
+        if token != "*" && other != "*" && token != other {
+            return false;
+        }
+    }
+    others.next().is_none()
+}
+
+/// The filters of a consumer or of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filters(Vec<Filter>);
+
+impl Filters {
+    /// `None` where the server refuses one of them.
+    pub(super) fn parse<S: AsRef<str>>(filters: &[S]) -> Option<Self> {
+        let parsed = filters.iter().map(|filter| Filter::parse(filter.as_ref()));
+        parsed.collect::<Option<_>>().map(Self)
+    }
+
+    /// Whether there are none, so that everything matches.
+    pub(super) fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// None of them match everything.
+    pub(super) fn matches(&self, subject: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|filter| filter.matches(subject))
+    }
+
+    /// The one subject that they match, if it is one.
+    pub(super) fn literal(&self) -> Option<&str> {
+        match &self.0[..] {
+            [Filter::Literal(subject)] => Some(subject),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,9 +160,27 @@ mod tests {
     }
 
     #[test]
-    fn a_key_subject_splits_at_its_bucket() {
-        assert_eq!(split_key("$KV.b.k.l"), Some(("b", "k.l")));
-        assert_eq!(split_key("$KV.b"), None);
-        assert_eq!(split_key("KV.b.k"), None);
+    fn filters_overlap_where_a_subject_matches_both() {
+        for (one, other) in [
+            ("a", "a"),
+            ("a.*", "*.b"),
+            ("a.>", "a.b.c"),
+            (">", "x"),
+            ("*.>", "a.b"),
+        ] {
+            assert!(overlap(one, other) && overlap(other, one), "{one} {other}");
+        }
+        for (one, other) in [
+            ("a", "b"),
+            ("a", "a.>"),
+            ("a.*", "a"),
+            ("a.*", "a.b.c"),
+            ("a.*.c", "*.b.d"),
+        ] {
+            assert!(
+                !overlap(one, other) && !overlap(other, one),
+                "{one} {other}"
+            );
+        }
     }
 }

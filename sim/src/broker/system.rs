@@ -121,6 +121,9 @@ impl Broker {
         match op {
             ClientOp::Publish { message } => denied(&message.subject),
             ClientOp::Request { request, .. } => denied(&request.subject()),
+            ClientOp::Pull {
+                stream, consumer, ..
+            } => denied(&format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}")),
             ClientOp::Subscribe { subject, queue, .. } => {
                 if permissions.may_subscribe(subject, queue.as_deref()) {
                     return None;
@@ -143,10 +146,10 @@ impl Broker {
                 let why = "JetStream not enabled for account";
                 Some(api_error(503, 10039, why))
             }
-            Request::CreateBucket(config) if config.storage == Storage::File && !files => Some(
+            Request::CreateStream(config) if config.storage == Storage::File && !files => Some(
                 api_error(500, 10047, "insufficient storage resources available"),
             ),
-            Request::CreateBucket(config) if config.storage == Storage::Memory && !memory => Some(
+            Request::CreateStream(config) if config.storage == Storage::Memory && !memory => Some(
                 api_error(500, 10028, "insufficient memory resources available"),
             ),
             _ => None,
@@ -182,10 +185,10 @@ impl Broker {
             return;
         };
         match timer {
-            Timer::LogIn(link) if self.messaging.is_open(link) => {
-                if security.session(link).is_none() {
-                    self.expel(now, link, Violation::Auth(TOO_LATE), effects);
-                }
+            Timer::LogIn(link)
+                if self.messaging.is_open(link) && security.session(link).is_none() =>
+            {
+                self.expel(now, link, Violation::Auth(TOO_LATE), effects);
             }
             Timer::Expiry(link) if self.messaging.is_open(link) => {
                 self.expel(now, link, Violation::Auth(EXPIRED), effects);

@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 
 use squall_core::Instant;
+use squall_core::transport::Sequence;
 
 use super::consumer::ConsumerId;
 use super::effect::Incarnation;
+use super::pulls::{PullId, PullTimer};
 use super::security::Account;
 use crate::wire::LinkId;
 
@@ -25,21 +27,27 @@ pub(super) enum Timer {
     AccountExpiry,
     /// A lame duck closes its next connection.
     LameDuck,
-    /// Something of a bucket.
-    Bucket(Incarnation, BucketTimer),
+    /// Something of a stream.
+    Stream(Incarnation, StreamTimer),
 }
 
-/// What a timer of a bucket is for.
+/// What a timer of a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum BucketTimer {
-    /// It looks for expired records.
+pub(super) enum StreamTimer {
+    /// It looks for expired messages.
     Sweep,
+    /// It forgets message ids.
+    Forget,
     /// A consumer delivers.
     Deliver(ConsumerId),
     /// A consumer has perhaps been silent for its heartbeat.
     Heartbeat(ConsumerId),
     /// A consumer without subscription ends.
     Inactive(ConsumerId),
+    /// Something of a pull consumer.
+    Pull(PullId, PullTimer),
+    /// The marker of this message is written, whatever happened to it meanwhile.
+    Mark(Sequence),
 }
 
 /// All timers that are set, each with the account that it was set for.

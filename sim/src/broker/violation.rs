@@ -1,6 +1,8 @@
 //! What a server closes a connection for: it says why with `-ERR`, and hangs up.
 
-use super::refusal::headers_len;
+use squall_core::transport::{Message, Operation};
+
+use super::head::Head;
 use super::subject::KV_PREFIX;
 use crate::wire::{ClientOp, Request, Write};
 
@@ -49,10 +51,7 @@ impl Violation {
 /// Bytes of the subject, and of headers and payload, of what may be too long.
 fn sizes(op: &ClientOp) -> Option<(usize, usize)> {
     Some(match op {
-        ClientOp::Publish { message } => {
-            let bytes = message.headers.wire_len() + message.payload.len();
-            (message.subject.len(), bytes)
-        }
+        ClientOp::Publish { message } => sizes_of(message),
         ClientOp::Request { request, .. } => match request {
             Request::Write {
                 bucket,
@@ -60,13 +59,19 @@ fn sizes(op: &ClientOp) -> Option<(usize, usize)> {
                 write,
                 expected,
             } => {
-                let value = match write {
-                    Write::Put(value) => value.len(),
-                    Write::Delete | Write::Purge => 0,
+                let (value, operation) = match write {
+                    Write::Put(value) => (value.len(), Operation::Put),
+                    Write::Delete => (0, Operation::Delete),
+                    Write::Purge => (0, Operation::Purge),
+                };
+                let head = Head::Write {
+                    operation,
+                    expected: *expected,
                 };
                 let subject = KV_PREFIX.len() + bucket.len() + 1 + key.len();
-                (subject, headers_len(write, *expected) + value)
+                (subject, head.wire_len() + value)
             }
+            Request::Store(message) => sizes_of(message),
             Request::Entry { bucket, key } => {
                 let fixed = "$JS.API.DIRECT.GET.KV_.$KV..".len();
                 (fixed + 2 * bucket.len() + key.len(), 0)
@@ -75,4 +80,9 @@ fn sizes(op: &ClientOp) -> Option<(usize, usize)> {
         },
         _ => return None,
     })
+}
+
+fn sizes_of(message: &Message) -> (usize, usize) {
+    let bytes = message.headers.wire_len() + message.payload.len();
+    (message.subject.len(), bytes)
 }

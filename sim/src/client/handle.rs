@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::sync::Arc;
-use std::task::Poll;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use squall_core::Clock as _;
 use squall_core::transport::{
     BucketConfig, BucketError, ConnectError, ConnectOptions, Connection, ConnectionEvent,
     ConnectionId, ConnectionState, Events, FlushError, Headers, Login, Message, PublishError,
-    RequestError, SubscribeError, Subscription, Transport, Watch, WatchError, names,
+    ReadStart, Reader, RequestError, StreamError, StreamInfo, SubscribeError, Subscription,
+    Transport, Watch, WatchError, WatchStart, names,
 };
 
-use super::bucket::SimBucket;
+use super::bucket::{SimBucket, bucket_error};
+use super::reading::{Reading, places};
 use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of};
 use super::watches::{Opening, WatchKey, Watched};
 use super::{Client, ClientKey, First, Phase, Pong, To};
@@ -92,66 +95,27 @@ impl SimConnection {
         self.client.world.with_client(self.client.client, work)
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.state() == ConnectionState::Closed
+    /// Looks at the client; nothing that is done here moves its next deadline forward.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&mut Client) -> R) -> Option<R> {
+        self.client.world.look_at_client(self.client.client, look)
+    }
+
+    /// Its client, and where that is.
+    pub(super) fn place(&self) -> (World, ClientKey) {
+        (self.client.world.clone(), self.client.client)
     }
 
     /// Hands a command over as soon as there is room, and waits for what comes of it.
-    pub(super) async fn exchange(
-        &self,
-        patience: Patience,
-        command: impl FnOnce(RequestKey) -> ClientOp + Send,
-    ) -> Reply {
-        let begun = self.with(|client, net| {
-            if client.phase == Phase::Closed {
-                return None;
-            }
-            if client.options.credentials.is_some() {
-                // Where there may be permissions it matters that answers come to a subscription.
-                client.open_inbox(net);
-            }
-            let wait = match patience {
-                Patience::Ack => client.options.ack_timeout,
-                Patience::Request => client.options.request_timeout,
-            };
-            Some(
-                client
-                    .requests
-                    .begin(patience, net.local(client.host) + wait),
-            )
-        });
-        let Some(key) = begun.flatten() else {
-            return Reply::Closed;
-        };
-        let mut waiting = Waiting {
+    pub(super) fn exchange<C>(&self, patience: Patience, command: C) -> Exchange<'_, C>
+    where
+        C: FnOnce(RequestKey) -> ClientOp,
+    {
+        Exchange {
             connection: self,
-            key,
-            over: false,
-        };
-        let mut command = Some(command);
-        let reply = poll_fn(|context| {
-            let polled = self.with(|client, net| {
-                if command.is_some() {
-                    if client.has_room() {
-                        if let Some(command) = command.take() {
-                            let op = command(key);
-                            if matches!(op, ClientOp::Ping) {
-                                client.flush(net, key);
-                            } else {
-                                client.command(net, op);
-                            }
-                        }
-                    } else {
-                        client.room.push(context.waker().clone());
-                    }
-                }
-                client.requests.poll(key, context)
-            });
-            polled.unwrap_or(Poll::Ready(Reply::Closed))
-        })
-        .await;
-        waiting.over = true;
-        reply
+            patience,
+            key: None,
+            command: Some(command),
+        }
     }
 
     pub(super) async fn api(&self, request: Request) -> Reply {
@@ -162,38 +126,78 @@ impl SimConnection {
         .await
     }
 
-    async fn administer(&self, request: Request) -> Result<Response, BucketError> {
+    /// A request to the API of JetStream, and its answer.
+    pub(super) async fn administer(&self, request: Request) -> Result<Response, StreamError> {
         match self.api(request).await {
             Reply::Response(Response::Error(error)) => Err(match error.err_code {
-                10058 => BucketError::Exists,
-                10059 => BucketError::NotFound,
-                _ => BucketError::Rejected(error),
+                10058 => StreamError::Exists,
+                10059 => StreamError::NotFound,
+                _ => StreamError::Rejected(error),
             }),
-            Reply::Response(Response::NoResponders) => Err(BucketError::Unavailable),
+            Reply::Response(Response::NoResponders) => Err(StreamError::Unavailable),
             Reply::Response(response) => Ok(response),
-            Reply::TimedOut => Err(BucketError::TimedOut),
-            _ => Err(BucketError::Closed),
+            Reply::TimedOut => Err(StreamError::TimedOut),
+            _ => Err(StreamError::Closed),
         }
     }
 
-    pub(super) async fn open_watch(&self, watched: Watched) -> Result<Watch, WatchError> {
+    /// The server's description of a stream.
+    pub(super) async fn describe(&self, stream: &str) -> Result<StreamInfo, StreamError> {
+        let stream = stream.into();
+        match self.administer(Request::StreamInfo { stream }).await? {
+            Response::Stream(info) => Ok(*info),
+            _ => Err(StreamError::TimedOut),
+        }
+    }
+
+    pub(super) async fn open_watch(
+        &self,
+        watched: Watched,
+        start: WatchStart,
+    ) -> Result<Watch, WatchError> {
+        let (capacity, guard) = self.prepare_watch()?;
+        let (sender, watch) = Watch::channel(capacity, Some(Box::new(Arc::clone(&guard))));
+        let reading = Reading::bucket(start, watched.heartbeat, sender);
+        self.open(watched, reading, &guard).await.map(|()| watch)
+    }
+
+    pub(super) async fn open_reader(
+        &self,
+        watched: Watched,
+        start: ReadStart,
+    ) -> Result<Reader, WatchError> {
+        let (capacity, guard) = self.prepare_watch()?;
+        let (sender, reader) = Reader::channel(capacity, Some(Box::new(Arc::clone(&guard))));
+        let reading = Reading::stream(start, watched.heartbeat, sender);
+        self.open(watched, reading, &guard).await.map(|()| reader)
+    }
+
+    /// How much a reader may leave unread, and what ends a watch with its reader.
+    fn prepare_watch(&self) -> Result<(usize, Arc<Mutex<WatchGuard>>), WatchError> {
         let capacity = self.with(|client, _| client.options.subscription_capacity);
-        let Some(capacity) = capacity else {
-            return Err(WatchError::Closed);
-        };
         let guard = WatchGuard {
             world: self.client.world.clone(),
             client: self.client.client,
             key: None,
         };
-        let guard = Arc::new(std::sync::Mutex::new(guard));
-        let (sender, watch) = Watch::channel(capacity, Some(Box::new(Arc::clone(&guard))));
+        let guard = Arc::new(Mutex::new(guard));
+        capacity
+            .map(|capacity| (places(capacity), guard))
+            .ok_or(WatchError::Closed)
+    }
+
+    async fn open(
+        &self,
+        watched: Watched,
+        reading: Reading,
+        guard: &Mutex<WatchGuard>,
+    ) -> Result<(), WatchError> {
         let begun = self.with(|client, net| {
             if client.phase == Phase::Closed {
                 return None;
             }
             Some((
-                client.watch(net, watched, sender),
+                client.watch(net, watched, reading),
                 client.options.request_timeout,
             ))
         });
@@ -222,31 +226,71 @@ impl SimConnection {
         let deadline = self.clock.now() + timeout;
         tokio::select! {
             biased;
-            opened = opened => opened.map(|()| watch),
+            opened = opened => opened,
             () = self.clock.sleep_until(deadline) => Err(WatchError::TimedOut),
         }
     }
 }
 
-/// Gives its place among the requests back when its caller stops waiting.
-struct Waiting<'a> {
+/// A request under way. Gives its place among the requests back when its caller stops waiting.
+///
+/// Written by hand: as an async function it would hold its command twice, and every agent has one of these.
+pub(super) struct Exchange<'a, C> {
     connection: &'a SimConnection,
-    key: RequestKey,
-    over: bool,
+    patience: Patience,
+    /// `None` before it has begun, and once it is over.
+    key: Option<RequestKey>,
+    /// `None` once it was handed over.
+    command: Option<C>,
 }
 
-impl Drop for Waiting<'_> {
+// Nothing in it is pinned.
+impl<C> Unpin for Exchange<'_, C> {}
+
+impl<C: FnOnce(RequestKey) -> ClientOp> Future for Exchange<'_, C> {
+    type Output = Reply;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        let this = self.get_mut();
+        let Self { key, command, .. } = this;
+        let polled = match (*key, &command) {
+            (Some(key), None) => this
+                .connection
+                .look(|client| client.requests.poll(key, context)),
+            _ => this.connection.with(|client, net| {
+                if client.phase == Phase::Closed && key.is_none() {
+                    return Poll::Ready(Reply::Closed);
+                }
+                let key = *key.get_or_insert_with(|| client.begin(net, this.patience));
+                if !client.has_room() {
+                    client.room.push(context.waker().clone());
+                } else if let Some(command) = command.take() {
+                    match command(key) {
+                        ClientOp::Ping => client.flush(net, key),
+                        op => client.command(net, op),
+                    }
+                }
+                client.requests.poll(key, context)
+            }),
+        };
+        let polled = polled.unwrap_or(Poll::Ready(Reply::Closed));
+        if polled.is_ready() {
+            this.key = None;
+        }
+        polled
+    }
+}
+
+impl<C> Drop for Exchange<'_, C> {
     fn drop(&mut self) {
-        if !self.over {
-            let key = self.key;
-            self.connection
-                .with(|client, _| client.requests.abandon(key));
+        if let Some(key) = self.key {
+            self.connection.look(|client| client.requests.abandon(key));
         }
     }
 }
 
 /// Ends the watch when its reading end is dropped. Does not keep its connection open.
-struct WatchGuard {
+pub(super) struct WatchGuard {
     world: World,
     client: ClientKey,
     key: Option<WatchKey>,
@@ -277,6 +321,18 @@ impl Drop for SubscriptionGuard {
 }
 
 impl Client {
+    fn begin(&mut self, net: &mut Net, patience: Patience) -> RequestKey {
+        if self.options.credentials.is_some() {
+            // Where there may be permissions it matters that answers come to a subscription.
+            self.open_inbox(net);
+        }
+        let wait = match patience {
+            Patience::Ack => self.options.ack_timeout,
+            Patience::Request => self.options.request_timeout,
+        };
+        self.requests.begin(patience, net.local(self.host) + wait)
+    }
+
     fn flush(&mut self, net: &mut Net, key: RequestKey) {
         if let Phase::Connected { link } = self.phase {
             self.pongs.push_back(Pong::Flush(key));
@@ -302,7 +358,7 @@ impl Connection for SimConnection {
     }
 
     fn state(&self) -> ConnectionState {
-        self.with(|client, _| client.state())
+        self.look(|client| client.state())
             .unwrap_or(ConnectionState::Closed)
     }
 
@@ -487,35 +543,25 @@ impl Connection for SimConnection {
 
     async fn create_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
         let bucket = self.bucket(&config.bucket)?;
-        self.administer(Request::CreateBucket(config.clone()))
-            .await?;
+        bucket.set_up(config).await?;
         Ok(bucket)
     }
 
     async fn update_bucket(&self, config: &BucketConfig) -> Result<SimBucket, BucketError> {
         let bucket = self.bucket(&config.bucket)?;
-        // The settings that `BucketConfig` does not name are read first, to be kept: a round trip of its own.
-        self.administer(Request::BucketInfo {
-            bucket: bucket.name.clone(),
-        })
-        .await?;
-        self.administer(Request::UpdateBucket(config.clone()))
-            .await?;
+        bucket.reconfigure(config).await?;
         Ok(bucket)
     }
 
     async fn delete_bucket(&self, name: &str) -> Result<(), BucketError> {
-        let bucket = self.bucket(name)?;
-        self.administer(Request::DeleteBucket {
-            bucket: bucket.name,
-        })
-        .await?;
-        Ok(())
+        let stream = self.bucket(name)?.stream().into();
+        let deleted = self.administer(Request::DeleteStream { stream }).await;
+        deleted.map(drop).map_err(bucket_error)
     }
 }
 
 /// Headers as they arrive: in the order of their names, without white space around their values.
-fn as_delivered(headers: &Headers) -> Result<Headers, PublishError> {
+pub(super) fn as_delivered(headers: &Headers) -> Result<Headers, PublishError> {
     let mut all: Vec<(&str, &str)> = headers.iter().collect();
     for (name, value) in &all {
         if !names::is_header(name, value) {

@@ -5,8 +5,11 @@
 //! [`COMMANDS_MAX`] and is sent in order after the reconnect, also long after its caller gave up: ghost writes.
 
 mod bucket;
+mod consumer;
 mod handle;
+mod reading;
 mod requests;
+mod stream;
 mod watches;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,9 +26,13 @@ use squall_core::transport::{
 };
 
 pub use self::bucket::SimBucket;
+pub use self::consumer::SimConsumer;
+use self::consumer::{PullKey, PullState};
 pub use self::handle::{SimConnection, SimTransport};
 use self::requests::{Reply, Requests};
+pub use self::stream::SimStream;
 use self::watches::{WatchKey, WatchState};
+use crate::broker::{Kindness, Version};
 use crate::keys::SimKey;
 use crate::link::LinkKey;
 use crate::net::{Due, Net};
@@ -87,6 +94,7 @@ enum To {
     Inbox,
     Subscription(SubscriptionSender),
     Watch(WatchKey),
+    Pull(PullKey),
 }
 
 /// The outcome of the first connect, and who waits for it.
@@ -112,6 +120,8 @@ pub(crate) struct Client {
     /// Attempts since the last success.
     attempts: u32,
     max_payload: usize,
+    /// Of the server that greeted last.
+    version: Version,
     /// Local time of the last sign of the server.
     heard: Instant,
     pings_outstanding: u32,
@@ -125,6 +135,7 @@ pub(crate) struct Client {
     next_sid: u64,
     requests: Requests,
     watches: SlotMap<WatchKey, WatchState>,
+    pulls: SlotMap<PullKey, PullState>,
     events: EventsSender,
     /// What the latest attempt logged in with.
     login: Option<Login>,
@@ -158,6 +169,7 @@ impl Client {
             next_server: 0,
             attempts: 0,
             max_payload: 1024 * 1024,
+            version: Version::REFERENCE,
             heard: Instant::ZERO,
             pings_outstanding: 0,
             pongs: VecDeque::new(),
@@ -168,6 +180,7 @@ impl Client {
             next_sid: INBOX.0 + 1,
             requests: Requests::default(),
             watches: SlotMap::with_key(),
+            pulls: SlotMap::with_key(),
             events: EventsSender::default(),
             login: None,
             server_error: None,
@@ -212,10 +225,12 @@ impl Client {
         self.pings_outstanding = 0;
         match op {
             ServerOp::Info {
+                version,
                 max_payload,
                 lame_duck,
                 ..
             } => {
+                self.version = version;
                 self.max_payload = max_payload;
                 if lame_duck {
                     self.events.send(&ConnectionEvent::LameDuck);
@@ -253,10 +268,12 @@ impl Client {
                 sid,
                 consumer_seq,
                 pending,
-                entry,
+                content,
             } => {
-                self.delivery(net, sid, consumer_seq, pending, entry);
+                self.delivery(net, sid, consumer_seq, pending, content);
             }
+            ServerOp::Pulled { sid, delivered } => self.pulled(net, sid, *delivered),
+            ServerOp::PullStatus { sid, status } => self.pull_status(net, sid, status),
             ServerOp::Heartbeat {
                 sid,
                 last_consumer_seq,
@@ -306,6 +323,7 @@ impl Client {
             self.give_up_request(net, request);
         }
         self.wake_watches(net, now);
+        self.wake_pulls(net, now);
     }
 
     /// Puts the next deadline into the world's queue. Called after everything that may have moved it.
@@ -352,6 +370,7 @@ impl Client {
         self.requests.close();
         self.subscribed.clear();
         self.watches.clear();
+        self.pulls_lost(net);
         self.commands.clear();
         self.room.drain(..).for_each(Waker::wake);
     }
@@ -359,16 +378,21 @@ impl Client {
     // --- what follows from it ---
 
     fn deadline(&self) -> Option<Instant> {
-        let phase = match self.phase {
+        let mut deadline = match self.phase {
             Phase::Dialling { until, .. } | Phase::BackingOff { until } => until,
             Phase::Connected { .. } => self.heard_deadline(),
             Phase::Closed => return None,
         };
-        let watches = self.watches.values().filter_map(WatchState::deadline).min();
-        [Some(phase), self.requests.deadline(), watches]
-            .into_iter()
-            .flatten()
-            .min()
+        if let Some(oldest) = self.requests.deadline() {
+            deadline = deadline.min(oldest);
+        }
+        for watch in self.watches.values().filter_map(WatchState::deadline) {
+            deadline = deadline.min(watch);
+        }
+        for pull in self.pulls.values() {
+            deadline = deadline.min(pull.silent_at);
+        }
+        Some(deadline)
     }
 
     fn heard_deadline(&self) -> Instant {
@@ -378,6 +402,8 @@ impl Client {
     fn connected(&mut self, net: &mut Net, link: LinkKey) {
         self.phase = Phase::Connected { link };
         self.attempts = 0;
+        // The next disconnect begins with the first server again, though it be the one that was lost.
+        self.next_server = 0;
         for (&sid, subscribed) in &mut self.subscribed {
             if subscribed.sent {
                 let (subject, queue) = (subscribed.subject.clone(), subscribed.queue.clone());
@@ -392,6 +418,9 @@ impl Client {
             }
         }
         for op in std::mem::take(&mut self.commands) {
+            if net.kindness == Some(Kindness::NoGhostWrites) && !self.is_awaited(&op) {
+                continue;
+            }
             self.transmit(net, link, op);
         }
         for request in std::mem::take(&mut self.flushes) {
@@ -423,6 +452,7 @@ impl Client {
         self.pings_outstanding = 0;
         self.back_off(net);
         self.watches_link(net, false);
+        self.pulls_lost(net);
     }
 
     fn attempt_failed(&mut self, net: &mut Net, error: ConnectError) {
@@ -465,6 +495,7 @@ impl Client {
     fn back_off(&mut self, net: &Net) {
         let wait = match self.attempts {
             0 => Duration::ZERO,
+            _ if net.kindness == Some(Kindness::ReconnectAtOnce) => Duration::from_millis(1),
             n => BACKOFF_MAX.min(Duration::from_millis(1 << n.min(12))),
         };
         self.phase = Phase::BackingOff {
@@ -512,7 +543,7 @@ impl Client {
                 }
             }
             // Records come as `Delivery`; a plain message to that inbox is somebody else's doing.
-            To::Watch(_) => {}
+            To::Watch(_) | To::Pull(_) => {}
         }
     }
 
@@ -533,6 +564,14 @@ impl Client {
             }
         }
         net.send_up(link, op);
+    }
+
+    /// False for a request that its caller gave up.
+    fn is_awaited(&self, op: &ClientOp) -> bool {
+        match op {
+            ClientOp::Request { id, .. } => self.requests.is_awaited(requests::of_id(*id)),
+            _ => true,
+        }
     }
 
     fn has_room(&self) -> bool {

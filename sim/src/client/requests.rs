@@ -105,6 +105,11 @@ impl Requests {
         }
     }
 
+    /// Whether anybody still waits for this answer.
+    pub(super) fn is_awaited(&self, key: RequestKey) -> bool {
+        matches!(self.slots.get(key), Some(Slot::Waiting(_) | Slot::Watch(_)))
+    }
+
     /// The caller no longer waits.
     pub(super) fn abandon(&mut self, key: RequestKey) {
         self.slots.remove(key);

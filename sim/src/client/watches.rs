@@ -1,21 +1,22 @@
-//! Watches of a client: the core's own [`Watcher`] over simulated consumers.
+//! Watches and readers of a client: the core's own machine ([`Reading`]) over simulated consumers.
 
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use slotmap::new_key_type;
-use squall_core::transport::watcher::{
-    Attempt, CONTROL_ROOM, ConsumerFrom, Description, Item, Told, Watcher, WatcherEffect,
-    WatcherEvent,
-};
-use squall_core::transport::{ConnectionEvent, KvEntry, WatchError, WatchSender, WatchStart};
-use squall_core::{Instant, Machine};
+use squall_core::Instant;
+use squall_core::transport::watcher::{Attempt, ConsumerFrom, Description};
+use squall_core::transport::{ConnectionEvent, ReadStart, WatchError};
 
+use super::reading::{Act, Heard, Reading, places};
 use super::requests::id_of;
 use super::{Client, To};
 use crate::net::Net;
-use crate::wire::{ClientOp, ConsumerStart, Request, Response, Sid};
+use crate::wire::{ClientOp, ConsumerWish, Content, Request, Response, Sid};
+
+/// How long the server keeps a consumer whose reader has vanished without a word.
+const INACTIVE: Duration = Duration::from_secs(30);
 
 new_key_type! {
     /// A watch of one client.
@@ -46,47 +47,34 @@ pub(super) enum Opening {
 
 #[derive(Debug)]
 pub(super) struct WatchState {
-    machine: Watcher<KvEntry>,
-    sender: WatchSender,
-    bucket: Arc<str>,
-    filter: Arc<str>,
-    heartbeat: Duration,
-    /// Replays all that is held, not only the latest of each key.
-    whole_history: bool,
+    reading: Reading,
+    watched: Watched,
     inbox: Option<(Attempt, Sid)>,
     pub(super) opening: Opening,
 }
 
-/// What is watched, and how.
+/// What is read, and how.
+#[derive(Clone, Debug)]
 pub(super) struct Watched {
-    pub(super) bucket: Arc<str>,
-    pub(super) filter: Arc<str>,
-    pub(super) start: WatchStart,
+    pub(super) stream: Arc<str>,
+    pub(super) filters: Vec<Arc<str>>,
     pub(super) heartbeat: Duration,
+    /// Replays all that is held, not only the latest of each key.
     pub(super) whole_history: bool,
 }
 
 impl WatchState {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.machine.deadline()
+        self.reading.deadline()
     }
 }
 
 impl Client {
-    /// Begins a watch whose events go to `sender`; `opening` says when `watch()` may return.
-    pub(super) fn watch(
-        &mut self,
-        net: &mut Net,
-        watched: Watched,
-        sender: WatchSender,
-    ) -> WatchKey {
+    /// Begins a watch; `opening` says when whoever opened it may return.
+    pub(super) fn watch(&mut self, net: &mut Net, watched: Watched, reading: Reading) -> WatchKey {
         let key = self.watches.insert(WatchState {
-            machine: Watcher::new(watched.start, watched.heartbeat),
-            sender,
-            bucket: watched.bucket,
-            filter: watched.filter,
-            heartbeat: watched.heartbeat,
-            whole_history: watched.whole_history,
+            reading,
+            watched,
             inbox: None,
             opening: Opening::Waiting(None),
         });
@@ -106,7 +94,7 @@ impl Client {
     pub(super) fn watches_link(&mut self, net: &mut Net, up: bool) {
         let keys: Vec<WatchKey> = self.watches.keys().collect();
         for key in keys {
-            self.tell_watch(net, key, WatcherEvent::Link { up });
+            self.tell_watch(net, key, Heard::Link { up });
         }
     }
 
@@ -124,14 +112,9 @@ impl Client {
         let Some(watch) = self.watches.get_mut(key) else {
             return;
         };
-        if watch
-            .machine
-            .deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
-            let mut effects = Vec::new();
-            watch.machine.on_deadline(now, &mut effects);
-            self.perform(net, key, effects);
+        if watch.deadline().is_some_and(|deadline| deadline <= now) {
+            let acts = watch.reading.wake(now);
+            self.perform(net, key, acts);
         }
     }
 
@@ -141,16 +124,16 @@ impl Client {
         sid: Sid,
         consumer_seq: u64,
         pending: u64,
-        entry: KvEntry,
+        content: Content,
     ) {
-        if let Some((key, attempt)) = self.watch_of(sid) {
-            let event = WatcherEvent::Delivered {
-                attempt,
-                consumer_seq,
-                pending,
-                item: entry,
-            };
-            self.tell_watch(net, key, event);
+        let now = net.local(self.host);
+        if let Some((key, attempt)) = self.watch_of(sid)
+            && let Some(watch) = self.watches.get_mut(key)
+        {
+            let acts = watch
+                .reading
+                .deliver(now, attempt, consumer_seq, pending, content);
+            self.perform(net, key, acts);
         }
     }
 
@@ -159,7 +142,7 @@ impl Client {
             self.tell_watch(
                 net,
                 key,
-                WatcherEvent::Heartbeat {
+                Heard::Heartbeat {
                     attempt,
                     last_consumer_seq,
                 },
@@ -183,14 +166,14 @@ impl Client {
             what,
         } = asked;
         let event = match what {
-            What::Describe => WatcherEvent::Described(
+            What::Describe => Heard::Described(
                 attempt,
                 match response {
-                    Some(Response::Bucket(info)) => Ok(Description::from(&info)),
+                    Some(Response::Stream(info)) => Ok(Description::from(&*info)),
                     other => Err(refusal(other)),
                 },
             ),
-            What::Create => WatcherEvent::Created(
+            What::Create => Heard::Created(
                 attempt,
                 match response {
                     Some(Response::Consumer { pending }) => Ok(pending),
@@ -201,39 +184,31 @@ impl Client {
         self.tell_watch(net, watch, event);
     }
 
-    fn tell_watch(&mut self, net: &mut Net, key: WatchKey, event: WatcherEvent<KvEntry>) {
+    fn tell_watch(&mut self, net: &mut Net, key: WatchKey, heard: Heard) {
         let now = net.local(self.host);
-        let Some(watch) = self.watches.get_mut(key) else {
-            return;
-        };
-        let mut effects = Vec::new();
-        watch.machine.handle(now, event, &mut effects);
-        self.perform(net, key, effects);
+        if let Some(watch) = self.watches.get_mut(key) {
+            let acts = watch.reading.hear(now, heard);
+            self.perform(net, key, acts);
+        }
     }
 
-    fn perform(&mut self, net: &mut Net, key: WatchKey, effects: Vec<WatcherEffect<KvEntry>>) {
-        let mut overflowed = false;
-        for effect in effects {
-            match effect {
-                // What follows a lost entry must not overtake it.
-                WatcherEffect::Tell(Told::Item(_)) if overflowed => {}
-                WatcherEffect::Describe(attempt) => {
-                    let Some(watch) = self.watches.get(key) else {
-                        return;
-                    };
-                    let bucket = watch.bucket.clone();
+    fn perform(&mut self, net: &mut Net, key: WatchKey, acts: Vec<Act>) {
+        for act in acts {
+            let Some(watch) = self.watches.get_mut(key) else {
+                return;
+            };
+            match act {
+                Act::Describe(attempt) => {
+                    let stream = watch.watched.stream.clone();
                     let asked = Asked {
                         watch: key,
                         attempt,
                         what: What::Describe,
                     };
-                    self.ask(net, asked, Request::BucketInfo { bucket });
+                    self.ask(net, asked, Request::StreamInfo { stream });
                 }
-                WatcherEffect::Create { attempt, from } => self.create(net, key, attempt, from),
-                WatcherEffect::Discard(discarded) => {
-                    let Some(watch) = self.watches.get_mut(key) else {
-                        return;
-                    };
+                Act::Create { attempt, from } => self.create(net, key, attempt, from),
+                Act::Discard(discarded) => {
                     if let Some((attempt, sid)) = watch.inbox
                         && attempt == discarded
                     {
@@ -241,17 +216,14 @@ impl Client {
                         self.unsubscribe(net, sid);
                     }
                 }
-                WatcherEffect::Tell(told) => overflowed = !self.tell_reader(net, key, told),
-                WatcherEffect::CheckRoom => {
-                    let Some(watch) = self.watches.get(key) else {
-                        return;
-                    };
-                    let left = watch.sender.capacity();
-                    let enough = left >= self.options.subscription_capacity.div_ceil(2);
-                    self.tell_watch(net, key, WatcherEvent::Room { enough });
+                Act::SlowConsumer => self.events.send(&ConnectionEvent::SlowConsumer),
+                Act::CheckRoom => {
+                    let half = self.options.subscription_capacity.div_ceil(2);
+                    let enough = watch.reading.room() >= places(half);
+                    self.tell_watch(net, key, Heard::Room { enough });
                 }
-                WatcherEffect::Opened => self.open(key, Opening::Opened),
-                WatcherEffect::Failed(error) => self.open(key, Opening::Failed(error)),
+                Act::Opened => self.open(key, Opening::Opened),
+                Act::Failed(error) => self.open(key, Opening::Failed(error)),
             }
         }
     }
@@ -262,21 +234,22 @@ impl Client {
             return;
         };
         watch.inbox = Some((attempt, sid));
-        let start = match from {
-            ConsumerFrom::Sequence(sequence) => ConsumerStart::Sequence(sequence.into()),
-            _ if watch.whole_history => ConsumerStart::All,
-            // A watch begins with what is there, or at a revision.
-            ConsumerFrom::LastPerSubject | ConsumerFrom::Last | ConsumerFrom::Time(_) => {
-                ConsumerStart::LastPerKey
-            }
-        };
-        let request = Request::CreateConsumer {
-            bucket: watch.bucket.clone(),
-            filter: watch.filter.clone(),
-            start,
-            heartbeat: watch.heartbeat,
+        let watched = &watch.watched;
+        let wish = ConsumerWish {
+            filters: watched.filters.clone(),
+            start: match from {
+                ConsumerFrom::Sequence(sequence) => ReadStart::Sequence(sequence),
+                ConsumerFrom::LastPerSubject if watched.whole_history => ReadStart::All,
+                ConsumerFrom::LastPerSubject => ReadStart::LastPerSubject,
+                ConsumerFrom::Last => ReadStart::Last,
+                ConsumerFrom::Time(time) => ReadStart::Time(time),
+            },
+            heartbeat: watched.heartbeat,
+            inactive: INACTIVE,
             deliver: sid,
+            form: watch.reading.form(),
         };
+        let stream = watched.stream.clone();
         let inbox: Arc<str> = format!("_INBOX.watch.{}", sid.0).into();
         self.subscribe(net, sid, inbox, None, To::Watch(key));
         self.ask(
@@ -286,7 +259,7 @@ impl Client {
                 attempt,
                 what: What::Create,
             },
-            request,
+            Request::CreateConsumer { stream, wish },
         );
     }
 
@@ -303,24 +276,6 @@ impl Client {
                 request,
             },
         );
-    }
-
-    /// False where an entry found no room.
-    fn tell_reader(&mut self, net: &mut Net, key: WatchKey, told: Told<KvEntry>) -> bool {
-        let Some(watch) = self.watches.get(key) else {
-            return true;
-        };
-        if let Told::Item(entry) = &told
-            && watch.sender.capacity() <= CONTROL_ROOM
-        {
-            let lost = entry.sequence();
-            self.events.send(&ConnectionEvent::SlowConsumer);
-            self.tell_watch(net, key, WatcherEvent::Overflow { lost });
-            return false;
-        }
-        // Fails only if the reader went away this moment: its guard ends the watch.
-        let _gone = watch.sender.try_send(told.into());
-        true
     }
 
     fn open(&mut self, key: WatchKey, opening: Opening) {

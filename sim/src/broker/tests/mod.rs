@@ -3,24 +3,30 @@
 //! [`Bench`] is a broker on a table: one server, as many clients as a test opens, and a clock moved by hand that stops
 //! at every deadline on its way.
 
+mod consumers;
 mod expiry;
 mod kv;
 mod messaging;
 mod model;
 mod security;
 mod server;
+mod stream_reads;
+mod streams;
 mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use squall_core::transport::{BucketConfig, KvEntry, Message, Operation, Revision};
+use squall_core::transport::{
+    BucketConfig, KvEntry, Message, Operation, ReadStart, Revision, names,
+};
 use squall_core::{Instant, Rng, UnixTime};
 
 use super::{Broker, Cause, Commit, Effect, Now, Removed, ServerConfig, Version};
 use crate::wire::{
-    ClientOp, ConsumerStart, LinkId, Request, RequestId, Response, ServerOp, Sid, Write,
+    ClientOp, ConsumerWish, Content, Form, LinkId, Request, RequestId, Response, ServerOp, Sid,
+    Write,
 };
 
 pub(super) const ALICE: LinkId = LinkId(1);
@@ -198,11 +204,11 @@ impl Bench {
     }
 
     pub(super) fn create(&mut self, config: BucketConfig) -> Response {
-        self.call(Request::CreateBucket(config))
+        self.call(Request::CreateStream(Box::new(config.stream())))
     }
 
     pub(super) fn update_bucket(&mut self, config: BucketConfig) -> Response {
-        self.call(Request::UpdateBucket(config))
+        self.call(Request::UpdateStream(Box::new(config.stream())))
     }
 
     /// A bucket `b` with default settings, changed.
@@ -210,7 +216,7 @@ impl Bench {
         let mut config = BucketConfig::new("b");
         change(&mut config);
         let created = self.create(config.clone());
-        assert!(matches!(created, Response::Bucket(_)), "{created:?}");
+        assert!(matches!(created, Response::Stream(_)), "{created:?}");
         config
     }
 
@@ -273,7 +279,7 @@ impl Bench {
     }
 
     /// Subscribes Bob and makes a consumer on `b` for that; gives what it says is pending.
-    pub(super) fn consume(&mut self, sid: u64, filter: &str, start: ConsumerStart) -> Response {
+    pub(super) fn consume(&mut self, sid: u64, filter: &str, start: ReadStart) -> Response {
         self.subscribe(BOB, sid, &format!("_INBOX.bob.{sid}"));
         let asked = self.ask(BOB, consumer("b", sid, filter, start));
         let place = self.done.iter().position(|(_, effect)| {
@@ -294,7 +300,7 @@ impl Bench {
             ServerOp::Delivery {
                 consumer_seq,
                 pending,
-                entry,
+                content: Content::Entry(entry),
                 ..
             } => Some((entry.revision.0, consumer_seq, pending)),
             _ => None,
@@ -310,13 +316,36 @@ impl Bench {
     }
 }
 
-pub(super) fn consumer(bucket: &str, sid: u64, filter: &str, start: ConsumerStart) -> Request {
+pub(super) fn consumer(bucket: &str, sid: u64, filter: &str, start: ReadStart) -> Request {
     Request::CreateConsumer {
-        bucket: bucket.into(),
-        filter: filter.into(),
-        start,
-        heartbeat: secs(5),
-        deliver: Sid(sid),
+        stream: names::bucket_stream(bucket).into(),
+        wish: ConsumerWish {
+            filters: vec![names::key_subject(bucket, filter).into()],
+            start,
+            heartbeat: secs(5),
+            inactive: secs(30),
+            deliver: Sid(sid),
+            form: Form::Entry,
+        },
+    }
+}
+
+/// Asks for a bucket with default settings.
+pub(super) fn creation_of(bucket: &str) -> Request {
+    Request::CreateStream(Box::new(BucketConfig::new(bucket).stream()))
+}
+
+/// Asks for the description of the stream behind a bucket.
+pub(super) fn info_of(bucket: &str) -> Request {
+    Request::StreamInfo {
+        stream: names::bucket_stream(bucket).into(),
+    }
+}
+
+/// Asks for the end of the stream behind a bucket.
+pub(super) fn deletion_of(bucket: &str) -> Request {
+    Request::DeleteStream {
+        stream: names::bucket_stream(bucket).into(),
     }
 }
 

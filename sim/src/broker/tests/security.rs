@@ -262,17 +262,14 @@ fn accounts_neither_hear_each_other_nor_share_buckets() {
     assert_eq!(house.told(), ["hello", "hello"]);
     house.bench.bucket(|_| {});
     house.bench.look();
-    let info = |link| {
-        let bucket = "b".into();
-        (link, Request::BucketInfo { bucket })
-    };
+    let info = |link| (link, info_of("b"));
     for ((link, request), is_there) in [(info(ALICE), true), (info(BOB), false)] {
         house.bench.ask(link, request);
         let answer = house.bench.heard(link);
         let found = matches!(
             answer[..],
             [ServerOp::Response {
-                response: Response::Bucket(_),
+                response: Response::Stream(_),
                 ..
             }]
         );
@@ -389,24 +386,13 @@ fn answers_need_a_subscription_where_there_are_permissions() {
         claims.restrict(&["$JS.>", "$KV.>", "_INBOX.ok"], &[]);
     });
     house.guest(ALICE, &jwt);
-    assert!(
-        house
-            .bench
-            .try_call(Request::CreateBucket(BucketConfig::new("b")))
-            .is_none()
-    );
+    assert!(house.bench.try_call(creation_of("b")).is_none());
     assert!(
         house.bench.broker.bucket("b").is_some(),
         "done, and not told"
     );
     house.bench.subscribe(ALICE, INBOX.0, "_INBOX.ok");
-    let bucket = "b".into();
-    assert!(
-        house
-            .bench
-            .try_call(Request::BucketInfo { bucket })
-            .is_some()
-    );
+    assert!(house.bench.try_call(info_of("b")).is_some());
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn a_client_is_greeted_and_its_ping_answered() {
     let heard = bench.heard(LinkId(9));
     assert!(matches!(
         &heard[..],
-        [ServerOp::Info { server, max_payload: 1_048_576, lame_duck: false }] if **server == *"n1"
+        [ServerOp::Info { server, max_payload: 1_048_576, lame_duck: false, .. }] if **server == *"n1"
     ));
     bench.say(
         LinkId(9),
@@ -94,7 +94,7 @@ fn acknowledged_writes_on_files_survive_a_crash_and_memory_does_not() {
     bench.start();
     assert_eq!(bench.records(), [(1, Operation::Put)]);
     assert_eq!(bench.put("k", "w"), 2);
-    let info = bench.call(Request::BucketInfo { bucket: "m".into() });
+    let info = bench.call(info_of("m"));
     assert_eq!(refusal(info), (404, 10059));
 }
 
@@ -102,7 +102,7 @@ fn acknowledged_writes_on_files_survive_a_crash_and_memory_does_not() {
 fn a_restart_forgets_connections_subscriptions_and_consumers() {
     let mut bench = Bench::new();
     bench.bucket(|_| {});
-    bench.consume(1, ">", ConsumerStart::All);
+    bench.consume(1, ">", ReadStart::All);
     bench.stop();
     bench.open(BOB);
     assert!(
@@ -145,10 +145,7 @@ fn a_lame_duck_announces_refuses_and_closes_one_after_the_other() {
 
     // JetStream is off at once: writes find nobody, the API is silent, core goes on.
     assert_eq!(bench.write("k", put("v"), None), Response::NoResponders);
-    assert_eq!(
-        bench.try_call(Request::BucketInfo { bucket: "b".into() }),
-        None
-    );
+    assert_eq!(bench.try_call(info_of("b")), None);
     bench.look();
     bench.publish(ALICE, Message::new("a", "m"));
     assert_eq!(bench.heard(BOB).len(), 1);
@@ -191,7 +188,7 @@ fn a_mute_jetstream_does_nothing_and_catches_up_on_what_was_due() {
     let mut bench = Bench::new();
     bench.bucket(|config| config.max_age = secs(10));
     bench.put("old", "v");
-    bench.consume(1, ">", ConsumerStart::LastPerKey);
+    bench.consume(1, ">", ReadStart::LastPerSubject);
     bench.look();
     bench.act(|broker, now, _| broker.mute_jetstream(now, true));
     let write = Request::Write {

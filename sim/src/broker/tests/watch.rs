@@ -1,6 +1,6 @@
 //! Section 3: consumers, as watches and scans use them.
 
-use squall_core::transport::{Operation, Revision};
+use squall_core::transport::{Operation, Sequence};
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn bench(keys: &[&str]) -> Bench {
 fn a_snapshot_ascends_and_counts_down_tombstones_included() {
     let mut bench = bench(&["a", "b", "c", "a"]);
     bench.write("b", Write::Delete, None);
-    let made = bench.consume(1, ">", ConsumerStart::LastPerKey);
+    let made = bench.consume(1, ">", ReadStart::LastPerSubject);
     assert_eq!(made, Response::Consumer { pending: 3 });
     assert_eq!(bench.delivered(), [(3, 1, 2), (4, 2, 1), (5, 3, 0)]);
     bench.put("a", "w");
@@ -27,7 +27,7 @@ fn a_snapshot_ascends_and_counts_down_tombstones_included() {
 #[test]
 fn nothing_to_tell_is_told_as_nothing() {
     let mut bench = bench(&[]);
-    let made = bench.consume(1, ">", ConsumerStart::LastPerKey);
+    let made = bench.consume(1, ">", ReadStart::LastPerSubject);
     assert_eq!(made, Response::Consumer { pending: 0 });
     assert_eq!(bench.delivered(), []);
 }
@@ -37,7 +37,7 @@ fn the_answer_comes_before_the_first_delivery() {
     let mut bench = bench(&["a"]);
     bench.subscribe(BOB, 1, "_INBOX.bob");
     bench.look();
-    bench.ask(BOB, consumer("b", 1, ">", ConsumerStart::All));
+    bench.ask(BOB, consumer("b", 1, ">", ReadStart::All));
     let heard = bench.heard(BOB);
     assert!(matches!(
         heard[..],
@@ -49,7 +49,7 @@ fn the_answer_comes_before_the_first_delivery() {
 fn filters_choose_keys() {
     let revisions = |filter| {
         let mut bench = bench(&["a", "a.b", "a.c", "d", "a.b.c"]);
-        bench.consume(1, filter, ConsumerStart::LastPerKey);
+        bench.consume(1, filter, ReadStart::LastPerSubject);
         let mut found = bench.delivered_revisions();
         for key in ["a.b", "d"] {
             bench.put(key, "w");
@@ -69,12 +69,9 @@ fn filters_choose_keys() {
 fn a_bad_filter_is_an_invalid_subject() {
     let mut bench = bench(&[]);
     for filter in ["", "a..b", "bad key", ".a"] {
-        assert_eq!(
-            refusal(bench.consume(1, filter, ConsumerStart::All)).1,
-            10052
-        );
+        assert_eq!(refusal(bench.consume(1, filter, ReadStart::All)).1, 10052);
     }
-    let zero = ConsumerStart::Sequence(Revision::NONE);
+    let zero = ReadStart::Sequence(Sequence::NONE);
     assert_eq!(refusal(bench.consume(1, ">", zero)).1, 10094);
 }
 
@@ -85,9 +82,9 @@ fn all_tells_the_history_and_a_sequence_the_rest_of_it() {
     for key in ["k", "k", "l", "k", "k"] {
         bench.put(key, "v");
     }
-    bench.consume(1, "k", ConsumerStart::All);
+    bench.consume(1, "k", ReadStart::All);
     assert_eq!(bench.delivered(), [(2, 1, 2), (4, 2, 1), (5, 3, 0)]);
-    bench.consume(2, ">", ConsumerStart::Sequence(Revision(3)));
+    bench.consume(2, ">", ReadStart::Sequence(Sequence(3)));
     assert_eq!(bench.delivered(), [(3, 1, 2), (4, 2, 1), (5, 3, 0)]);
 }
 
@@ -97,7 +94,7 @@ fn a_start_beyond_the_last_is_mute_until_then() {
         let mut bench = Bench::of_version(version);
         bench.bucket(|_| {});
         bench.put("a", "v");
-        bench.consume(1, ">", ConsumerStart::Sequence(Revision(4)));
+        bench.consume(1, ">", ReadStart::Sequence(Sequence(4)));
         for key in ["b", "c", "d", "e"] {
             bench.put(key, "v");
         }
@@ -114,10 +111,10 @@ fn a_start_beyond_the_last_is_mute_until_then() {
 #[test]
 fn a_resumed_watch_skips_the_first_revisions_of_a_bucket_made_anew() {
     let mut bench = bench(&["a"; 5]);
-    bench.call(Request::DeleteBucket { bucket: "b".into() });
+    bench.call(deletion_of("b"));
     bench.bucket(|_| {});
     bench.put("a", "new");
-    bench.consume(1, ">", ConsumerStart::Sequence(Revision(6)));
+    bench.consume(1, ">", ReadStart::Sequence(Sequence(6)));
     for _ in 0..5 {
         bench.put("a", "new");
     }
@@ -132,7 +129,7 @@ fn a_resumed_watch_skips_the_first_revisions_of_a_bucket_made_anew() {
 fn a_backlog_of_one_key_is_its_last_record() {
     let mut bench = Bench::with(|config| config.delivery_delay_max = millis(1));
     bench.bucket(|_| {});
-    bench.consume(1, ">", ConsumerStart::LastPerKey);
+    bench.consume(1, ">", ReadStart::LastPerSubject);
     for _ in 0..1000 {
         bench.put("k", "v");
     }
@@ -154,7 +151,7 @@ fn of_sequential_writes_nearly_all_are_told() {
         config.delivery_delay_max = ServerConfig::new("n").delivery_delay_max;
     });
     bench.bucket(|_| {});
-    bench.consume(1, ">", ConsumerStart::LastPerKey);
+    bench.consume(1, ">", ReadStart::LastPerSubject);
     for _ in 0..200 {
         bench.put("k", "v");
         bench.pass(Duration::from_micros(74));
@@ -167,7 +164,7 @@ fn of_sequential_writes_nearly_all_are_told() {
 fn some_writes_are_told_before_they_are_acknowledged() {
     let mut bench = Bench::with(|config| config.delivery_delay_max = millis(1));
     bench.bucket(|_| {});
-    bench.consume(1, ">", ConsumerStart::LastPerKey);
+    bench.consume(1, ">", ReadStart::LastPerSubject);
     let mut first = 0;
     for _ in 0..1000 {
         bench.look();
@@ -186,7 +183,7 @@ fn a_listing_overtaken_by_removals_never_reaches_zero_pending() {
         bench.put(&format!("k{key}"), "v");
     }
     bench.sleep(secs(2));
-    let made = bench.consume(1, ">", ConsumerStart::LastPerKey);
+    let made = bench.consume(1, ">", ReadStart::LastPerSubject);
     assert_eq!(made, Response::Consumer { pending: 100 });
     bench.pass(secs(1));
     let told = bench.delivered();
@@ -201,7 +198,7 @@ fn a_listing_overtaken_by_removals_never_reaches_zero_pending() {
 #[test]
 fn a_heartbeat_follows_each_interval_of_silence() {
     let mut bench = bench(&["a"]);
-    bench.consume(1, ">", ConsumerStart::All);
+    bench.consume(1, ">", ReadStart::All);
     bench.pass(secs(3));
     bench.put("a", "w");
     bench.look();
@@ -227,8 +224,8 @@ fn a_heartbeat_follows_each_interval_of_silence() {
 #[test]
 fn a_consumer_is_mute_without_its_subscription_and_gone_30_s_later() {
     let mut bench = bench(&["a"]);
-    bench.consume(1, ">", ConsumerStart::All);
-    bench.consume(2, ">", ConsumerStart::All);
+    bench.consume(1, ">", ReadStart::All);
+    bench.consume(2, ">", ReadStart::All);
     bench.look();
     bench.say(BOB, ClientOp::Unsubscribe { sid: Sid(1) });
     bench.put("a", "w");
@@ -245,7 +242,7 @@ fn a_consumer_is_mute_without_its_subscription_and_gone_30_s_later() {
 #[test]
 fn a_consumer_for_a_subscription_that_is_already_gone_is_mute() {
     let mut bench = bench(&["a"]);
-    let made = bench.call(consumer("b", 9, ">", ConsumerStart::All));
+    let made = bench.call(consumer("b", 9, ">", ReadStart::All));
     assert_eq!(made, Response::Consumer { pending: 1 });
     bench.look();
     bench.pass(secs(20));
@@ -262,9 +259,9 @@ fn a_consumer_for_a_subscription_that_is_already_gone_is_mute() {
 #[test]
 fn deleting_a_bucket_ends_its_consumers_without_a_word() {
     let mut bench = bench(&["a"]);
-    bench.consume(1, ">", ConsumerStart::All);
+    bench.consume(1, ">", ReadStart::All);
     bench.look();
-    bench.call(Request::DeleteBucket { bucket: "b".into() });
+    bench.call(deletion_of("b"));
     bench.bucket(|_| {});
     bench.put("a", "new");
     bench.pass(secs(20));
@@ -283,12 +280,12 @@ fn markers_are_delivered_like_records() {
         config.max_age = secs(1);
         config.delete_markers = Some(secs(5));
     });
-    bench.consume(1, "k", ConsumerStart::LastPerKey);
+    bench.consume(1, "k", ReadStart::LastPerSubject);
     bench.put("k", "v");
     bench.pass(millis(1300));
     let last = bench.heard(BOB).pop();
     assert!(
-        matches!(&last, Some(ServerOp::Delivery { entry, .. })
+        matches!(&last, Some(ServerOp::Delivery { content: Content::Entry(entry), .. })
             if entry.operation == Operation::Expire && entry.value.is_empty()),
         "{last:?}"
     );

@@ -1,0 +1,177 @@
+//! What the adapter costs on a real nats-server, beside plain async-nats: the same requests, acknowledged one by one.
+//!
+//! `cargo bench -p squall-benches --bench core_on_nats`. The server runs on this machine and shares its cores. An
+//! element is one write with its acknowledgement; so many are on their way at once as the last number says.
+
+#![allow(missing_docs, reason = "criterion's macros make functions without")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a real server in real time: nothing here is decided by a seed"
+)]
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use squall_core::nats::{NatsBucket, NatsConnection, NatsEnv};
+use squall_core::transport::{
+    Bucket as _, BucketConfig, ConnectOptions, JetStream as _, Message, Storage, StoreOptions,
+    StreamConfig,
+};
+use squall_core::{Connection as _, Env as _, Transport as _};
+use squall_scenarios::real::{NatsServer, ServerOptions};
+use tokio::runtime::Runtime;
+
+const AT_ONCE: [u64; 3] = [1, 16, 256];
+const BODY: Bytes = Bytes::from_static(&[b'x'; 100]);
+const SUBJECT: &str = "s.a";
+const KEY: &str = "key";
+
+/// A server with a stream and a bucket, and a client of either kind.
+struct World {
+    ours: NatsConnection,
+    our_bucket: NatsBucket,
+    plain: jetstream::Context,
+    plain_bucket: jetstream::kv::Store,
+    _server: NatsServer,
+}
+
+impl World {
+    async fn new() -> Self {
+        let server = NatsServer::start(ServerOptions::default()).await;
+        let server = server.expect("a server starts");
+        let options = ConnectOptions {
+            servers: vec![server.url()],
+            ..ConnectOptions::default()
+        };
+        let ours = NatsEnv::new(1).transport().connect(options).await;
+        let ours = ours.expect("the server accepts");
+        let bucket = BucketConfig {
+            storage: Storage::Memory,
+            ..BucketConfig::new("b")
+        };
+        let our_bucket = ours.create_bucket(&bucket).await;
+        let stream = StreamConfig {
+            subjects: vec!["s.>".to_owned()],
+            storage: Storage::Memory,
+            max_messages: 1000,
+            ..StreamConfig::new("s")
+        };
+        let stream = ours.create_stream(&stream).await;
+        stream.expect("the stream is created");
+        let client = async_nats::connect(server.url()).await;
+        let plain = jetstream::new(client.expect("the server accepts"));
+        let plain_bucket = plain.get_key_value("b").await;
+        Self {
+            our_bucket: our_bucket.expect("the bucket is created"),
+            ours,
+            plain,
+            plain_bucket: plain_bucket.expect("the bucket is there"),
+            _server: server,
+        }
+    }
+}
+
+/// The time of `writes` writes, of which `at_once` are on their way.
+fn timed<F, W>(runtime: &Runtime, at_once: u64, writes: u64, write: F) -> Duration
+where
+    F: Fn() -> W + Clone + Send + 'static,
+    W: Future<Output = ()> + Send,
+{
+    let left = Arc::new(AtomicU64::new(writes));
+    let take = |left: &AtomicU64| {
+        let taken = |left: u64| left.checked_sub(1);
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
+            .is_ok()
+    };
+    runtime.block_on(async {
+        let began = Instant::now();
+        let writers: Vec<_> = (0..at_once)
+            .map(|_| {
+                let (left, write) = (Arc::clone(&left), write.clone());
+                tokio::spawn(async move {
+                    while take(&left) {
+                        write().await;
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.expect("all are written");
+        }
+        began.elapsed()
+    })
+}
+
+fn core_on_nats(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime starts");
+    let world = Arc::new(runtime.block_on(World::new()));
+    let mut group = criterion.benchmark_group("kv_put");
+    group.throughput(Throughput::Elements(1));
+    for at_once in AT_ONCE {
+        group.bench_function(BenchmarkId::new("async-nats", at_once), |bencher| {
+            let bucket = world.plain_bucket.clone();
+            let write = move || {
+                let bucket = bucket.clone();
+                async move {
+                    bucket.put(KEY, BODY).await.expect("it is written");
+                }
+            };
+            bencher.iter_custom(|writes| timed(&runtime, at_once, writes, write.clone()));
+        });
+        group.bench_function(BenchmarkId::new("squall", at_once), |bencher| {
+            let bucket = world.our_bucket.clone();
+            let write = move || {
+                let bucket = bucket.clone();
+                async move {
+                    bucket.put(KEY, BODY).await.expect("it is written");
+                }
+            };
+            bencher.iter_custom(|writes| timed(&runtime, at_once, writes, write.clone()));
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("stream_store");
+    group.throughput(Throughput::Elements(1));
+    for at_once in AT_ONCE {
+        group.bench_function(BenchmarkId::new("async-nats", at_once), |bencher| {
+            let context = world.plain.clone();
+            let write = move || {
+                let context = context.clone();
+                async move {
+                    let sent = context.publish(SUBJECT, BODY).await;
+                    sent.expect("it is sent").await.expect("it is stored");
+                }
+            };
+            bencher.iter_custom(|writes| timed(&runtime, at_once, writes, write.clone()));
+        });
+        group.bench_function(BenchmarkId::new("squall", at_once), |bencher| {
+            let connection = world.ours.clone();
+            let write = move || {
+                let connection = connection.clone();
+                async move {
+                    let message = Message::new(SUBJECT, BODY);
+                    let stored = connection.store(message, StoreOptions::default()).await;
+                    stored.expect("it is stored");
+                }
+            };
+            bencher.iter_custom(|writes| timed(&runtime, at_once, writes, write.clone()));
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3));
+    targets = core_on_nats
+}
+criterion_main!(benches);

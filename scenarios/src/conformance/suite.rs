@@ -1,0 +1,384 @@
+//! The whole suite: every case and so many scripts, on each version, in both worlds.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use squall_sim::broker::Version;
+
+use super::laboratory::Setup;
+use super::play::Clients;
+use super::real::{Program, Real};
+use super::script::Script;
+use super::{Case, Difference, compare, generate, observe, simulate};
+
+/// Scripts played at a time on one real server.
+const PLAYERS: usize = 24;
+/// Scripts played at a time on real servers of their own.
+const OWN_SERVERS: usize = 6;
+/// Scripts played before it is looked whether they agree.
+const BATCH: usize = 480;
+/// Tries of making a script smaller.
+const SHRINKS_MAX: u32 = 300;
+/// The row of the scripts.
+pub const SCRIPTS: &str = "generated scripts";
+
+/// What is compared, and on what.
+#[derive(Clone)]
+pub struct Suite {
+    /// The servers, in the order of the columns.
+    pub programs: Vec<Program>,
+    /// The cases, in the order of the rows.
+    pub cases: Vec<Case>,
+    /// How many scripts are drawn.
+    pub scripts: u32,
+    /// Cases at a time: they mostly wait.
+    pub at_once: usize,
+}
+
+/// Cases are many: only how many there are is printed.
+impl fmt::Debug for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (cases, scripts) = (self.cases.len(), self.scripts);
+        write!(
+            f,
+            "Suite of {cases} cases and {scripts} scripts on {:?}",
+            self.programs
+        )
+    }
+}
+
+/// What came of one row at one version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cell {
+    /// `group::name`, or [`SCRIPTS`].
+    pub row: String,
+    /// At which version.
+    pub version: Version,
+    /// In what the worlds differ.
+    pub differences: Vec<Difference>,
+    /// The smallest script that differs, where the row is of scripts.
+    pub script: Option<Script>,
+}
+
+impl Cell {
+    /// Whether something differs that is not explained.
+    pub fn is_failed(&self) -> bool {
+        let mut all = self.differences.iter();
+        all.any(|difference| difference.explained.is_none())
+    }
+
+    fn sign(&self) -> &'static str {
+        if self.is_failed() {
+            "differs"
+        } else if self.differences.is_empty() {
+            "="
+        } else {
+            "explained"
+        }
+    }
+}
+
+impl Suite {
+    /// Steps of [`run`](Self::run): each case and each script at each version.
+    pub fn steps(&self) -> u64 {
+        (self.cases.len() as u64 + u64::from(self.scripts)) * self.programs.len() as u64
+    }
+
+    /// Runs all of it; `step` is told how many steps were done, and whether they agreed.
+    pub fn run(&self, step: &(dyn Fn(u64, bool) + Sync)) -> Matrix {
+        let jobs: Vec<(&Case, &Program)> = self
+            .cases
+            .iter()
+            .flat_map(|case| self.programs.iter().map(move |program| (case, program)))
+            .collect();
+        let (next, cells) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..self.at_once.max(1) {
+                scope.spawn(|| {
+                    while let Some((case, program)) = jobs.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        let cell = Cell {
+                            row: case.path(),
+                            version: program.version(),
+                            differences: case.differences(program),
+                            script: None,
+                        };
+                        step(1, !cell.is_failed());
+                        cells
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(cell);
+                    }
+                });
+            }
+        });
+        let mut cells = cells.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if self.scripts > 0 {
+            for program in &self.programs {
+                cells.push(generated(program, self.scripts, step));
+            }
+        }
+        let mut rows: Vec<String> = self.cases.iter().map(Case::path).collect();
+        rows.extend((self.scripts > 0).then(|| SCRIPTS.to_owned()));
+        Matrix {
+            rows,
+            versions: self.programs.iter().map(Program::version).collect(),
+            cells: cells
+                .into_iter()
+                .map(|cell| ((cell.row.clone(), cell.version), cell))
+                .collect(),
+        }
+    }
+}
+
+/// Scripts drawn at random; the first that differs is made smaller, and ends it.
+pub fn generated(program: &Program, count: u32, step: &(dyn Fn(u64, bool) + Sync)) -> Cell {
+    let mut cell = Cell {
+        row: SCRIPTS.to_owned(),
+        version: program.version(),
+        differences: Vec::new(),
+        script: None,
+    };
+    let all = generate::scripts(count);
+    for (batch, scripts) in all.chunks(BATCH).enumerate() {
+        let played = AtomicU64::new(0);
+        let found = first_difference(scripts, program, &|| {
+            played.fetch_add(1, Ordering::Relaxed);
+            step(1, true);
+        });
+        let Some(place) = found else { continue };
+        let number = (batch * BATCH + place) as u32;
+        let differs = |script: &Script| {
+            first_difference(std::slice::from_ref(script), program, &|| ()).is_some()
+        };
+        let mut script = generate::shrink(number, SHRINKS_MAX, differs);
+        script.about = format!("script {number} on {}", program.version());
+        cell.differences = differences(&script, program);
+        if cell.differences.is_empty() {
+            cell.differences.push(Difference {
+                what: SCRIPTS.to_owned(),
+                text: format!(
+                    "  script {number} differed once, and not again:\n{}",
+                    all[number as usize]
+                ),
+                explained: None,
+            });
+        }
+        cell.script = Some(script);
+        let left = count as usize - batch * BATCH - played.into_inner() as usize;
+        step(left as u64, false);
+        break;
+    }
+    cell
+}
+
+/// In what a script differs between the worlds.
+pub fn differences(script: &Script, program: &Program) -> Vec<Difference> {
+    let version = program.version();
+    let transcript = |seen: Seen| {
+        let mut transcript = super::Transcript::default();
+        match seen {
+            Ok(lines) => transcript.lines = lines,
+            Err(why) => transcript.wrong.push(why),
+        }
+        transcript
+    };
+    let real = on_servers(std::slice::from_ref(script), program, &|| ());
+    let real = real
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| Err("it was not played".to_owned()));
+    let simulated = in_simulation(script, version);
+    compare(SCRIPTS, version, &transcript(simulated), &transcript(real))
+}
+
+/// The first script whose outcomes differ, or which could not be played.
+fn first_difference(
+    scripts: &[Script],
+    program: &Program,
+    step: &(dyn Fn() + Sync),
+) -> Option<usize> {
+    let version = program.version();
+    let (simulated, real): (Vec<Seen>, Vec<Seen>) = std::thread::scope(|scope| {
+        let simulated = scope.spawn(|| {
+            let all = scripts.iter().map(|script| in_simulation(script, version));
+            all.collect()
+        });
+        let real = on_servers(scripts, program, step);
+        (simulated.join().unwrap_or_default(), real)
+    });
+    (0..scripts.len()).find(|&place| {
+        let (one, other) = (simulated.get(place), real.get(place));
+        one.is_none_or(|seen| seen.is_err()) || one != other
+    })
+}
+
+/// What is seen, or why it could not be.
+type Seen = Result<Vec<String>, String>;
+
+fn in_simulation(script: &Script, version: Version) -> Seen {
+    simulate(1, Setup::DEFAULT, version.into(), async |lab| {
+        let clients = Clients::connect(lab, "p").await.map_err(|stop| stop.0)?;
+        clients.play(lab, "b", script).await.map_err(|stop| stop.0)
+    })
+}
+
+/// Plays scripts on real servers, several at a time: most share one, each in a bucket of its own.
+fn on_servers(scripts: &[Script], program: &Program, step: &(dyn Fn() + Sync)) -> Vec<Seen> {
+    let (own, shared): (Vec<usize>, Vec<usize>) =
+        (0..scripts.len()).partition(|place| scripts[*place].needs_own_server());
+    let mut seen: BTreeMap<usize, Seen> = BTreeMap::new();
+    seen.extend(observe(async {
+        let lab = match Real::start(Setup::DEFAULT, program).await {
+            Ok(lab) => lab,
+            Err(stop) => {
+                return shared
+                    .iter()
+                    .map(|place| (*place, Err(stop.0.clone())))
+                    .collect();
+            }
+        };
+        let lab = &lab;
+        in_parallel(PLAYERS, &shared, step, |player, queue| async move {
+            let clients = Clients::connect(lab, &format!("p{player}")).await;
+            let mut played = Vec::new();
+            while let Some(place) = queue() {
+                let seen = match &clients {
+                    Ok(clients) => {
+                        clients
+                            .play(lab, &format!("b{place}"), &scripts[place])
+                            .await
+                    }
+                    Err(stop) => Err(stop.clone()),
+                };
+                played.push((place, seen.map_err(|stop| stop.0)));
+            }
+            played
+        })
+        .await
+    }));
+    seen.extend(observe(in_parallel(
+        OWN_SERVERS,
+        &own,
+        step,
+        |_, queue| async move {
+            let mut played = Vec::new();
+            while let Some(place) = queue() {
+                let alone = async {
+                    let lab = Real::start(Setup::DEFAULT, program).await?;
+                    let clients = Clients::connect(&lab, "p").await?;
+                    clients.play(&lab, "b", &scripts[place]).await
+                };
+                played.push((place, alone.await.map_err(|stop| stop.0)));
+            }
+            played
+        },
+    )));
+    seen.into_values().collect()
+}
+
+/// Lets so many players take places from one queue until it is empty.
+async fn in_parallel<'a, F>(
+    players: usize,
+    places: &'a [usize],
+    step: &'a (dyn Fn() + Sync),
+    play: impl Fn(usize, Box<dyn Fn() -> Option<usize> + 'a>) -> F,
+) -> Vec<(usize, Seen)>
+where
+    F: Future<Output = Vec<(usize, Seen)>>,
+{
+    let next = std::rc::Rc::new(AtomicUsize::new(0));
+    let players = (0..players.min(places.len())).map(|player| {
+        let next = std::rc::Rc::clone(&next);
+        let queue = move || {
+            let place = places.get(next.fetch_add(1, Ordering::Relaxed)).copied()?;
+            step();
+            Some(place)
+        };
+        play(player, Box::new(queue))
+    });
+    futures_util::future::join_all(players).await.concat()
+}
+
+/// What came of it: rows and versions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix {
+    rows: Vec<String>,
+    versions: Vec<Version>,
+    cells: BTreeMap<(String, Version), Cell>,
+}
+
+impl Matrix {
+    /// Whether something differs that is not explained.
+    pub fn is_failed(&self) -> bool {
+        self.cells.values().any(Cell::is_failed)
+    }
+
+    /// All cells, by row.
+    pub fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.values()
+    }
+
+    fn sign(&self, row: &str, version: Version) -> &'static str {
+        let cell = self.cells.get(&(row.to_owned(), version));
+        cell.map_or("", Cell::sign)
+    }
+
+    /// As a table of Markdown, for the document.
+    pub fn markdown(&self) -> String {
+        let mut text = String::from("| case |");
+        let heads: String = self
+            .versions
+            .iter()
+            .map(|version| format!(" {version} |"))
+            .collect();
+        let _ = writeln!(text, "{heads}\n|---|{}", "---|".repeat(self.versions.len()));
+        for row in &self.rows {
+            let _ = write!(text, "| {row} |");
+            for version in &self.versions {
+                let _ = write!(text, " {} |", self.sign(row, *version));
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// For a terminal.
+    pub fn text(&self) -> String {
+        let width = self.rows.iter().map(String::len).max().unwrap_or(0);
+        let mut text = format!("{:width$}", "");
+        for version in &self.versions {
+            let _ = write!(text, "  {:9}", version.to_string());
+        }
+        text.push('\n');
+        for row in &self.rows {
+            let _ = write!(text, "{row:width$}");
+            for version in &self.versions {
+                let _ = write!(text, "  {:9}", self.sign(row, *version));
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Every difference, explained or not, and the scripts that show one.
+    pub fn findings(&self) -> String {
+        let mut text = String::new();
+        for cell in self
+            .cells
+            .values()
+            .filter(|cell| !cell.differences.is_empty())
+        {
+            let _ = writeln!(text, "\n{} on {}: {}", cell.row, cell.version, cell.sign());
+            for difference in &cell.differences {
+                let _ = writeln!(text, "{difference}");
+            }
+            if let Some(script) = &cell.script {
+                let _ = writeln!(text, "  the smallest script found:\n\n{script}");
+            }
+        }
+        text
+    }
+}

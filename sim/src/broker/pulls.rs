@@ -1,0 +1,486 @@
+//! The pull consumers of a stream: how requests, acknowledgements and timers come to them, and where what they say goes.
+//!
+//! Pulls and acknowledgements come to a consumer through queues of their own, as in the server, and each queue is looked
+//! at a little after something was put into it: which of two that were sent together is heard first is a race.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use squall_core::transport::{
+    AckPolicy, ApiError, ConsumerConfig, ConsumerInfo, Message, Pull, Retention, Sequence,
+    StoredMessage,
+};
+use squall_core::{Instant, Rng, UnixTime};
+
+use super::advisory::Advisory;
+use super::context::Context;
+use super::effect::Cause;
+use super::pull::{AckSubject, AckedDelivery, Around, Home, Inbox, Log, PullConsumer, Said, admit};
+use super::readers::HEARD_FIRST_OF_100;
+use super::refusal::api_error;
+use super::store::{Record, Store};
+use super::stream::Stream;
+use super::subject::Filters;
+use super::timers::StreamTimer;
+use crate::wire::{ConsumerAction, ServerOp};
+
+/// A pull consumer, unlike any other of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PullId(u64);
+
+/// What a timer of a pull consumer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PullTimer {
+    /// It hears acknowledgements.
+    Acks,
+    /// It hears pulls.
+    Pulls,
+    /// It delivers what was stored.
+    Deliver,
+    /// It has something to do itself.
+    Due,
+}
+
+/// An acknowledgement on its way.
+#[derive(Debug)]
+struct Acked {
+    delivery: AckedDelivery,
+    payload: Bytes,
+    reply: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    consumer: PullConsumer,
+    acks: VecDeque<Acked>,
+    pulls: VecDeque<(Inbox, Pull)>,
+    /// Whether a wake to deliver is on its way.
+    is_waking: bool,
+    /// For when its own timer is set.
+    armed: Option<Instant>,
+}
+
+/// All pull consumers of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Pulls {
+    names: BTreeMap<Arc<str>, PullId>,
+    slots: BTreeMap<PullId, Slot>,
+    made: u64,
+    /// Messages that have gone and that no consumer was told of yet.
+    gone: Vec<(Sequence, Arc<str>)>,
+}
+
+impl Pulls {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn consumers(&self) -> impl Iterator<Item = &PullConsumer> {
+        self.slots.values().map(|slot| &slot.consumer)
+    }
+
+    pub(super) fn want(&self, subject: &str) -> bool {
+        self.consumers().any(|consumer| consumer.wants(subject))
+    }
+
+    pub(super) fn need(&self, sequence: Sequence, subject: &str) -> bool {
+        self.consumers()
+            .any(|consumer| consumer.needs(sequence.0, subject))
+    }
+
+    /// Takes note that a message has gone. One that was purged is told otherwise.
+    pub(super) fn note_gone(&mut self, sequence: Sequence, subject: &Arc<str>, cause: Cause) {
+        if !self.slots.is_empty() && cause != Cause::Purged {
+            self.gone.push((sequence, Arc::clone(subject)));
+        }
+    }
+}
+
+impl Log for Store {
+    fn first(&self) -> u64 {
+        self.first_sequence().0
+    }
+
+    fn last(&self) -> u64 {
+        Self::last(self).0
+    }
+
+    fn at(&self, sequence: u64) -> Option<StoredMessage> {
+        Self::at(self, Sequence(sequence)).map(|record| self.message(record))
+    }
+
+    fn next(&self, from: u64, wanted: &Filters) -> Option<u64> {
+        matching(self, Sequence(from), wanted)
+            .next()
+            .map(|record| record.sequence.0)
+    }
+
+    fn count(&self, from: u64, wanted: &Filters) -> u64 {
+        matching(self, Sequence(from), wanted).count() as u64
+    }
+
+    fn newest_of_each(&self, wanted: &Filters) -> Vec<u64> {
+        matching(self, Sequence::NONE, wanted)
+            .filter(|record| self.is_newest(record))
+            .map(|record| record.sequence.0)
+            .collect()
+    }
+
+    fn since(&self, time: UnixTime) -> Option<u64> {
+        self.from(Sequence::NONE)
+            .find(|record| record.time >= time)
+            .map(|record| record.sequence.0)
+    }
+}
+
+/// The messages from a sequence on that match, ascending. Those of one subject are found by it.
+fn matching<'a>(
+    store: &'a Store,
+    from: Sequence,
+    wanted: &'a Filters,
+) -> impl Iterator<Item = &'a Record> {
+    let subject = wanted.literal();
+    let of_subject = subject.map(|subject| store.history(store.name(subject)));
+    let of_log = subject.is_none().then(|| store.from(from));
+    let all = of_subject.into_iter().flatten();
+    all.chain(of_log.into_iter().flatten())
+        .filter(move |record| record.sequence >= from && wanted.matches(store.subject_of(record)))
+}
+
+impl Stream {
+    /// Creates a pull consumer, or gives one that is there other settings.
+    pub(super) fn create_pull_consumer(
+        &mut self,
+        ctx: &mut Context<'_>,
+        config: &ConsumerConfig,
+        action: ConsumerAction,
+    ) -> Result<ConsumerInfo, ApiError> {
+        let home = Home {
+            stream: Arc::clone(&self.identity.name),
+            retention: self.config.retention,
+            version: ctx.config.version,
+        };
+        let slots = &self.pulls.slots;
+        let existing = self.pulls.names.get(config.name.as_str()).copied();
+        let found = existing.and_then(|id| slots.get(&id));
+        let others = slots.iter().filter(|(id, _)| Some(**id) != existing);
+        let others = others.map(|(_, slot)| &slot.consumer);
+        let found = found.map(|slot| &slot.consumer);
+        let config = admit(&home, config, action, found, others)?;
+        let id = match existing {
+            Some(id) => {
+                self.with_pull(ctx, id, |consumer, around| consumer.update(config, around));
+                id
+            }
+            None => self.add_pull(ctx, home, config),
+        };
+        self.describe(ctx, id)
+    }
+
+    fn add_pull(&mut self, ctx: &mut Context<'_>, home: Home, config: ConsumerConfig) -> PullId {
+        self.pulls.made += 1;
+        let id = PullId(self.pulls.made);
+        let name = config.name.as_str().into();
+        let mut around = Around {
+            now: ctx.now,
+            log: &self.store,
+            listens: &|inbox| ctx.inboxes.contains(&inbox),
+            rng: ctx.rng,
+            said: &mut Vec::new(),
+        };
+        let slot = Slot {
+            consumer: PullConsumer::new(home, config, &mut around),
+            acks: VecDeque::new(),
+            pulls: VecDeque::new(),
+            is_waking: false,
+            armed: None,
+        };
+        self.pulls.names.insert(name, id);
+        self.pulls.slots.insert(id, slot);
+        self.arm_pull(ctx, id);
+        id
+    }
+
+    /// What the server says about a pull consumer.
+    pub(super) fn consumer_info(
+        &mut self,
+        ctx: &mut Context<'_>,
+        name: &str,
+    ) -> Result<ConsumerInfo, ApiError> {
+        let id = self.pulls.names.get(name).copied();
+        self.describe(ctx, id.ok_or_else(consumer_not_found)?)
+    }
+
+    fn describe(&mut self, ctx: &mut Context<'_>, id: PullId) -> Result<ConsumerInfo, ApiError> {
+        self.with_pull(ctx, id, PullConsumer::info)
+            .ok_or_else(consumer_not_found)
+    }
+
+    pub(super) fn delete_consumer(
+        &mut self,
+        ctx: &mut Context<'_>,
+        name: &str,
+    ) -> Result<(), ApiError> {
+        let id = self.pulls.names.get(name).copied();
+        self.remove_pull(ctx, id.ok_or_else(consumer_not_found)?);
+        Ok(())
+    }
+
+    fn remove_pull(&mut self, ctx: &mut Context<'_>, id: PullId) {
+        self.pulls.names.retain(|_, found| *found != id);
+        if let Some(slot) = self.pulls.slots.remove(&id) {
+            send_statuses(ctx, slot.consumer);
+            self.settle_all(ctx);
+        }
+    }
+
+    /// The stream is being deleted: whoever waits is told.
+    pub(super) fn dismiss_pulls(&mut self, ctx: &mut Context<'_>) {
+        self.pulls.names.clear();
+        for slot in std::mem::take(&mut self.pulls.slots).into_values() {
+            send_statuses(ctx, slot.consumer);
+        }
+    }
+
+    /// A client asks for messages. False if there is no such consumer.
+    pub(super) fn pull(
+        &mut self,
+        ctx: &mut Context<'_>,
+        consumer: &str,
+        inbox: Inbox,
+        wish: Pull,
+    ) -> bool {
+        let Some(&id) = self.pulls.names.get(consumer) else {
+            return false;
+        };
+        if let Some(slot) = self.pulls.slots.get_mut(&id) {
+            slot.pulls.push_back((inbox, wish));
+        }
+        self.soon(ctx, id, PullTimer::Pulls);
+        true
+    }
+
+    /// A client says something about a delivery. False if no consumer listens to it.
+    pub(super) fn acknowledge(
+        &mut self,
+        ctx: &mut Context<'_>,
+        subject: AckSubject<'_>,
+        message: &Message,
+    ) -> bool {
+        let Some(&id) = self.pulls.names.get(subject.consumer) else {
+            return false;
+        };
+        let Some(slot) = self.pulls.slots.get_mut(&id) else {
+            return false;
+        };
+        if slot.consumer.config().ack_policy == AckPolicy::None {
+            return false;
+        }
+        slot.acks.push_back(Acked {
+            delivery: subject.delivery,
+            payload: message.payload.clone(),
+            reply: message.reply.clone(),
+        });
+        self.soon(ctx, id, PullTimer::Acks);
+        true
+    }
+
+    /// Does something in a moment; at once where deliveries take no time.
+    fn soon(&mut self, ctx: &mut Context<'_>, id: PullId, timer: PullTimer) {
+        let delay_max = ctx.config.delivery_delay_max.as_nanos() as u64;
+        if delay_max == 0 {
+            self.on_pull_timer(ctx, id, timer);
+        } else {
+            let delay = Duration::from_nanos(ctx.rng.between(1, delay_max));
+            ctx.set_timer(delay, self.timer(StreamTimer::Pull(id, timer)));
+        }
+    }
+
+    /// A timer of a pull consumer fired.
+    pub(super) fn on_pull_timer(&mut self, ctx: &mut Context<'_>, id: PullId, timer: PullTimer) {
+        let Some(slot) = self.pulls.slots.get_mut(&id) else {
+            return;
+        };
+        match timer {
+            PullTimer::Acks => {
+                for acked in std::mem::take(&mut slot.acks) {
+                    let confirmed = self.with_pull(ctx, id, |consumer, around| {
+                        consumer.acknowledge(acked.delivery, &acked.payload, around)
+                    });
+                    if confirmed == Some(true)
+                        && let Some(reply) = acked.reply
+                    {
+                        ctx.post(Message::new(reply, Bytes::new()));
+                    }
+                }
+            }
+            PullTimer::Pulls => {
+                for (inbox, wish) in std::mem::take(&mut slot.pulls) {
+                    self.with_pull(ctx, id, |consumer, around| {
+                        consumer.pull(inbox, wish, around);
+                    });
+                }
+            }
+            PullTimer::Deliver => {
+                slot.is_waking = false;
+                self.with_pull(ctx, id, PullConsumer::run);
+            }
+            PullTimer::Due => {
+                slot.armed = None;
+                self.with_pull(ctx, id, PullConsumer::on_deadline);
+            }
+        }
+    }
+
+    /// Works on a consumer, and carries out what it says.
+    fn with_pull<R>(
+        &mut self,
+        ctx: &mut Context<'_>,
+        id: PullId,
+        work: impl FnOnce(&mut PullConsumer, &mut Around<'_>) -> R,
+    ) -> Option<R> {
+        let slot = self.pulls.slots.get_mut(&id)?;
+        let mut said = Vec::new();
+        let mut around = Around {
+            now: ctx.now,
+            log: &self.store,
+            listens: &|inbox| ctx.inboxes.contains(&inbox),
+            rng: ctx.rng,
+            said: &mut said,
+        };
+        let result = work(&mut slot.consumer, &mut around);
+        self.arm_pull(ctx, id);
+        for said in said {
+            self.carry_out(ctx, id, said);
+        }
+        Some(result)
+    }
+
+    /// Makes sure that a consumer is woken in time.
+    fn arm_pull(&mut self, ctx: &mut Context<'_>, id: PullId) {
+        let timer = self.timer(StreamTimer::Pull(id, PullTimer::Due));
+        if let Some(slot) = self.pulls.slots.get_mut(&id)
+            && let Some(at) = slot.consumer.deadline()
+            && slot.armed.is_none_or(|armed| at < armed)
+        {
+            slot.armed = Some(at);
+            ctx.timers.set(at, timer);
+        }
+    }
+
+    fn carry_out(&mut self, ctx: &mut Context<'_>, id: PullId, said: Said) {
+        match said {
+            Said::Delivered((link, sid), delivered) => {
+                let delivered = Box::new(delivered);
+                ctx.send(link, ServerOp::Pulled { sid, delivered });
+            }
+            Said::Status((link, sid), status) => {
+                ctx.send(link, ServerOp::PullStatus { sid, status });
+            }
+            Said::Settled(sequence) => self.let_go(ctx, Sequence(sequence)),
+            Said::GivenUp {
+                sequence,
+                deliveries,
+            } => self.advise(ctx, id, &Advisory::max_deliveries(sequence, deliveries)),
+            Said::Terminated { delivery, reason } => {
+                self.advise(ctx, id, &Advisory::terminated(delivery, reason.as_deref()));
+            }
+            Said::Inactive => self.remove_pull(ctx, id),
+        }
+    }
+
+    fn advise(&self, ctx: &mut Context<'_>, id: PullId, advisory: &Advisory) {
+        if let Some(slot) = self.pulls.slots.get(&id) {
+            let consumer = &slot.consumer.config().name;
+            let message = advisory.message(&self.identity.name, consumer, ctx.now.wall, ctx.rng);
+            ctx.post(message);
+        }
+    }
+
+    /// A consumer has settled a message: a stream that keeps only what is wanted may be done with it.
+    fn let_go(&mut self, ctx: &mut Context<'_>, sequence: Sequence) {
+        match self.config.retention {
+            Retention::Limits => {}
+            Retention::Interest => self.settle(ctx, &[sequence]),
+            Retention::WorkQueue => {
+                self.drop_at(ctx, sequence, Cause::Settled);
+            }
+        }
+    }
+
+    /// A message was stored: consumers that wait for it deliver it, some at once, the others a little later.
+    pub(super) fn wake_pulls(&mut self, ctx: &mut Context<'_>, sequence: Sequence, subject: &str) {
+        let mut awaited = Vec::new();
+        for (&id, slot) in &mut self.pulls.slots {
+            if slot.consumer.stored(sequence.0, subject) && !slot.is_waking {
+                slot.is_waking = true;
+                awaited.push(id);
+            }
+        }
+        for id in awaited {
+            if ctx.rng.chance(HEARD_FIRST_OF_100, 100) {
+                self.on_pull_timer(ctx, id, PullTimer::Deliver);
+            } else {
+                self.soon(ctx, id, PullTimer::Deliver);
+            }
+        }
+    }
+
+    /// Tells consumers of the messages that have gone.
+    pub(super) fn tell_gone(&mut self, ctx: &mut Context<'_>) {
+        for (sequence, subject) in std::mem::take(&mut self.pulls.gone) {
+            let ids: Vec<PullId> = self.pulls.slots.keys().copied().collect();
+            for id in ids {
+                self.with_pull(ctx, id, |consumer, around| {
+                    consumer.removed(sequence.0, &subject, around);
+                });
+            }
+        }
+    }
+
+    /// Tells consumers of a purge, of what matches `filter` if there is one.
+    pub(super) fn tell_purged(&mut self, ctx: &mut Context<'_>, filter: Option<&str>) {
+        let ids: Vec<PullId> = self.pulls.slots.keys().copied().collect();
+        for id in ids {
+            self.with_pull(ctx, id, |consumer, around| consumer.purged(filter, around));
+        }
+    }
+
+    /// The process ends. What consumers have not written yet is lost, unless it was asked to end.
+    pub(super) fn stop_pulls(&mut self, is_orderly: bool, rng: &mut Rng) {
+        self.pulls.slots.retain(|_, slot| {
+            slot.acks.clear();
+            slot.pulls.clear();
+            slot.is_waking = false;
+            slot.armed = None;
+            slot.consumer.stop(is_orderly, rng)
+        });
+        let slots = &self.pulls.slots;
+        self.pulls.names.retain(|_, id| slots.contains_key(id));
+    }
+
+    /// The process is back.
+    pub(super) fn start_pulls(&mut self, ctx: &mut Context<'_>) {
+        let ids: Vec<PullId> = self.pulls.slots.keys().copied().collect();
+        for id in ids {
+            self.with_pull(ctx, id, PullConsumer::start);
+        }
+    }
+}
+
+/// Tells whoever waits that a consumer is deleted.
+fn send_statuses(ctx: &mut Context<'_>, consumer: PullConsumer) {
+    let mut said = Vec::new();
+    consumer.delete(&mut said);
+    for said in said {
+        if let Said::Status((link, sid), status) = said {
+            ctx.send(link, ServerOp::PullStatus { sid, status });
+        }
+    }
+}
+
+fn consumer_not_found() -> ApiError {
+    api_error(404, 10014, "consumer not found")
+}
