@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod fault;
 pub mod history;
 pub mod invariants;
+pub mod issuer;
 mod nats_testbed;
 mod nearest;
 pub mod parse;

@@ -79,7 +79,9 @@ pub struct Account {
     pub limits: Option<Limits>,
     /// Other keys that sign users.
     pub signing_keys: BTreeSet<String>,
-    /// Users, or `*` for all, whose tokens issued up to that second are void.
+    /// Users, or `*` for all, whose tokens issued up to that second are void; where there are any, a token that was issued
+    /// at no time (0) is void too.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub revocations: BTreeMap<String, i64>,
 }
 
@@ -200,6 +202,32 @@ impl Claims {
         Self::new(key, issued, Grant::User(user))
     }
 
+    /// Lets the user publish and subscribe to these subjects alone, but not to those; no effect on others' claims than a user's.
+    pub fn restrict(&mut self, allow: &[&str], deny: &[&str]) {
+        let owned = |list: &[&str]| list.iter().map(|&entry| entry.to_owned()).collect();
+        if let Grant::User(user) = &mut self.nats.grant {
+            user.publish = Permission {
+                allow: owned(allow),
+                deny: owned(deny),
+            };
+            user.subscribe = user.publish.clone();
+        }
+    }
+
+    /// Lifts what was said of publishing; no effect on others' claims than a user's.
+    pub fn let_publish_anywhere(&mut self) {
+        if let Grant::User(user) = &mut self.nats.grant {
+            user.publish = Permission::default();
+        }
+    }
+
+    /// Says that a signing key of this account signs; no effect on others' claims than a user's.
+    pub fn vouch_for(&mut self, account: &str) {
+        if let Grant::User(user) = &mut self.nats.grant {
+            account.clone_into(&mut user.issuer_account);
+        }
+    }
+
     fn new(key: &str, issued: UnixTime, grant: Grant) -> Self {
         Self {
             id: String::new(),
@@ -260,7 +288,8 @@ impl Claims {
 pub struct Realm {
     /// The operator's token; names the system account.
     pub operator: String,
-    /// The tokens of all accounts, the system account's too.
+    /// The tokens of all accounts, the system account's too, which must not allow it JetStream: real servers do not start
+    /// then.
     pub accounts: Vec<String>,
 }
 

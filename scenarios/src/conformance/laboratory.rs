@@ -3,9 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use squall_core::jwt::KeyPair;
 use squall_core::transport::{BucketConfig, ConnectError, ConnectOptions, Connection, Transport};
 use squall_core::{Clock, Env};
 use squall_sim::broker::Version;
+
+use crate::issuer::Issuer;
 
 /// How long a case waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,6 +19,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub trait Laboratory {
     /// What clients run in.
     type Env: Env;
+    /// The keys of this world.
+    type Key: KeyPair;
 
     /// The surroundings of a process behind the link of this name, and the server's address over that link. The link is
     /// made at its first use, good.
@@ -30,6 +35,9 @@ pub trait Laboratory {
 
     /// A clock of this world.
     fn clock(&self) -> &<Self::Env as Env>::Clock;
+
+    /// Who issues what users log in with, where the setup is in operator mode.
+    fn issuer(&self) -> &Issuer<Self::Key>;
 
     /// Does something to the server.
     fn server(&self, verb: ServerVerb) -> impl Future<Output = Result<(), Stop>>;
@@ -68,11 +76,16 @@ pub enum LinkVerb {
     ReleaseAnswers,
 }
 
+/// The accounts of a server in operator mode, beside its own.
+pub(super) const ACCOUNTS: [&str; 2] = ["app", "other"];
+
 /// How the server is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setup {
     /// Time between the server's pings.
     pub ping_interval: Duration,
+    /// Operator mode, with the accounts `app` and `other`.
+    pub operator_mode: bool,
     /// Time between the announcement of a lame duck and the first connection it closes.
     pub lame_duck_grace: Duration,
 }
@@ -82,6 +95,12 @@ impl Setup {
     pub const DEFAULT: Self = Self {
         ping_interval: Duration::from_secs(120),
         lame_duck_grace: Duration::from_secs(10),
+        operator_mode: false,
+    };
+    /// The same in operator mode.
+    pub const OPERATOR_MODE: Self = Self {
+        operator_mode: true,
+        ..Self::DEFAULT
     };
 }
 

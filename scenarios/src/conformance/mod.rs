@@ -20,9 +20,12 @@ mod hearing;
 mod kindness;
 mod kv;
 mod laboratory;
+mod logins;
 mod outages;
+mod permissions;
 pub mod play;
 mod real;
+mod rotation;
 mod samples;
 pub mod script;
 mod simulated;
@@ -114,6 +117,9 @@ pub fn cases() -> Vec<Case> {
         streams_reads::CASES,
         consumers::CASES,
         consumer_waits::CASES,
+        logins::CASES,
+        rotation::CASES,
+        permissions::CASES,
     ]
     .concat()
 }

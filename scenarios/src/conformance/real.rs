@@ -6,11 +6,12 @@ use std::sync::Mutex as Plain;
 use std::sync::PoisonError;
 
 use squall_core::Env as _;
-use squall_core::nats::{NatsEnv, TokioClock};
+use squall_core::nats::{NatsEnv, Nkey, TokioClock};
 use squall_sim::broker::Version;
 use tokio::sync::Mutex;
 
-use super::laboratory::{Laboratory, LinkVerb, ServerVerb, Setup, Stop};
+use super::laboratory::{ACCOUNTS, Laboratory, LinkVerb, ServerVerb, Setup, Stop};
+use crate::issuer::Issuer;
 use crate::real::{
     Direction, NatsServer, ProvisionError, Proxy, ServerOptions, nats_server, version_of,
 };
@@ -56,6 +57,7 @@ pub struct Real {
     links: Plain<BTreeMap<String, Proxy>>,
     spare: Mutex<Option<NatsServer>>,
     env: NatsEnv,
+    issuer: Issuer<Nkey>,
 }
 
 /// Runs a future on a runtime of its own.
@@ -77,6 +79,7 @@ impl Real {
     /// # Errors
     /// If it does not run.
     pub async fn start(setup: Setup, program: &Program) -> Result<Self, Stop> {
+        let issuer = Issuer::new(|role, _| Nkey::generate(role));
         let seconds = setup.ping_interval.as_secs();
         let grace = setup.lame_duck_grace.as_secs();
         let server = NatsServer::start(ServerOptions {
@@ -85,6 +88,7 @@ impl Real {
                 "ping_interval: \"{seconds}s\"\nlame_duck_grace_period: \"{grace}s\"\n\
                  lame_duck_duration: \"{LAME_DUCK_DURATION}s\""
             ),
+            realm: setup.operator_mode.then(|| issuer.realm(&ACCOUNTS)),
             ..ServerOptions::default()
         })
         .await?;
@@ -96,6 +100,7 @@ impl Real {
             links: Plain::default(),
             spare: Mutex::default(),
             env: NatsEnv::new(1),
+            issuer,
         })
     }
 
@@ -116,6 +121,7 @@ impl Real {
 
 impl Laboratory for Real {
     type Env = NatsEnv;
+    type Key = Nkey;
 
     async fn reach(&self, link: &str) -> Result<(NatsEnv, String), Stop> {
         Ok((self.env.clone(), self.proxied(link, self.address).await?))
@@ -142,6 +148,10 @@ impl Laboratory for Real {
 
     fn clock(&self) -> &TokioClock {
         self.env.clock()
+    }
+
+    fn issuer(&self) -> &Issuer<Nkey> {
+        &self.issuer
     }
 
     async fn server(&self, verb: ServerVerb) -> Result<(), Stop> {

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use squall_core::Env as _;
 use squall_sim::broker::{Kindness, ServerConfig, Version};
-use squall_sim::{Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, Simulation, World};
+use squall_sim::{
+    Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, SimKey, Simulation, World,
+};
 
-use super::laboratory::{Laboratory, LinkVerb, ServerVerb, Setup, Stop};
+use super::laboratory::{ACCOUNTS, Laboratory, LinkVerb, ServerVerb, Setup, Stop};
+use crate::issuer::Issuer;
 
 const SERVER: &str = "n1";
 const SPARE: &str = "n2";
@@ -40,6 +43,7 @@ pub struct Simulated {
     server: ServerKey,
     version: Version,
     observer: SimEnv,
+    issuer: Issuer<SimKey>,
     links: Mutex<BTreeMap<String, (HostKey, SimEnv)>>,
 }
 
@@ -64,6 +68,8 @@ impl Simulated {
         config.lame_duck_duration = LAME_DUCK_DURATION;
         config.first_ping = config.first_ping.min(setup.ping_interval);
         config.ping_interval = setup.ping_interval;
+        let issuer = Issuer::new(SimKey::new);
+        config.realm = setup.operator_mode.then(|| issuer.realm(&ACCOUNTS));
         let server = world.add_server(config);
         let mut spare = ServerConfig::new(SPARE);
         spare.version = model.version;
@@ -75,6 +81,7 @@ impl Simulated {
             server,
             version: model.version,
             observer,
+            issuer,
             links: Mutex::default(),
         }
     }
@@ -91,6 +98,7 @@ impl Simulated {
 
 impl Laboratory for Simulated {
     type Env = SimEnv;
+    type Key = SimKey;
 
     async fn reach(&self, link: &str) -> Result<(SimEnv, String), Stop> {
         Ok((self.host(link).1, format!("nats://{SERVER}")))
@@ -106,6 +114,10 @@ impl Laboratory for Simulated {
 
     fn clock(&self) -> &SimClock {
         self.observer.clock()
+    }
+
+    fn issuer(&self) -> &Issuer<SimKey> {
+        &self.issuer
     }
 
     async fn server(&self, verb: ServerVerb) -> Result<(), Stop> {

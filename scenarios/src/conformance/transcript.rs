@@ -44,6 +44,13 @@ impl Transcript {
         self.note(what, observed);
     }
 
+    /// Something that must be so wherever it is looked at, however often that is.
+    pub(super) fn must(&mut self, what: &str, is_so: bool) {
+        if !is_so {
+            self.wrong.push(format!("it is not so: {what}"));
+        }
+    }
+
     /// A time, to lie in a window of the facts; how long it was is not compared.
     pub(super) fn lasts(&mut self, what: &str, time: Duration, from_ms: u64, to_ms: u64) {
         let millis = time.as_millis() as u64;
@@ -230,6 +237,7 @@ impl Show for ConnectionEvent {
                 "reconnect failed (timed out)".to_owned()
             }
             Self::ReconnectFailed(_) => "reconnect failed".to_owned(),
+            Self::LoggingIn(login) => format!("logging in with {}", login.generation),
             other => other.to_string(),
         }
     }

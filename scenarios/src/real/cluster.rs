@@ -67,6 +67,7 @@ impl NatsCluster {
                 config: cluster.config(server),
                 jetstream: options.jetstream.clone(),
                 is_member: true,
+                realm: None,
             });
             let started = started.await?;
             cluster.servers.push(started);

@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use squall_core::jwt::{Claims, Realm};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -33,6 +34,8 @@ pub struct ServerOptions {
     pub version: Option<String>,
     /// More text for its configuration file.
     pub config: String,
+    /// Operator mode: whom it trusts and which accounts it knows. `None`: it lets everybody in.
+    pub realm: Option<Realm>,
     /// More text for the `jetstream` block in it, for example `sync_interval: always`.
     pub jetstream: String,
     /// One of a cluster: it is up once it greets, because JetStream answers only where a majority is.
@@ -98,8 +101,14 @@ impl NatsServer {
         let folder = tempfile::Builder::new().prefix("squall-nats-").tempdir()?;
         let store = folder.path().join("store");
         let config = format!(
-            "jetstream: {{ store_dir: {store:?}\n{} }}\n{}\n",
-            options.jetstream, options.config
+            "jetstream: {{ store_dir: {store:?}\n{} }}\n{}\n{}\n",
+            options.jetstream,
+            options.config,
+            options
+                .realm
+                .as_ref()
+                .map(operator_mode)
+                .unwrap_or_default()
         );
         fs::write(folder.path().join("server.conf"), config)?;
         let mut server = Self {
@@ -336,6 +345,20 @@ impl Drop for NatsServer {
             let _ = process.wait();
         }
     }
+}
+
+/// The least that a server in operator mode needs. Updates of accounts are pushed to it, and forgotten when it is
+/// restarted.
+fn operator_mode(realm: &Realm) -> String {
+    let mut config = format!("operator: {}\nresolver: MEMORY\n", realm.operator);
+    config.push_str("resolver_preload: {\n");
+    for token in &realm.accounts {
+        if let Ok(claims) = Claims::read(token) {
+            config.push_str(&format!("  {}: {token}\n", claims.subject));
+        }
+    }
+    config.push_str("}\n");
+    config
 }
 
 fn last_line(file: &Path) -> String {

@@ -83,6 +83,21 @@ fn expiry_agrees() {
 }
 
 #[test]
+fn logins_agree() {
+    agree("logins");
+}
+
+#[test]
+fn rotation_agrees() {
+    agree("rotation");
+}
+
+#[test]
+fn permissions_agree() {
+    agree("permissions");
+}
+
+#[test]
 fn consumers_agree() {
     agree("consumers");
 }

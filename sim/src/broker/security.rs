@@ -46,6 +46,7 @@ struct Loaded {
     /// When all of its connections end.
     ends: Option<Instant>,
     is_expired: bool,
+    at: Instant,
 }
 
 /// Somebody logged in.
@@ -185,6 +186,11 @@ impl Security {
         let is_valid = is_genuine(&token) && token.claims.untimely(now.wall).is_none();
         let claims = &token.claims;
         let user = claims.as_user().filter(|_| is_valid).ok_or(refused)?;
+        let mut publish = user.publish.allow.iter().chain(&user.publish.deny);
+        if publish.any(|subject| subject.contains(char::is_whitespace)) {
+            // Queue groups are for subscriptions: a server takes this for no user's token at all.
+            return Err(refused);
+        }
         let account = match &*user.issuer_account {
             "" => &claims.issuer,
             account => account,
@@ -222,10 +228,14 @@ impl Security {
         })
     }
 
-    /// Reads an account's token if that was not done yet. `None` where it is no good; when a newly read one ends.
+    /// Reads an account's token if that was not done yet, or if what it was updated to has ended: updates are not kept
+    /// where the server looks. `None` where it is no good; when a newly read one ends.
     fn load(&mut self, now: Now, account: Account) -> Option<Option<Instant>> {
-        if self.accounts[account.0].loaded.is_some() {
-            return Some(None);
+        if let Some(loaded) = &self.accounts[account.0].loaded {
+            let is_due = now.monotonic.since(loaded.at) >= REREAD_AFTER;
+            if !loaded.is_expired || !is_due {
+                return Some(None);
+            }
         }
         let token = self.accounts[account.0].preloaded.clone();
         let loaded = self.judge(now, account, &token).ok()?;
@@ -252,6 +262,7 @@ impl Security {
             account: granted.clone(),
             ends: life.map(|life| now.monotonic + life),
             is_expired: life == Some(Duration::ZERO),
+            at: now.monotonic,
         })
     }
 
@@ -313,6 +324,9 @@ impl Security {
     }
 }
 
+/// An account that was read less than this ago is not read again.
+const REREAD_AFTER: Duration = Duration::from_secs(1);
+
 /// Whole seconds from the second that it is now: the fraction of the present one is not looked at.
 fn until(now: UnixTime, end: UnixTime) -> Duration {
     let seconds = end.as_secs() - now.as_secs();
@@ -324,5 +338,6 @@ fn is_revoked(account: &jwt::Account, user: &str, issued: UnixTime) -> bool {
         let at = account.revocations.get(who);
         at.is_some_and(|&at| issued.as_secs() <= at)
     };
-    revoked(user) || revoked("*")
+    let is_dateless = issued.as_secs() == 0 && !account.revocations.is_empty();
+    is_dateless || revoked(user) || revoked("*")
 }

@@ -47,15 +47,6 @@ fn token(name: &str, by: &SimKey, change: impl FnOnce(&mut Claims)) -> String {
     mint(&claims, by)
 }
 
-fn restricted(allow: &[&str], deny: &[&str]) -> User {
-    let owned = |list: &[&str]| list.iter().map(|&entry| entry.to_owned()).collect();
-    let mut user = User::default();
-    user.publish.allow = owned(allow);
-    user.publish.deny = owned(deny);
-    user.subscribe = user.publish.clone();
-    user
-}
-
 impl House {
     fn new() -> Self {
         Self::with(|_| account_token("app", |_| {}))
@@ -296,11 +287,7 @@ fn an_update_turns_out_who_is_revoked_or_no_longer_vouched_for() {
     };
     let mut house = House::with(|_| account_token("app", vouched));
     let by_signer = token("alice", &signer, |claims| {
-        let user = User {
-            issuer_account: account("app").public().to_string(),
-            ..User::default()
-        };
-        *claims = Claims::user(&self::user("alice").public(), UnixTime::EPOCH, user);
+        claims.vouch_for(&account("app").public());
     });
     house.guest(ALICE, &by_signer);
     house.guest(BOB, &token("alice", &account("app"), |_| {}));
@@ -356,9 +343,8 @@ fn an_account_ends_at_the_phase_at_which_it_was_read() {
 #[test]
 fn what_is_not_permitted_is_refused_by_its_subject() {
     let mut house = House::new();
-    let user = restricted(&["ok.>"], &["ok.secret"]);
     let jwt = token("alice", &account("app"), |claims| {
-        *claims = Claims::user(&self::user("alice").public(), UnixTime::EPOCH, user);
+        claims.restrict(&["ok.>"], &["ok.secret"]);
     });
     house.guest(ALICE, &jwt);
     house.guest(BOB, &token("alice", &account("app"), |_| {}));
@@ -396,9 +382,8 @@ fn what_is_not_permitted_is_refused_by_its_subject() {
 #[test]
 fn answers_need_a_subscription_where_there_are_permissions() {
     let mut house = House::new();
-    let user = restricted(&["$JS.>", "$KV.>", "_INBOX.ok"], &[]);
     let jwt = token("alice", &account("app"), |claims| {
-        *claims = Claims::user(&self::user("alice").public(), UnixTime::EPOCH, user);
+        claims.restrict(&["$JS.>", "$KV.>", "_INBOX.ok"], &[]);
     });
     house.guest(ALICE, &jwt);
     assert!(house.bench.try_call(creation_of("b")).is_none());
