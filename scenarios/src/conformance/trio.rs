@@ -3,15 +3,16 @@
 use std::sync::{Mutex as Plain, PoisonError};
 use std::time::Duration;
 
-use squall_core::nats::{NatsEnv, TokioClock};
+use squall_core::nats::{NatsEnv, Nkey, TokioClock};
 use squall_core::transport::{ConnectOptions, Message, names};
 use squall_core::{Clock as _, Connection as _, Env, Transport as _};
 use squall_sim::broker::{ServerConfig, Version};
-use squall_sim::{HostKey, ServerKey, SimClock, SimEnv, World};
+use squall_sim::{HostKey, ServerKey, SimClock, SimEnv, SimKey, World};
 use tokio::sync::Mutex;
 
 use super::laboratory::{Laboratory, LinkVerb, ServerVerb, Stop};
 use super::real::Program;
+use crate::issuer::Issuer;
 use crate::real::{ClusterOptions, NatsCluster, SIZE};
 
 /// A cluster. Clients reach its servers, `n1` to `n3`, over good links of these names.
@@ -61,6 +62,7 @@ pub struct SimulatedTrio {
     servers: [ServerKey; SIZE],
     observer: SimEnv,
     hosts: Plain<Vec<Option<(HostKey, SimEnv)>>>,
+    issuer: Issuer<SimKey>,
 }
 
 impl SimulatedTrio {
@@ -78,6 +80,7 @@ impl SimulatedTrio {
             servers,
             observer,
             hosts: Plain::new(vec![None; SIZE]),
+            issuer: Issuer::new(SimKey::new),
         };
         let clock = trio.observer.clock().clone();
         let until = clock.now() + Duration::from_secs(60);
@@ -98,6 +101,7 @@ impl SimulatedTrio {
 
 impl Laboratory for SimulatedTrio {
     type Env = SimEnv;
+    type Key = SimKey;
 
     async fn reach(&self, link: &str) -> Result<(SimEnv, String), Stop> {
         let server = number(link)?;
@@ -120,6 +124,11 @@ impl Laboratory for SimulatedTrio {
 
     fn clock(&self) -> &SimClock {
         self.observer.clock()
+    }
+
+    /// Nobody logs in: the cluster is not in operator mode.
+    fn issuer(&self) -> &Issuer<SimKey> {
+        &self.issuer
     }
 
     async fn server(&self, verb: ServerVerb) -> Result<(), Stop> {
@@ -175,6 +184,7 @@ pub struct RealTrio {
     urls: Vec<String>,
     version: Version,
     env: NatsEnv,
+    issuer: Issuer<Nkey>,
 }
 
 impl RealTrio {
@@ -193,6 +203,7 @@ impl RealTrio {
             urls: (0..SIZE).map(|server| cluster.url(server)).collect(),
             cluster: Mutex::new(cluster),
             env: NatsEnv::new(1),
+            issuer: Issuer::new(|role, _| Nkey::generate(role)),
         })
     }
 
@@ -214,6 +225,7 @@ impl RealTrio {
 
 impl Laboratory for RealTrio {
     type Env = NatsEnv;
+    type Key = Nkey;
 
     async fn reach(&self, link: &str) -> Result<(NatsEnv, String), Stop> {
         Ok((self.env.clone(), self.urls[number(link)?].clone()))
@@ -229,6 +241,11 @@ impl Laboratory for RealTrio {
 
     fn clock(&self) -> &TokioClock {
         self.env.clock()
+    }
+
+    /// Nobody logs in: the cluster is not in operator mode.
+    fn issuer(&self) -> &Issuer<Nkey> {
+        &self.issuer
     }
 
     async fn server(&self, verb: ServerVerb) -> Result<(), Stop> {
