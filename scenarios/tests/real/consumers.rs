@@ -78,6 +78,12 @@ async fn consumer(
     (near, stream, created.expect("it is created"))
 }
 
+/// A pull is a publish, and has been sent before the server knows of it.
+async fn until_it_waits(consumer: &NatsConsumer) {
+    let known = async { while consumer.info().await.expect("it is described").waiting == 0 {} };
+    soon("the server knows of the pull", known).await;
+}
+
 fn refused(end: PullEnd) -> (u16, String) {
     match end {
         PullEnd::Refused(error) => (error.code, error.description.to_string()),
@@ -191,7 +197,7 @@ async fn a_pull_says_why_it_is_over() {
             .pull(waiting(1, 5 * SECOND))
             .await
             .expect("it is asked for");
-        near.flush().await.expect("it is there");
+        until_it_waits(&consumer).await;
         stream.delete_consumer("c").await.expect("it is deleted");
         let (_, end) = all(&mut pulled).await;
         assert_eq!(refused(end), (409, "Consumer Deleted".to_owned()));
@@ -220,6 +226,7 @@ async fn a_pull_that_cannot_be_is_refused() {
         .pull(waiting(1, 5 * SECOND))
         .await
         .expect("it is asked for");
+    until_it_waits(&consumer).await;
     let (_, end) = pull(&consumer, waiting(1, SECOND)).await;
     assert_eq!(refused(end), (409, "Exceeded MaxWaiting".to_owned()));
     near.close().await;
