@@ -10,7 +10,7 @@ use squall_core::transport::{
 
 use super::consumers::{all, batch, config, deliveries, drain, store, stream, take};
 use super::laboratory::{
-    Conn, Laboratory, LinkVerb, ServerVerb, Stop, connect, sleep, soon, timed, until,
+    Laboratory, LinkVerb, ServerVerb, Stop, connect, sleep, soon, timed, until,
 };
 use super::transcript::{Show as _, Transcript, line, until_told, went};
 
@@ -36,10 +36,7 @@ const fn millis(millis: u64) -> Duration {
 async fn what_is_not_settled_comes_again_in_order<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream
         .create_consumer(&config(|c| c.ack_wait = millis(1000)))
@@ -65,10 +62,7 @@ where
 async fn not_done_comes_again_after_its_delay<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
     store(&near, &["s.1"]).await?;
@@ -86,10 +80,7 @@ where
 async fn in_progress_begins_the_wait_anew<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream
         .create_consumer(&config(|c| c.ack_wait = millis(1000)))
@@ -109,10 +100,7 @@ where
 async fn backoff_takes_the_place_of_the_wait<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream
         .create_consumer(&config(|c| {
@@ -140,10 +128,7 @@ where
     Ok(())
 }
 
-async fn a_message_is_given_up<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+async fn a_message_is_given_up<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream
         .create_consumer(&config(|c| {
@@ -176,10 +161,7 @@ where
     Ok(())
 }
 
-async fn a_pull_expires<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+async fn a_pull_expires<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
     store(&near, &["s.1"]).await?;
@@ -200,10 +182,7 @@ where
 async fn heartbeats_keep_a_pull_alive<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (_near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
     let wish = Pull {
@@ -220,10 +199,7 @@ where
 async fn without_a_client_a_consumer_ends<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let mut brief = ConsumerConfig::durable("E");
     brief.durable = false;
@@ -249,10 +225,7 @@ where
 async fn a_restart_keeps_what_was_written<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let named = |name: &str, change: fn(&mut ConsumerConfig)| {
         let mut config = ConsumerConfig::durable(name);
@@ -295,10 +268,7 @@ where
 async fn after_a_restart_the_wait_counts_from_the_message<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream
         .create_consumer(&config(|c| c.ack_wait = millis(6000)))
@@ -319,10 +289,7 @@ where
     Ok(())
 }
 
-async fn a_broken_link_ends_a_pull<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+async fn a_broken_link_ends_a_pull<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     stream.create_consumer(&config(|_| {})).await?;
     let far = connect(lab, "far").await?;
@@ -341,10 +308,10 @@ where
     Ok(())
 }
 
-async fn a_silent_server_ends_a_pull<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+async fn a_silent_server_ends_a_pull<L: Laboratory>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
     let (_near, stream) = stream(lab, |_| {}).await?;
     stream.create_consumer(&config(|_| {})).await?;
     let far = connect(lab, "far").await?;

@@ -38,10 +38,7 @@ pub(super) type Cons<L> = <St<L> as squall_core::transport::Stream>::Consumer;
 pub(super) async fn stream<L: Laboratory>(
     lab: &L,
     change: impl FnOnce(&mut StreamConfig),
-) -> Result<(Conn<L>, St<L>), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(Conn<L>, St<L>), Stop> {
     let near = connect(lab, "near").await?;
     let mut config = StreamConfig::new("S");
     config.subjects = vec!["s.>".to_owned()];
@@ -94,10 +91,7 @@ pub(super) async fn take<L: Laboratory>(
     lab: &L,
     consumer: &Cons<L>,
     size: u32,
-) -> Result<Vec<PullEvent>, Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<Vec<PullEvent>, Stop> {
     drain(lab, consumer.pull(batch(size, None)).await?).await
 }
 
@@ -117,10 +111,7 @@ pub(super) fn all(events: &[PullEvent]) -> String {
 async fn a_consumer_is_created_once_and_changed_in_place<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let missing = near.stream("missing")?;
     t.note(
@@ -171,10 +162,7 @@ where
 async fn settings_of_consumers_a_server_refuses<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, plain) = stream(lab, |_| {}).await?;
     let filters = |filters: &[&str]| filters.iter().map(|&f| f.to_owned()).collect::<Vec<_>>();
     let refused: [(&str, ConsumerConfig); 8] = [
@@ -247,10 +235,10 @@ where
     Ok(())
 }
 
-async fn a_pull_takes_what_is_there<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+async fn a_pull_takes_what_is_there<L: Laboratory>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
     t.is(
@@ -271,10 +259,7 @@ where
     Ok(())
 }
 
-async fn two_pullers_alternate<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+async fn two_pullers_alternate<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
     let wish = batch(3, Some(Duration::from_secs(5)));
@@ -296,10 +281,7 @@ where
 async fn consumers_begin_where_they_are_told<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     store(&near, &["s.1", "s.2", "s.1", "s.2", "s.3"]).await?;
     let starts: [(&str, Change); 7] = [
@@ -329,10 +311,7 @@ where
 async fn the_floor_moves_over_contiguous_acks<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
     store(&near, &["s.1", "s.2", "s.3", "s.4", "s.5"]).await?;
@@ -392,10 +371,7 @@ where
 async fn one_acknowledgement_of_all_before<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream
         .create_consumer(&config(|c| c.ack_policy = AckPolicy::All))
@@ -418,10 +394,7 @@ where
 async fn without_acknowledgements_nobody_hears_them<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream
         .create_consumer(&config(|c| c.ack_policy = AckPolicy::None))
@@ -442,10 +415,7 @@ where
 async fn not_done_comes_again_at_once<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
     store(&near, &["s.1", "s.2", "s.3"]).await?;
@@ -472,10 +442,7 @@ where
 async fn too_much_unsettled_stops_deliveries<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream
         .create_consumer(&config(|c| c.max_ack_pending = 2))
@@ -509,10 +476,7 @@ where
 async fn filters_of_a_consumer_change_in_place<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let of = |filter: &str| config(|c| c.filters = vec![filter.to_owned()]);
     let consumer = stream.create_consumer(&of("s.2")).await?;
@@ -528,10 +492,7 @@ where
 async fn what_is_deleted_while_pending_is_over<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
     let mut advisories = near
@@ -569,10 +530,7 @@ where
 async fn a_purge_by_subject_can_lose_what_is_pending<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream
         .create_consumer(&config(|c| c.ack_wait = Duration::from_secs(1)))
@@ -600,10 +558,7 @@ where
 async fn a_work_queue_lets_go_what_is_settled<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |c| c.retention = Retention::WorkQueue).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
     store(&near, &["s.1", "s.2", "s.3"]).await?;
@@ -630,10 +585,7 @@ where
 async fn interest_lets_go_what_all_have_settled<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
-) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |c| c.retention = Retention::Interest).await?;
     store(&near, &["s.1"]).await?;
     let held = async |what: &str, t: &mut Transcript| {
@@ -673,10 +625,7 @@ where
     Ok(())
 }
 
-async fn pulls_that_cannot_be<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop>
-where
-    Conn<L>: JetStream,
-{
+async fn pulls_that_cannot_be<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let nobody = stream.consumer("nobody")?;
     t.note("no consumer", all(&take(lab, &nobody, 1).await?));
