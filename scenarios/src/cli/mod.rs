@@ -71,9 +71,9 @@ enum Command {
     },
     /// Runs many seeds of many scenarios.
     Chaos {
-        /// Only scenarios that match: `*` stands for any text.
+        /// Only scenarios that match: `*` stands for any text; may be repeated.
         #[arg(long, default_value = "*")]
-        scenario: String,
+        scenario: Vec<String>,
         /// Seeds of each scenario.
         #[arg(long, conflicts_with = "for")]
         seeds: Option<u64>,
@@ -120,9 +120,9 @@ enum Command {
     },
     /// Prints the fingerprint of each run: equal ones mean equal runs, to the nanosecond.
     Fingerprint {
-        /// Only scenarios that match: `*` stands for any text.
+        /// Only scenarios that match: `*` stands for any text; may be repeated.
         #[arg(long, default_value = "*")]
-        scenario: String,
+        scenario: Vec<String>,
         /// Seeds of each scenario.
         #[arg(long, default_value_t = 3)]
         seeds: u64,
@@ -351,21 +351,14 @@ fn status(verdict: &Verdict) -> ExitCode {
 }
 
 fn chaos(
-    pattern: &str,
+    patterns: &[String],
     seeds: Option<u64>,
     first_seed: u64,
     for_how_long: Option<Duration>,
     jobs: Option<usize>,
     report: Option<PathBuf>,
 ) -> Result<ExitCode, Unusable> {
-    let scenarios: Vec<&'static Scenario> = stories::all()
-        .iter()
-        .filter(|scenario| matches(pattern, scenario.name))
-        .collect();
-    if scenarios.is_empty() {
-        let hint = nearest(pattern, stories::all().iter().map(|scenario| scenario.name));
-        return Err(Unusable(format!("no scenario matches {pattern:?}{hint}")));
-    }
+    let scenarios = matching(patterns)?;
     if seeds == Some(0) {
         return Err(Unusable("--seeds must be at least 1".to_owned()));
     }
@@ -514,8 +507,8 @@ fn inspect_specimens(keep: Option<PathBuf>) -> Result<ExitCode, Unusable> {
     })
 }
 
-fn fingerprint(pattern: &str, seeds: u64, first_seed: u64) -> Result<ExitCode, Unusable> {
-    for scenario in matching(pattern)? {
+fn fingerprint(patterns: &[String], seeds: u64, first_seed: u64) -> Result<ExitCode, Unusable> {
+    for scenario in matching(patterns)? {
         for seed in first_seed..first_seed.saturating_add(seeds) {
             let run = simulate(&scenario.draw(seed));
             print(&format!(
@@ -528,16 +521,17 @@ fn fingerprint(pattern: &str, seeds: u64, first_seed: u64) -> Result<ExitCode, U
     Ok(ExitCode::SUCCESS)
 }
 
-fn matching(pattern: &str) -> Result<Vec<&'static Scenario>, Unusable> {
-    let found: Vec<&'static Scenario> = stories::all()
-        .iter()
-        .filter(|scenario| matches(pattern, scenario.name))
-        .collect();
-    if found.is_empty() {
-        let hint = nearest(pattern, stories::all().iter().map(|scenario| scenario.name));
-        return Err(Unusable(format!("no scenario matches {pattern:?}{hint}")));
+/// The scenarios that one of these matches, each once; every one must match something.
+fn matching(patterns: &[String]) -> Result<Vec<&'static Scenario>, Unusable> {
+    let names = || stories::all().iter().map(|scenario| scenario.name);
+    for pattern in patterns {
+        if !names().any(|name| matches(pattern, name)) {
+            let hint = nearest(pattern, names());
+            return Err(Unusable(format!("no scenario matches {pattern:?}{hint}")));
+        }
     }
-    Ok(found)
+    let is_wanted = |scenario: &&Scenario| patterns.iter().any(|p| matches(p, scenario.name));
+    Ok(stories::all().iter().filter(is_wanted).collect())
 }
 
 /// `*` stands for any text, everything else for itself.

@@ -18,7 +18,10 @@ mod story;
 
 pub use self::story::Story;
 
-use crate::history::History;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use crate::history::{History, Tell, What};
 use crate::plan::Plan;
 
 /// Something that a sweep must see happen at least once: a storm that never bites is a failure of the harness.
@@ -62,9 +65,34 @@ impl Scenario {
     }
 }
 
-/// All scenarios.
-pub const fn all() -> &'static [Scenario] {
-    &presence::SCENARIOS
+/// The scenarios of each room.
+const ROOMS: [&[Scenario]; 1] = [&presence::SCENARIOS];
+
+/// All scenarios, room by room.
+pub fn all() -> &'static [Scenario] {
+    static ALL: LazyLock<Vec<Scenario>> = LazyLock::new(|| ROOMS.concat());
+    &ALL
+}
+
+// --- what every room tells its stories with ---
+
+fn any(history: &History, wanted: impl Fn(&What) -> bool) -> bool {
+    history.0.iter().any(|record| wanted(&record.what))
+}
+
+fn told(history: &History, wanted: impl Fn(&Tell) -> bool) -> bool {
+    any(
+        history,
+        |what| matches!(what, What::Told { tell, .. } if wanted(tell)),
+    )
+}
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
 }
 
 /// The scenario of this name.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Scenario, Sometimes, Story};
-use crate::fault::{Directions, FaultKind, KINDS};
+use super::{Scenario, Sometimes, Story, any, millis, secs, told};
+use crate::fault::{Directions, FaultKind};
 use crate::history::{History, Life, Tell, What};
 
 pub(super) const SCENARIOS: [Scenario; 10] = [
@@ -83,7 +83,7 @@ pub(super) const SCENARIOS: [Scenario; 10] = [
         name: "presence/storm",
         promise: "Any faults, any number of agents, any settings: all of the above.",
         roles: "2 to 8 agents",
-        faults: &KINDS,
+        faults: &STRIKES,
         sometimes: &[
             EVICTED, RESTORED, SILENT, MARKER, BLIND, SEEING, SUPERSEDED, REBORN,
         ],
@@ -92,17 +92,6 @@ pub(super) const SCENARIOS: [Scenario; 10] = [
 ];
 
 // --- what must happen sometimes ---
-
-fn any(history: &History, wanted: impl Fn(&What) -> bool) -> bool {
-    history.0.iter().any(|record| wanted(&record.what))
-}
-
-fn told(history: &History, wanted: impl Fn(&Tell) -> bool) -> bool {
-    any(
-        history,
-        |what| matches!(what, What::Told { tell, .. } if wanted(tell)),
-    )
-}
 
 const TOLD_UP: Sometimes = Sometimes {
     fact: "a watcher was told that somebody came",
@@ -205,14 +194,6 @@ fn told_in_order(history: &History) -> impl Iterator<Item = (&str, &Tell)> {
 }
 
 // --- the stories ---
-
-const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
 
 /// A heartbeat interval between half a second and two.
 fn some_interval(story: &mut Story) -> Duration {
@@ -438,6 +419,24 @@ fn server_restart(story: &mut Story) {
     }
 }
 
+/// What a storm strikes with: a seed means what it means by their order.
+const STRIKES: [&str; 14] = [
+    "partition",
+    "blackhole",
+    "cut",
+    "delay",
+    "lose-reply",
+    "pause",
+    "suspend",
+    "crash",
+    "overlap",
+    "jump",
+    "drift",
+    "server-stop",
+    "server-pause",
+    "jetstream-mute",
+];
+
 /// A storm: the seed draws which kinds of faults are on at all, and then as many as it likes of them.
 fn storm(story: &mut Story) {
     some_markers(story);
@@ -454,7 +453,7 @@ fn storm(story: &mut Story) {
     }
     story.lasts(secs(60));
 
-    let kinds: Vec<&str> = KINDS
+    let kinds: Vec<&str> = STRIKES
         .iter()
         .copied()
         .filter(|_| story.faults.chance(1, 3))

@@ -148,6 +148,10 @@ fn what_does_not_exist_is_named_with_what_is_nearest() {
         "squall: no scenario matches \"presence/cal\", did you mean \"presence/calm\"?\n"
     );
     assert_eq!(
+        said(&["chaos", "--scenario", "*", "--scenario", "presense/*"]),
+        "squall: no scenario matches \"presense/*\", did you mean \"presence/storm\"?\n"
+    );
+    assert_eq!(
         said(&["chaos", "--seeds", "0"]),
         "squall: --seeds must be at least 1\n"
     );

@@ -56,3 +56,21 @@ fn every_scenario_is_listed_with_its_promise() {
         assert!(listed.contains(scenario.name) && listed.contains(scenario.promise));
     }
 }
+
+#[test]
+fn several_patterns_choose_each_scenario_once() {
+    let chosen = squall(&[
+        "fingerprint",
+        "--seeds",
+        "1",
+        "--scenario",
+        "presence/calm",
+        "--scenario",
+        "presence/ca*",
+        "--scenario",
+        "*/missed-heartbeats",
+    ]);
+    let said = String::from_utf8(chosen.stdout).expect("text");
+    let names: Vec<&str> = said.lines().filter_map(|l| l.split(' ').next()).collect();
+    assert_eq!(names, ["presence/calm", "presence/missed-heartbeats"]);
+}
