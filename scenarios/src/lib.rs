@@ -1,6 +1,5 @@
 //! Stories, plans, histories, invariants and specimens; the command line.
 
-mod agent;
 mod bucket;
 pub mod cli;
 pub mod conformance;
@@ -15,6 +14,7 @@ pub mod plan;
 pub mod real;
 mod recorded;
 pub mod report;
+mod roles;
 pub mod run;
 pub mod shrink;
 mod sim_testbed;

@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use crate::fault::{Directions, Fault, FaultKind, KINDS};
 use crate::nearest::nearest;
-use crate::plan::{AgentPlan, ForeignWrite, On, Plan, WorldPlan};
+use crate::plan::{AgentPlan, ForeignWrite, On, Plan, Role, WorldPlan};
 use crate::{specimens, stories};
 
 /// A text is not a plan.
@@ -58,6 +58,7 @@ struct RawWorld {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawAgent {
     name: Spanned<String>,
+    role: Option<Spanned<String>>,
     interval: Spanned<String>,
     start: Option<Spanned<String>>,
     watch: Option<bool>,
@@ -279,6 +280,7 @@ impl Reader<'_> {
         }
         Ok(AgentPlan {
             name,
+            role: self.role(raw.role.as_ref())?,
             interval,
             start: within("start", &raw.start)?.unwrap_or_default(),
             watch: raw.watch.unwrap_or(true),
@@ -286,6 +288,22 @@ impl Reader<'_> {
             close: within("close", &raw.close)?,
             reconnects_max: raw.reconnects_max.map(NonZeroU32::get),
         })
+    }
+
+    /// Agents that say nothing are presences.
+    fn role(&self, raw: Option<&Spanned<String>>) -> Result<Role, PlanError> {
+        let Some(raw) = raw else {
+            return Ok(Role::default());
+        };
+        let name = raw.get_ref();
+        let found = Role::ALL.into_iter().find(|role| role.name() == name);
+        found.map_or_else(
+            || {
+                let hint = nearest(name, Role::ALL.map(Role::name));
+                self.wrong(raw.span(), format!("there is no role {name:?}{hint}"))
+            },
+            Ok,
+        )
     }
 
     fn foreign(
@@ -474,6 +492,20 @@ mod tests {
             "scenario = \"presence/calm\"\nseed = 1\nduration = \"9s\"\nsettle = \"9s\"\n\
              [[agent]]\nname = \"alice\"\ninterval = \"1s\"\n{foreign}\n"
         ))
+    }
+
+    #[test]
+    fn an_agent_has_a_role_and_it_is_presence_where_it_says_nothing() {
+        let with = |line: &str| {
+            parse(&format!(
+                "scenario = \"presence/calm\"\nseed = 1\nduration = \"9s\"\nsettle = \"9s\"\n\
+                 [[agent]]\nname = \"alice\"\ninterval = \"1s\"\n{line}\n"
+            ))
+        };
+        assert_eq!(with("role = \"presence\""), with(""));
+        let error = with("role = \"presents\"").expect_err("it is no role");
+        let reason = "there is no role \"presents\", did you mean \"presence\"?";
+        assert_eq!((error.line, error.reason.as_str()), (8, reason));
     }
 
     #[test]

@@ -78,7 +78,9 @@ impl Default for WorldPlan {
 pub struct AgentPlan {
     /// Its name, which is also its host's.
     pub name: String,
-    /// Its heartbeat interval.
+    /// What it does.
+    pub role: Role,
+    /// Its pace: how often it does that. Of a presence, the heartbeat interval.
     pub interval: Duration,
     /// When it starts.
     pub start: Duration,
@@ -90,6 +92,26 @@ pub struct AgentPlan {
     pub close: Option<Duration>,
     /// How often its client may fail to reconnect in a row before it gives up; never, if not given.
     pub reconnects_max: Option<u32>,
+}
+
+/// What an agent does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It is there, and sees who else is.
+    #[default]
+    Presence,
+}
+
+impl Role {
+    /// All there are.
+    pub const ALL: [Self; 1] = [Self::Presence];
+
+    /// As plans write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Presence => "presence",
+        }
+    }
 }
 
 /// One write into the bucket by a program that is no agent: it need not be an entry of a presence.
@@ -108,6 +130,7 @@ impl AgentPlan {
     pub fn new(name: impl Into<String>, interval: Duration) -> Self {
         Self {
             name: name.into(),
+            role: Role::default(),
             interval,
             start: Duration::ZERO,
             watch: true,
@@ -207,6 +230,9 @@ impl fmt::Display for Plan {
         for agent in &self.agents {
             writeln!(f, "\n[[agent]]")?;
             writeln!(f, "name = {:?}", agent.name)?;
+            if agent.role != Role::default() {
+                writeln!(f, "role = {:?}", agent.role.name())?;
+            }
             writeln!(f, "interval = {}", time(agent.interval))?;
             if agent.start > Duration::ZERO {
                 writeln!(f, "start = {}", time(agent.start))?;

@@ -1,10 +1,9 @@
 //! From plan to history: the runner, generic over the testbed, and the simulated run around it.
 //!
 //! Runs have two acts. In the first the agents live through the plan's faults. Then everything is mended, and within
-//! `settle` the world must be well: everybody who should be there is open, not evicted, and seen by every watcher, and
-//! nobody else is.
+//! `settle` the world must be well: what that means each role says for itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +12,12 @@ use squall_core::{Clock as _, Env, Instant, Task};
 use squall_sim::trace::Trace;
 use tokio::sync::mpsc;
 
-use crate::agent::{Actor, Board, Order};
 use crate::fault::{Fault, FaultKind};
 use crate::history::{History, Life, Record, Recorder, What, value_hash};
 use crate::invariants::{self, Verdict};
 use crate::parse::MONITOR;
 use crate::plan::Plan;
+use crate::roles::{self, Actor, Alive, Board, Order, Standing};
 use crate::sim_testbed::SimTestbed;
 use crate::testbed::Testbed;
 
@@ -279,45 +278,17 @@ impl<T: Testbed> Stage<'_, T> {
     /// What is not yet as it should be.
     fn pending(&self) -> Option<String> {
         let standings = self.board.all();
-        let live: Vec<(&str, &Arc<str>)> = self
-            .plan
-            .agents
-            .iter()
-            .zip(&self.players)
-            .filter_map(|(agent, player)| {
-                player
-                    .current
-                    .as_ref()
-                    .map(|process| (agent.name.as_str(), &process.name))
+        let players = self.plan.agents.iter().zip(&self.players);
+        let alive = players.filter_map(|(plan, player)| {
+            let process = &player.current.as_ref()?.name;
+            let standing = standings.get(process).cloned().unwrap_or_default();
+            Some(Alive {
+                plan,
+                process,
+                standing,
             })
-            .collect();
-        let expected: BTreeSet<&str> = live.iter().map(|(agent, _)| *agent).collect();
-        for (agent, process) in &live {
-            let standing = standings.get(*process);
-            let Some(standing) = standing.filter(|standing| standing.open) else {
-                return Some(format!("{process} has not opened its presence"));
-            };
-            if standing.evicted {
-                return Some(format!("{process} is still evicted"));
-            }
-            if !self.plan.agent(agent).is_some_and(|agent| agent.watch) {
-                continue;
-            }
-            if !standing.watching {
-                return Some(format!("{process} has no watch"));
-            }
-            if standing.blind {
-                return Some(format!("{process} is still blind"));
-            }
-            let view: BTreeSet<&str> = standing.view.iter().map(|agent| &**agent).collect();
-            if let Some(missing) = expected.difference(&view).next() {
-                return Some(format!("{process} does not see {missing}, who is there"));
-            }
-            if let Some(ghost) = view.difference(&expected).next() {
-                return Some(format!("{process} sees {ghost}, who is not there"));
-            }
-        }
-        None
+        });
+        roles::pending(alive.collect())
     }
 
     /// Everybody leaves in good order, and nothing may go on running.
@@ -375,10 +346,8 @@ impl<T: Testbed> Stage<'_, T> {
             recorder: self.recorder.clone(),
             board: self.board.clone(),
         };
-        self.board
-            .all()
-            .insert(name.clone(), crate::agent::Standing::default());
-        let life = env.spawn("agent", actor.live(env.clone(), inbox));
+        self.board.all().insert(name.clone(), Standing::default());
+        let life = env.spawn("agent", roles::live(actor, env.clone(), inbox));
         self.players[agent].current = Some(Process {
             name,
             orders,

@@ -1,70 +1,73 @@
-//! What one agent of a presence scenario does: connect, open, watch, read now and then, close; and tell the history.
+//! The role of presence: connect, open, watch, read now and then, close; and tell the history.
 //!
 //! It behaves as a program under a supervisor would: what fails is tried again, what ends is opened anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use squall_core::presence::{self, Config, Entry, Event, Notice};
-use squall_core::transport::{ConnectOptions, Connection, Events, Fallible, Transport};
+use squall_core::transport::{ConnectOptions, Connection, Events, Transport};
 use squall_core::{Clock, Env};
 use tokio::sync::mpsc;
 
-use crate::history::{Agent, Call, Recorder, Reply, Tell, What};
+use super::Alive;
+use super::actor::{Actor, Order};
+use crate::history::{Agent, Call, Reply, Tell};
 use crate::parse::{BUCKET, PROJECT};
-use crate::plan::AgentPlan;
-use crate::recorded::RecordedEnv;
 use crate::specimens;
 use crate::variant::{self, Present};
 
 /// What failed is tried again after so long.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// What the runner tells an agent.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// Close, and end.
-    Close,
-}
-
-/// What every process has been told last: what the second act compares with what is.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Board(Arc<Mutex<BTreeMap<Arc<str>, Standing>>>);
-
 /// What one process has been told last.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Standing {
-    pub(crate) open: bool,
-    pub(crate) evicted: bool,
-    pub(crate) watching: bool,
-    pub(crate) blind: bool,
-    pub(crate) view: BTreeSet<Arc<str>>,
-    pub(crate) ended: bool,
+pub(super) struct Standing {
+    open: bool,
+    evicted: bool,
+    watching: bool,
+    blind: bool,
+    view: BTreeSet<Arc<str>>,
 }
 
-impl Board {
-    pub(crate) fn all(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Standing>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is not yet as it should be among those who are alive.
+pub(super) fn pending(alive: &[Alive<'_>]) -> Option<String> {
+    let expected: BTreeSet<&str> = alive.iter().map(|agent| agent.plan.name.as_str()).collect();
+    for Alive {
+        plan,
+        process,
+        standing,
+    } in alive
+    {
+        let standing = &standing.presence;
+        if !standing.open {
+            return Some(format!("{process} has not opened its presence"));
+        }
+        if standing.evicted {
+            return Some(format!("{process} is still evicted"));
+        }
+        if !plan.watch {
+            continue;
+        }
+        if !standing.watching {
+            return Some(format!("{process} has no watch"));
+        }
+        if standing.blind {
+            return Some(format!("{process} is still blind"));
+        }
+        let view: BTreeSet<&str> = standing.view.iter().map(|agent| &**agent).collect();
+        if let Some(missing) = expected.difference(&view).next() {
+            return Some(format!("{process} does not see {missing}, who is there"));
+        }
+        if let Some(ghost) = view.difference(&expected).next() {
+            return Some(format!("{process} sees {ghost}, who is not there"));
+        }
     }
-
-    fn note(&self, process: &Arc<str>, change: impl FnOnce(&mut Standing)) {
-        change(self.all().entry(process.clone()).or_default());
-    }
-}
-
-/// One life of an agent.
-#[derive(Clone)]
-pub(crate) struct Actor {
-    pub(crate) plan: AgentPlan,
-    pub(crate) process: Arc<str>,
-    pub(crate) servers: Vec<String>,
-    pub(crate) specimen: Option<String>,
-    pub(crate) recorder: Recorder,
-    pub(crate) board: Board,
+    None
 }
 
 fn seen(entry: &Entry) -> Agent {
@@ -80,10 +83,16 @@ fn all_seen(entries: &[Entry]) -> Vec<Agent> {
 
 type SharedPresence = Arc<dyn Present>;
 
-impl Actor {
-    /// Lives until told to close.
-    pub(crate) async fn live<E: Env>(self, env: E, mut orders: mpsc::UnboundedReceiver<Order>) {
-        let env = RecordedEnv::new(env, self.process.clone(), self.recorder.clone());
+#[derive(Clone)]
+struct Participant(Actor);
+
+/// Lives until told to close.
+pub(super) async fn live<E: Env>(actor: Actor, env: E, orders: mpsc::UnboundedReceiver<Order>) {
+    Participant(actor).live(env, orders).await;
+}
+
+impl Participant {
+    async fn live<E: Env>(self, env: E, mut orders: mpsc::UnboundedReceiver<Order>) {
         let opened = tokio::select! {
             biased;
             _order = orders.recv() => None,
@@ -91,89 +100,66 @@ impl Actor {
         };
         if let Some((connection, presence)) = opened {
             let notices = presence.notices();
-            self.board
-                .note(&self.process, |standing| standing.open = true);
+            self.note(|standing| standing.open = true);
             let mut tasks = vec![env.spawn("notices", self.clone().hear(notices))];
             let events = connection.events();
             tasks.push(env.spawn("connection", self.clone().attend(events)));
-            if self.plan.watch {
+            if self.0.plan.watch {
                 let watching = self.clone().watch(env.clone(), Arc::clone(&presence));
                 tasks.push(env.spawn("watch", watching));
             }
-            if let Some(every) = self.plan.who_every {
+            if let Some(every) = self.0.plan.who_every {
                 let reading = self.clone().read(env.clone(), Arc::clone(&presence), every);
                 tasks.push(env.spawn("read", reading));
             }
             // However the orders end, it is time to close.
             let _order = orders.recv().await;
-            let call = Call::Close { agent: self.name() };
-            let id = self.recorder.invoke(&self.process, call);
+            let Actor {
+                recorder, process, ..
+            } = &self.0;
+            let agent = self.0.name();
+            let id = recorder.invoke(process, Call::Close { agent });
             presence.close().await;
-            self.recorder.ended(id, Ok(Reply::Done));
+            recorder.ended(id, Ok(Reply::Done));
             drop(tasks);
             connection.close().await;
         }
-        self.board
-            .note(&self.process, |standing| standing.ended = true);
     }
 
-    fn name(&self) -> Arc<str> {
-        self.plan.name.as_str().into()
-    }
-
-    fn tell(&self, tell: Tell) {
-        self.recorder.record(What::Told {
-            process: self.process.clone(),
-            tell,
-        });
-    }
-
-    async fn call<T, E: Fallible + ToString>(
-        &self,
-        call: Call,
-        doing: impl Future<Output = Result<T, E>> + Send,
-        reply: impl FnOnce(&T) -> Reply,
-    ) -> Option<T> {
-        let id = self.recorder.invoke(&self.process, call);
-        let result = doing.await;
-        let ended = match &result {
-            Ok(value) => Ok(reply(value)),
-            Err(error) => Err((error.outcome(), error.to_string())),
-        };
-        self.recorder.ended(id, ended);
-        result.ok()
+    fn note(&self, change: impl FnOnce(&mut Standing)) {
+        self.0.note(|standing| change(&mut standing.presence));
     }
 
     async fn open<E: Env>(
         &self,
         env: &E,
     ) -> (<E::Transport as Transport>::Connection, SharedPresence) {
-        let interval = self.plan.interval;
-        let config = Config::new(self.plan.name.as_str(), PROJECT, BUCKET, interval);
+        let interval = self.0.plan.interval;
+        let config = Config::new(self.0.plan.name.as_str(), PROJECT, BUCKET, interval);
         let scaled = (interval * 2).max(Duration::from_millis(500));
         let options = ConnectOptions {
-            name: self.process.to_string(),
-            servers: self.servers.clone(),
+            name: self.0.process.to_string(),
+            servers: self.0.servers.clone(),
             // Links must be found dead on the scale of the heartbeats, not of the minutes that are the default.
             ping_interval: scaled.min(ConnectOptions::default().ping_interval),
             watch_heartbeat: scaled.min(ConnectOptions::default().watch_heartbeat),
-            reconnects_max: self.plan.reconnects_max.and_then(NonZeroU32::new),
+            reconnects_max: self.0.plan.reconnects_max.and_then(NonZeroU32::new),
             ..ConnectOptions::default()
         };
-        let options = match &self.specimen {
+        let options = match &self.0.specimen {
             Some(specimen) => specimens::options(specimen, options),
             None => options,
         };
         loop {
             if let Ok(connection) = env.transport().connect(options.clone()).await {
                 let call = Call::Open {
-                    agent: self.name(),
-                    key: presence::key(PROJECT, &self.plan.name).into(),
+                    agent: self.0.name(),
+                    key: presence::key(PROJECT, &self.0.plan.name).into(),
                     interval,
                 };
-                let specimen = self.specimen.as_deref();
+                let specimen = self.0.specimen.as_deref();
                 let opening = variant::open(specimen, env, &connection, config.clone());
-                if let Some(presence) = self.call(call, opening, |_| Reply::Done).await {
+                if let Some(presence) = self.0.call(call, opening, |_| Reply::Done).await {
                     return (connection, presence.into());
                 }
                 connection.close().await;
@@ -185,9 +171,8 @@ impl Actor {
     async fn hear(self, mut notices: BoxStream<'static, Notice>) {
         while let Some(notice) = notices.next().await {
             let evicted = matches!(notice, Notice::Evicted(_));
-            self.board
-                .note(&self.process, |standing| standing.evicted = evicted);
-            self.tell(match notice {
+            self.note(|standing| standing.evicted = evicted);
+            self.0.tell(match notice {
                 Notice::Evicted(reason) => Tell::Evicted {
                     reason: format!("{reason:?}"),
                 },
@@ -198,7 +183,7 @@ impl Actor {
 
     async fn attend(self, mut events: Events) {
         while let Some(event) = events.next().await {
-            self.tell(Tell::Connection {
+            self.0.tell(Tell::Connection {
                 event: event.to_string(),
             });
         }
@@ -209,8 +194,9 @@ impl Actor {
             let reply = |(present, _): &variant::Watching| Reply::Watching {
                 present: all_seen(present),
             };
-            if let Some((present, events)) = self.call(Call::Watch, presence.watch(), reply).await {
-                self.board.note(&self.process, |standing| {
+            if let Some((present, events)) = self.0.call(Call::Watch, presence.watch(), reply).await
+            {
+                self.note(|standing| {
                     standing.view = all_seen(&present)
                         .into_iter()
                         .map(|agent| agent.agent)
@@ -218,9 +204,8 @@ impl Actor {
                     (standing.watching, standing.blind) = (true, false);
                 });
                 self.follow(events).await;
-                self.board
-                    .note(&self.process, |standing| standing.watching = false);
-                self.tell(Tell::WatchEnded);
+                self.note(|standing| standing.watching = false);
+                self.0.tell(Tell::WatchEnded);
             }
             env.clock().sleep_until(env.clock().now() + RETRY).await;
         }
@@ -243,7 +228,7 @@ impl Actor {
                     present: all_seen(&present),
                 },
             };
-            self.board.note(&self.process, |standing| match &tell {
+            self.note(|standing| match &tell {
                 Tell::Up(agent) => {
                     standing.view.insert(agent.agent.clone());
                 }
@@ -257,7 +242,7 @@ impl Actor {
                 }
                 _ => {}
             });
-            self.tell(tell);
+            self.0.tell(tell);
         }
     }
 
@@ -272,7 +257,7 @@ impl Actor {
             let reply = |present: &Vec<Entry>| Reply::Who {
                 present: all_seen(present),
             };
-            if let Some(present) = self.call(Call::Who, presence.who(), reply).await {
+            if let Some(present) = self.0.call(Call::Who, presence.who(), reply).await {
                 known = all_seen(&present)
                     .into_iter()
                     .map(|agent| agent.agent)
@@ -283,7 +268,7 @@ impl Actor {
                     agent: agent.clone(),
                 };
                 let reply = |present: &bool| Reply::Present { present: *present };
-                self.call(call, presence.present(&agent), reply).await;
+                self.0.call(call, presence.present(&agent), reply).await;
             }
         }
     }
