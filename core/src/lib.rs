@@ -15,6 +15,7 @@
 //!
 //! A [`Machine`] never reads a clock, draws a number or awaits: time and chance are arguments.
 
+pub mod diagnostics;
 pub mod env;
 pub mod jwt;
 pub mod machine;
