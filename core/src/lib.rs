@@ -15,12 +15,14 @@
 //!
 //! A [`Machine`] never reads a clock, draws a number or awaits: time and chance are arguments.
 
+pub mod diagnostics;
 pub mod env;
 pub mod jwt;
 pub mod machine;
 #[cfg(feature = "nats")]
 pub mod nats;
 pub mod presence;
+pub mod session;
 pub mod time;
 pub mod transport;
 
