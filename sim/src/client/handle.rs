@@ -16,7 +16,7 @@ use squall_core::transport::{
 
 use super::bucket::{SimBucket, bucket_error};
 use super::reading::{Reading, places};
-use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of};
+use super::requests::{Patience, Reply, RequestKey, id_of, inbox_of, inboxes_of};
 use super::watches::{Opening, WatchKey, Watched};
 use super::{Client, ClientKey, First, Phase, Pong, To};
 use crate::env::SimClock;
@@ -345,7 +345,8 @@ impl Client {
     /// The subscription for answers exists from the first request on.
     pub(super) fn open_inbox(&mut self, net: &mut Net) {
         if !self.subscribed.contains_key(&INBOX) {
-            self.subscribe(net, INBOX, "_INBOX.squall.*".into(), None, To::Inbox);
+            let answers = format!("{}.*", inboxes_of(self.key));
+            self.subscribe(net, INBOX, answers.into(), None, To::Inbox);
         }
     }
 }
@@ -432,7 +433,7 @@ impl Connection for SimConnection {
         });
         prepared.unwrap_or(Err(PublishError::Closed))?;
         let command = |key| {
-            message.reply = Some(inbox_of(key));
+            message.reply = Some(inbox_of(self.client.client, key));
             ClientOp::Publish { message }
         };
         match self.exchange(Patience::Request, command).await {
@@ -493,7 +494,7 @@ impl Connection for SimConnection {
         let echo = |key| match has_login {
             // The real one is a message to the client's own inbox: permissions can deny it.
             Some(true) => ClientOp::Publish {
-                message: Message::new(inbox_of(key), bytes::Bytes::new()),
+                message: Message::new(inbox_of(self.client.client, key), bytes::Bytes::new()),
             },
             _ => ClientOp::Ping,
         };

@@ -11,6 +11,7 @@ use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use squall_core::Instant;
 use squall_core::transport::Message;
 
+use super::ClientKey;
 use super::watches::Asked;
 use crate::wire::{RequestId, Response};
 
@@ -62,13 +63,18 @@ pub(super) fn id_of(key: RequestKey) -> RequestId {
     RequestId(key.data().as_ffi())
 }
 
+/// Where the answers to a client's core requests come: no other client's do, also of the same account.
+pub(super) fn inboxes_of(client: ClientKey) -> String {
+    format!("_INBOX.squall-{}", client.data().as_ffi())
+}
+
 /// The inbox that the answer to a core request comes to.
-pub(super) fn inbox_of(key: RequestKey) -> Arc<str> {
-    format!("_INBOX.squall.{}", key.data().as_ffi()).into()
+pub(super) fn inbox_of(client: ClientKey, key: RequestKey) -> Arc<str> {
+    format!("{}.{}", inboxes_of(client), key.data().as_ffi()).into()
 }
 
 pub(super) fn of_inbox(subject: &str) -> Option<RequestKey> {
-    let number = subject.strip_prefix("_INBOX.squall.")?.parse().ok()?;
+    let number = subject.rsplit_once('.')?.1.parse().ok()?;
     Some(KeyData::from_ffi(number).into())
 }
 
