@@ -77,6 +77,7 @@ fn plan(exchange: Exchange) -> Plan {
         duration: INTERVAL * exchange.seconds,
         settle: Duration::ZERO,
         world: WorldPlan::default(),
+        auth: None,
         agents: agents.collect(),
         faults: Vec::new(),
         specimen: None,

@@ -36,6 +36,28 @@ pub enum FaultKind {
     ServerPause,
     /// JetStream answers nobody; core messaging goes on.
     JetstreamMute,
+    /// The agent exchanges its credential for another, before its time.
+    Rotate,
+    /// The server puts the agent's connections out, and lets them in again at once.
+    Kick,
+    /// What the agent has been issued so far is void.
+    Revoke,
+    /// The key that has signed what the agents have been issued so far is no longer the account's.
+    RevokeSigner,
+    /// The auth service knows nobody (401).
+    Auth401,
+    /// The auth service is out of order (503).
+    Auth5xx,
+    /// The auth service takes this much longer.
+    AuthSlow(Duration),
+    /// The clock of the auth service is off by so many nanoseconds.
+    AuthSkew(i64),
+    /// The agent is issued credentials that do not allow JetStream, and exchanges its own for such.
+    NarrowPermissions,
+    /// The agent logs out, and in again at the end of the fault.
+    Logout,
+    /// The agent logs in to the other account, and back at the end of the fault.
+    SwitchAccount,
 }
 
 /// Which ways a partition or a blackhole cuts.
@@ -77,7 +99,7 @@ impl Directions {
 }
 
 /// The names of all kinds, as plans write them.
-pub const KINDS: [&str; 14] = [
+pub const KINDS: [&str; 25] = [
     "partition",
     "blackhole",
     "cut",
@@ -92,6 +114,17 @@ pub const KINDS: [&str; 14] = [
     "server-stop",
     "server-pause",
     "jetstream-mute",
+    "rotate",
+    "kick",
+    "revoke",
+    "revoke-signer",
+    "auth-401",
+    "auth-5xx",
+    "auth-slow",
+    "auth-skew",
+    "narrow-permissions",
+    "logout",
+    "switch-account",
 ];
 
 impl FaultKind {
@@ -112,6 +145,17 @@ impl FaultKind {
             Self::ServerStop => "server-stop",
             Self::ServerPause => "server-pause",
             Self::JetstreamMute => "jetstream-mute",
+            Self::Rotate => "rotate",
+            Self::Kick => "kick",
+            Self::Revoke => "revoke",
+            Self::RevokeSigner => "revoke-signer",
+            Self::Auth401 => "auth-401",
+            Self::Auth5xx => "auth-5xx",
+            Self::AuthSlow(_) => "auth-slow",
+            Self::AuthSkew(_) => "auth-skew",
+            Self::NarrowPermissions => "narrow-permissions",
+            Self::Logout => "logout",
+            Self::SwitchAccount => "switch-account",
         }
     }
 
@@ -123,9 +167,38 @@ impl FaultKind {
         )
     }
 
+    /// True where it acts on whoever issues credentials, and not on an agent.
+    pub const fn is_of_auth(self) -> bool {
+        matches!(
+            self,
+            Self::RevokeSigner
+                | Self::Auth401
+                | Self::Auth5xx
+                | Self::AuthSlow(_)
+                | Self::AuthSkew(_)
+        )
+    }
+
+    /// True where there is nothing to do it to without credentials.
+    pub const fn needs_auth(self) -> bool {
+        self.is_of_auth()
+            || matches!(
+                self,
+                Self::Rotate
+                    | Self::Kick
+                    | Self::Revoke
+                    | Self::NarrowPermissions
+                    | Self::Logout
+                    | Self::SwitchAccount
+            )
+    }
+
     /// True where it is over as soon as it has happened.
     pub const fn is_instant(self) -> bool {
-        matches!(self, Self::Cut)
+        matches!(
+            self,
+            Self::Cut | Self::Rotate | Self::Kick | Self::Revoke | Self::RevokeSigner
+        )
     }
 }
 
@@ -136,7 +209,7 @@ pub struct Fault {
     pub at: Duration,
     /// How long it lasts before it mends itself; zero for instant ones.
     pub lasts: Duration,
-    /// To whom: an agent, or `server`.
+    /// To whom: an agent, `server`, or `auth`.
     pub target: String,
     /// What.
     pub kind: FaultKind,
@@ -157,8 +230,10 @@ impl fmt::Display for Fault {
             FaultKind::Partition(ways) | FaultKind::Blackhole(ways) if ways != Directions::Both => {
                 write!(f, " ({})", ways.name())
             }
-            FaultKind::Delay(by) => write!(f, " by {by:?}"),
-            FaultKind::Jump(nanos) => write!(f, " by {}", signed(nanos)),
+            FaultKind::Delay(by) | FaultKind::AuthSlow(by) => write!(f, " by {by:?}"),
+            FaultKind::Jump(nanos) | FaultKind::AuthSkew(nanos) => {
+                write!(f, " by {}", signed(nanos))
+            }
             FaultKind::Drift(ppm) => write!(f, " by {ppm} ppm"),
             _ => Ok(()),
         }

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
-use squall_core::Instant;
+use squall_core::diagnostics::NatsEvent;
 use squall_core::transport::{Operation, Outcome, Revision, Sequence};
+use squall_core::{Instant, UnixTime};
 
 use crate::parse::{PlanError, parse};
 use crate::plan::Plan;
@@ -214,6 +215,24 @@ pub enum Call {
         /// Which key.
         key: Arc<str>,
     },
+    /// Follow everything in a bucket.
+    Follow,
+    /// Make a round trip to the server.
+    Flush,
+    /// Get credentials from the auth service.
+    Exchange {
+        /// For which account.
+        account: Arc<str>,
+    },
+    /// Make a connection, of which a session has one after the other.
+    Dial,
+    /// Begin to live on credentials of an account.
+    LogIn {
+        /// Which.
+        account: Arc<str>,
+    },
+    /// End that.
+    LogOut,
 }
 
 /// What a call gave.
@@ -226,6 +245,20 @@ pub enum Reply {
     Stored {
         /// It.
         revision: Revision,
+    },
+    /// What an exchange gave.
+    Issued {
+        /// The name of the token, unlike any other's.
+        token: Arc<str>,
+        /// When it ends.
+        expires: Option<UnixTime>,
+    },
+    /// A connection is up.
+    Dialled {
+        /// Its name in this process.
+        connection: Arc<str>,
+        /// What it has logged in with, if with anything.
+        token: Option<Arc<str>>,
     },
     /// The record that was read.
     Read {
@@ -300,6 +333,58 @@ pub enum Tell {
         /// In words.
         event: String,
     },
+    /// A record, by who follows a bucket.
+    Saw {
+        /// Its key.
+        key: Arc<str>,
+        /// Its revision.
+        revision: Revision,
+    },
+    /// Who follows a bucket does not, from here on.
+    Interrupted {
+        /// Why, in words.
+        reason: String,
+    },
+    /// It does again: what is newest of each key will come.
+    Resumed,
+    /// It ended.
+    FollowEnded,
+    /// What became of one of the connections that a session has, as its client knows.
+    Wire {
+        /// Its name in this process.
+        connection: Arc<str>,
+        /// What.
+        #[serde(flatten)]
+        wire: Wire,
+    },
+    /// A line of the log of connection events.
+    Logged {
+        /// It.
+        event: NatsEvent,
+    },
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "wire")]
+pub enum Wire {
+    /// It has another link, and has logged in anew.
+    Up {
+        /// With this token.
+        token: Option<Arc<str>>,
+    },
+    /// It has no link.
+    Down {
+        /// Why, in words.
+        cause: String,
+    },
+    /// The server does not accept what it logs in with.
+    Refused {
+        /// In the server's words.
+        text: String,
+    },
+    /// It is over.
+    Closed,
 }
 
 /// What happens to a process.

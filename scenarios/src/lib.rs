@@ -1,8 +1,11 @@
 //! Stories, plans, histories, invariants and specimens; the command line.
 
+pub mod authority;
 mod bucket;
 pub mod cli;
 pub mod conformance;
+mod credentials;
+mod dials;
 pub mod fault;
 pub mod history;
 pub mod invariants;

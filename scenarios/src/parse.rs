@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use crate::fault::{Directions, Fault, FaultKind, KINDS};
 use crate::nearest::nearest;
-use crate::plan::{AgentPlan, ForeignWrite, On, Plan, Role, WorldPlan};
+use crate::plan::{AgentPlan, AuthPlan, ForeignWrite, LIFE_MIN, On, Plan, Role, WorldPlan};
 use crate::{specimens, stories};
 
 /// A text is not a plan.
@@ -36,6 +36,7 @@ struct RawPlan {
     settle: Spanned<String>,
     #[serde(default)]
     world: RawWorld,
+    auth: Option<RawAuth>,
     #[serde(default, rename = "agent")]
     agents: Vec<Spanned<RawAgent>>,
     #[serde(default, rename = "fault")]
@@ -52,6 +53,14 @@ struct RawWorld {
     latency: Option<Spanned<String>>,
     jitter: Option<Spanned<String>>,
     delete_markers: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawAuth {
+    life: Spanned<String>,
+    takes: Option<Spanned<String>>,
+    skew: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -181,6 +190,7 @@ impl Reader<'_> {
         }
         let settle = self.time("settle", &raw.settle)?;
         let world = self.world(&raw.world)?;
+        let auth = raw.auth.as_ref().map(|raw| self.auth(raw)).transpose()?;
         let mut agents: Vec<AgentPlan> = Vec::with_capacity(raw.agents.len());
         for raw in &raw.agents {
             let agent = self.agent(raw.get_ref(), duration)?;
@@ -196,7 +206,7 @@ impl Reader<'_> {
         }
         let mut faults = Vec::with_capacity(raw.faults.len());
         for raw in &raw.faults {
-            faults.push(self.fault(raw.get_ref(), raw.span(), duration, &agents)?);
+            faults.push(self.fault(raw.get_ref(), raw.span(), duration, &agents, auth)?);
         }
         let foreign = raw.foreign.iter();
         let foreign = foreign
@@ -208,6 +218,7 @@ impl Reader<'_> {
             duration,
             settle,
             world,
+            auth,
             agents,
             faults,
             foreign,
@@ -251,9 +262,25 @@ impl Reader<'_> {
         Ok(world)
     }
 
+    fn auth(&self, raw: &RawAuth) -> Result<AuthPlan, PlanError> {
+        let life = self.time("life", &raw.life)?;
+        if life.subsec_nanos() != 0 || life < LIFE_MIN {
+            let reason = format!("life must be whole seconds, and at least {LIFE_MIN:?}");
+            return self.wrong(raw.life.span(), reason);
+        }
+        let mut auth = AuthPlan::new(life);
+        if let Some(takes) = &raw.takes {
+            auth.takes = self.time("takes", takes)?;
+        }
+        if let Some(skew) = &raw.skew {
+            auth.skew = self.signed("skew", skew)?;
+        }
+        Ok(auth)
+    }
+
     fn agent(&self, raw: &RawAgent, duration: Duration) -> Result<AgentPlan, PlanError> {
         let name = raw.name.get_ref().clone();
-        if name == SERVER || name == MONITOR {
+        if [SERVER, AUTH, MONITOR].contains(&name.as_str()) {
             return self.wrong(
                 raw.name.span(),
                 format!("an agent cannot be called {name:?}"),
@@ -336,24 +363,34 @@ impl Reader<'_> {
         span: Range<usize>,
         duration: Duration,
         agents: &[AgentPlan],
+        auth: Option<AuthPlan>,
     ) -> Result<Fault, PlanError> {
         let at = self.within("at", &raw.at, duration)?;
         let name = raw.kind.get_ref().as_str();
         let kind = self.kind(raw, &span)?;
         let target = raw.target.get_ref();
-        let found = if kind.is_of_server() {
-            target == SERVER
-        } else {
-            agents.iter().any(|agent| agent.name == *target)
+        let only = match kind {
+            _ if kind.is_of_server() => Some(SERVER),
+            _ if kind.is_of_auth() => Some(AUTH),
+            _ => None,
+        };
+        let found = match only {
+            Some(only) => target == only,
+            None => agents.iter().any(|agent| agent.name == *target),
         };
         if !found {
-            let reason = if kind.is_of_server() {
-                format!("{name} acts on {SERVER:?}, not on {target:?}")
-            } else {
-                let names = agents.iter().map(|agent| agent.name.as_str());
-                format!("there is no agent {target:?}{}", nearest(target, names))
+            let reason = match only {
+                Some(only) => format!("{name} acts on {only:?}, not on {target:?}"),
+                None => {
+                    let names = agents.iter().map(|agent| agent.name.as_str());
+                    format!("there is no agent {target:?}{}", nearest(target, names))
+                }
             };
             return self.wrong(raw.target.span(), reason);
+        }
+        if kind.needs_auth() && auth.is_none() {
+            let reason = format!("{name} needs [auth]: nobody logs in with anything");
+            return self.wrong(raw.kind.span(), reason);
         }
         let lasts = match &raw.lasts {
             Some(lasts) if kind.is_instant() => {
@@ -415,7 +452,7 @@ impl Reader<'_> {
             "crash" => FaultKind::Crash,
             "overlap" => FaultKind::Overlap,
             "jump" => match &raw.by {
-                Some(by) => FaultKind::Jump(self.signed(by)?),
+                Some(by) => FaultKind::Jump(self.signed("by", by)?),
                 None => return needed("by"),
             },
             "drift" => match &raw.ppm {
@@ -430,13 +467,36 @@ impl Reader<'_> {
             "server-stop" => FaultKind::ServerStop,
             "server-pause" => FaultKind::ServerPause,
             "jetstream-mute" => FaultKind::JetstreamMute,
+            "rotate" => FaultKind::Rotate,
+            "kick" => FaultKind::Kick,
+            "revoke" => FaultKind::Revoke,
+            "revoke-signer" => FaultKind::RevokeSigner,
+            "auth-401" => FaultKind::Auth401,
+            "auth-5xx" => FaultKind::Auth5xx,
+            "auth-slow" => match &raw.by {
+                Some(by) => FaultKind::AuthSlow(self.time("by", by)?),
+                None => return needed("by"),
+            },
+            "auth-skew" => match &raw.by {
+                Some(by) => FaultKind::AuthSkew(self.signed("by", by)?),
+                None => return needed("by"),
+            },
+            "narrow-permissions" => FaultKind::NarrowPermissions,
+            "logout" => FaultKind::Logout,
+            "switch-account" => FaultKind::SwitchAccount,
             _ => {
                 let reason = format!("there is no fault {name:?}{}", nearest(name, KINDS));
                 return self.wrong(raw.kind.span(), reason);
             }
         };
         let takes_direction = matches!(kind, FaultKind::Partition(_) | FaultKind::Blackhole(_));
-        let takes_by = matches!(kind, FaultKind::Delay(_) | FaultKind::Jump(_));
+        let takes_by = matches!(
+            kind,
+            FaultKind::Delay(_)
+                | FaultKind::Jump(_)
+                | FaultKind::AuthSlow(_)
+                | FaultKind::AuthSkew(_)
+        );
         let surplus = [
             (
                 "direction",
@@ -458,21 +518,23 @@ impl Reader<'_> {
         Ok(kind)
     }
 
-    fn signed(&self, text: &Spanned<String>) -> Result<i64, PlanError> {
+    fn signed(&self, field: &str, text: &Spanned<String>) -> Result<i64, PlanError> {
         let value = text.get_ref();
         let (sign, unsigned) = match value.strip_prefix('-') {
             Some(rest) => (-1, rest),
             None => (1, value.strip_prefix('+').unwrap_or(value)),
         };
-        let by = self.time("by", &Spanned::new(text.span(), unsigned.to_owned()))?;
+        let by = self.time(field, &Spanned::new(text.span(), unsigned.to_owned()))?;
         i64::try_from(by.as_nanos())
             .map(|nanos| sign * nanos)
-            .or_else(|_| self.wrong(text.span(), format!("by = {value:?} is too long")))
+            .or_else(|_| self.wrong(text.span(), format!("{field} = {value:?} is too long")))
     }
 }
 
 /// What faults of the server name as their target.
 pub const SERVER: &str = "server";
+/// What faults of whoever issues credentials name as their target.
+pub const AUTH: &str = "auth";
 /// The name kept for the harness itself.
 pub const MONITOR: &str = "monitor";
 /// The project that the agents of presence scenarios belong to.
@@ -492,6 +554,44 @@ mod tests {
             "scenario = \"presence/calm\"\nseed = 1\nduration = \"9s\"\nsettle = \"9s\"\n\
              [[agent]]\nname = \"alice\"\ninterval = \"1s\"\n{foreign}\n"
         ))
+    }
+
+    #[test]
+    fn faults_of_credentials_need_credentials_and_their_targets() {
+        let with = |auth: &str, target: &str, kind: &str| {
+            let text = format!(
+                "scenario = \"rotation/calm\"\nseed = 1\nduration = \"9s\"\nsettle = \"9s\"\n{auth}\n\
+                 [[agent]]\nname = \"alice\"\nrole = \"user\"\ninterval = \"1s\"\n\
+                 [[fault]]\nat = \"1s\"\ntarget = {target:?}\n{kind}\n"
+            );
+            parse(&text).map_err(|error| error.to_string())
+        };
+        let auth = "[auth]\nlife = \"5m\"\nskew = \"-4s\"";
+        let slow = "kind = \"auth-slow\"\nfor = \"2s\"\nby = \"1s\"";
+        let plan = with(auth, "auth", slow).expect("it is a plan");
+        assert_eq!(parse(&plan.to_string()), Ok(plan));
+        assert!(with(auth, "alice", "kind = \"rotate\"").is_ok());
+        let said = |auth, target, kind| with(auth, target, kind).expect_err("it is no plan");
+        assert_eq!(
+            said("", "alice", "kind = \"kick\""),
+            "kick needs [auth]: nobody logs in with anything"
+        );
+        assert_eq!(
+            said(auth, "alice", slow),
+            "auth-slow acts on \"auth\", not on \"alice\""
+        );
+        assert_eq!(
+            said(auth, "auth", "kind = \"auth-skew\"\nfor = \"2s\""),
+            "auth-skew needs `by`"
+        );
+        assert_eq!(
+            said(auth, "alice", "kind = \"revoke\"\nfor = \"2s\""),
+            "revoke is over at once: it takes no `for`"
+        );
+        assert_eq!(
+            said("[auth]\nlife = \"9s\"", "alice", "kind = \"kick\""),
+            "life must be whole seconds, and at least 10s"
+        );
     }
 
     #[test]

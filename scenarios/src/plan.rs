@@ -15,6 +15,9 @@ use crate::fault::{Directions, Fault, FaultKind, signed};
 /// much shorter intervals no outage that a story tells would outlast those, and a run would prove nothing.
 pub const REAL_INTERVAL_MIN: Duration = Duration::from_millis(500);
 
+/// The shortest life of what is issued: it ends in whole seconds, and is exchanged some time before.
+pub const LIFE_MIN: Duration = Duration::from_secs(10);
+
 /// One run, before it is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -28,6 +31,8 @@ pub struct Plan {
     pub settle: Duration,
     /// The server and the links.
     pub world: WorldPlan,
+    /// Who issues credentials, where servers ask for them: then every agent lives on a session.
+    pub auth: Option<AuthPlan>,
     /// Who takes part.
     pub agents: Vec<AgentPlan>,
     /// What is done to them.
@@ -73,6 +78,28 @@ impl Default for WorldPlan {
     }
 }
 
+/// Whoever issues credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthPlan {
+    /// How long what is issued is valid.
+    pub life: Duration,
+    /// How long an exchange takes.
+    pub takes: Duration,
+    /// How far the issuer's clock is off, in nanoseconds.
+    pub skew: i64,
+}
+
+impl AuthPlan {
+    /// An issuer whose clock is right, and which answers soon.
+    pub const fn new(life: Duration) -> Self {
+        Self {
+            life,
+            takes: Duration::from_millis(20),
+            skew: 0,
+        }
+    }
+}
+
 /// One agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentPlan {
@@ -100,16 +127,19 @@ pub enum Role {
     /// It is there, and sees who else is.
     #[default]
     Presence,
+    /// It writes to a bucket that others follow, and follows it.
+    User,
 }
 
 impl Role {
     /// All there are.
-    pub const ALL: [Self; 1] = [Self::Presence];
+    pub const ALL: [Self; 2] = [Self::Presence, Self::User];
 
     /// As plans write it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Presence => "presence",
+            Self::User => "user",
         }
     }
 }
@@ -168,6 +198,11 @@ impl Plan {
         if let Some(markers) = &mut plan.world.delete_markers {
             *markers = Duration::from_secs((*markers / divisor).as_secs().max(1));
         }
+        if let Some(auth) = &mut plan.auth {
+            // What is issued ends in whole seconds.
+            auth.life = Duration::from_secs((auth.life / divisor).as_secs()).max(LIFE_MIN);
+            auth.skew /= i64::from(divisor);
+        }
         for agent in &mut plan.agents {
             shorten(&mut agent.interval);
             shorten(&mut agent.start);
@@ -180,8 +215,10 @@ impl Plan {
         for fault in &mut plan.faults {
             shorten(&mut fault.at);
             shorten(&mut fault.lasts);
-            if let FaultKind::Delay(by) = &mut fault.kind {
-                shorten(by);
+            match &mut fault.kind {
+                FaultKind::Delay(by) | FaultKind::AuthSlow(by) => shorten(by),
+                FaultKind::AuthSkew(by) => *by /= i64::from(divisor),
+                _ => {}
             }
         }
         plan
@@ -227,6 +264,14 @@ impl fmt::Display for Plan {
         if let Some(markers) = self.world.delete_markers {
             writeln!(f, "delete-markers = {}", time(markers))?;
         }
+        if let Some(auth) = self.auth {
+            writeln!(f, "\n[auth]")?;
+            writeln!(f, "life = {}", time(auth.life))?;
+            writeln!(f, "takes = {}", time(auth.takes))?;
+            if auth.skew != 0 {
+                writeln!(f, "skew = {:?}", signed(auth.skew))?;
+            }
+        }
         for agent in &self.agents {
             writeln!(f, "\n[[agent]]")?;
             writeln!(f, "name = {:?}", agent.name)?;
@@ -264,8 +309,12 @@ impl fmt::Display for Plan {
                 {
                     write!(line, "\ndirection = {:?}", ways.name())?;
                 }
-                FaultKind::Delay(by) => write!(line, "\nby = {}", time(by))?,
-                FaultKind::Jump(nanos) => write!(line, "\nby = {:?}", signed(nanos))?,
+                FaultKind::Delay(by) | FaultKind::AuthSlow(by) => {
+                    write!(line, "\nby = {}", time(by))?;
+                }
+                FaultKind::Jump(nanos) | FaultKind::AuthSkew(nanos) => {
+                    write!(line, "\nby = {:?}", signed(nanos))?
+                }
                 FaultKind::Drift(ppm) => write!(line, "\nppm = {ppm}")?,
                 _ => {}
             }

@@ -11,7 +11,7 @@ use squall_reports::model::{
     TrueTime,
 };
 
-use crate::history::{Call, Life, Record, Reply, Tell, What};
+use crate::history::{Call, Life, Record, Reply, Tell, What, Wire};
 use crate::invariants::{self, Verdict};
 use crate::parse::SERVER;
 use crate::plan::On;
@@ -422,6 +422,29 @@ impl<'a> Writer<'a> {
                 (MarkKind::Told, "restored".to_owned())
             }
             Tell::Connection { event } => (MarkKind::Connection, event.clone()),
+            Tell::Saw { key, revision } => {
+                (MarkKind::Told, format!("saw revision {revision} of {key}"))
+            }
+            Tell::Interrupted { reason } => {
+                self.believe(at, lane, "sight", "blind", Tone::Unsure);
+                (MarkKind::Told, format!("follows no more: {reason}"))
+            }
+            Tell::Resumed => {
+                self.disbelieve(at, lane, "sight");
+                (MarkKind::Told, "follows again".to_owned())
+            }
+            Tell::FollowEnded => (MarkKind::Told, "follows no more".to_owned()),
+            Tell::Wire { connection, wire } => (
+                MarkKind::Connection,
+                match wire {
+                    Wire::Up { token: Some(token) } => format!("{connection} is up with {token}"),
+                    Wire::Up { token: None } => format!("{connection} is up"),
+                    Wire::Down { cause } => format!("{connection} is down: {cause}"),
+                    Wire::Refused { text } => format!("{connection} is refused: {text}"),
+                    Wire::Closed => format!("{connection} is closed"),
+                },
+            ),
+            Tell::Logged { event } => (MarkKind::Connection, event.to_line()),
         };
         let failed = text.starts_with("reconnect failed");
         let who = self
@@ -430,7 +453,10 @@ impl<'a> Writer<'a> {
             .agents
             .get(lane.0)
             .map_or("", |agent| agent.name.as_str());
-        let routine = failed.then(|| format!("attempt of {who}"));
+        let routine = match tell {
+            Tell::Saw { .. } => Some(format!("sight of {who}")),
+            _ => failed.then(|| format!("attempt of {who}")),
+        };
         let text = self.named(process, text);
         self.mark(at, lane, kind, text).routine = routine;
     }
@@ -494,6 +520,7 @@ fn routine(call: &Call, process: &Arc<str>) -> Option<String> {
             ..
         } => Some(format!("beat of {of}")),
         Call::Read { .. } | Call::Who | Call::Present { .. } => Some(format!("read of {of}")),
+        Call::Flush => Some(format!("round trip of {of}")),
         _ => None,
     }
 }
@@ -525,6 +552,12 @@ fn call_text(call: &Call) -> String {
             }
         }
         Call::Read { key, .. } => format!("read {key}"),
+        Call::Follow => "follow the bucket".to_owned(),
+        Call::Flush => "make a round trip".to_owned(),
+        Call::Exchange { account } => format!("exchange for {account}"),
+        Call::Dial => "dial".to_owned(),
+        Call::LogIn { account } => format!("log in to {account}"),
+        Call::LogOut => "log out".to_owned(),
     }
 }
 
@@ -539,6 +572,14 @@ fn reply_text(reply: &Reply) -> String {
     };
     match reply {
         Reply::Done => "done".to_owned(),
+        Reply::Issued { token, expires } => match expires {
+            Some(expires) => format!("{token}, which ends at {expires}"),
+            None => token.to_string(),
+        },
+        Reply::Dialled { connection, token } => match token {
+            Some(token) => format!("{connection} is up with {token}"),
+            None => format!("{connection} is up"),
+        },
         Reply::Stored { revision } => format!("stored as revision {revision}"),
         Reply::Read {
             revision: Some(revision),

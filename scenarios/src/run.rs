@@ -3,6 +3,8 @@
 //! Runs have two acts. In the first the agents live through the plan's faults. Then everything is mended, and within
 //! `settle` the world must be well: what that means each role says for itself.
 
+mod with_authority;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -342,12 +344,14 @@ impl<T: Testbed> Stage<'_, T> {
             plan,
             process: name.clone(),
             servers,
+            exchange: self.exchange(&self.plan.agents[agent].name),
             specimen: self.plan.specimen.clone(),
             recorder: self.recorder.clone(),
             board: self.board.clone(),
         };
         self.board.all().insert(name.clone(), Standing::default());
-        let life = env.spawn("agent", roles::live(actor, env.clone(), inbox));
+        let life = roles::live(actor, env.clone(), self.plan.auth, inbox);
+        let life = env.spawn("agent", life);
         self.players[agent].current = Some(Process {
             name,
             orders,
@@ -399,8 +403,9 @@ impl<T: Testbed> Stage<'_, T> {
         let fault = &self.plan.faults[number];
         let target = self.target(fault);
         self.tell(number, fault, true);
-        self.bites.insert(number, self.testbed.bites(fault));
+        self.bites.insert(number, self.bites_of(fault));
         match (fault.kind, target) {
+            (kind, _) if kind.needs_auth() => self.begin_with_authority(number, target).await,
             (FaultKind::Crash, Some(agent)) => self.crash(agent),
             (FaultKind::Overlap, Some(agent)) => {
                 if let Some(current) = self.players[agent].current.take() {
@@ -436,6 +441,7 @@ impl<T: Testbed> Stage<'_, T> {
         let fault = &self.plan.faults[number];
         let target = self.target(fault);
         match (fault.kind, target) {
+            (kind, _) if kind.needs_auth() => self.end_with_authority(fault, target),
             (FaultKind::Crash, Some(agent)) => {
                 let plan = &self.plan.agents[agent];
                 let closed = plan.close.is_some_and(|at| at <= fault.ends());
@@ -467,7 +473,7 @@ impl<T: Testbed> Stage<'_, T> {
             }
         }
         let before = self.bites.remove(&number).unwrap_or(0);
-        if self.testbed.bites(fault) > before {
+        if self.bites_of(fault) > before {
             self.bitten[number] = true;
         }
         if !fault.kind.is_instant() {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use squall_core::Instant;
 use squall_core::presence::Entry;
+use squall_core::{Instant, UnixTime};
 use squall_sim::broker::{Cause, ServerConfig};
-use squall_sim::clock::ppm;
+use squall_sim::clock::{WALL_START, ppm};
 use squall_sim::trace::{Bite, Truth};
-use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, Simulation, World};
+use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, SimKey, Simulation, World};
 
+use crate::authority::Authority;
 use crate::fault::{Fault, FaultKind};
 use crate::history::{Commit, Record, Recorder, What, value_hash};
 use crate::plan::Plan;
@@ -23,6 +24,7 @@ const SERVER_NAME: &str = "n1";
 pub struct SimTestbed {
     world: World,
     server: ServerKey,
+    authority: Option<Authority<SimKey>>,
     names: Arc<Mutex<Names>>,
 }
 
@@ -46,8 +48,10 @@ impl SimTestbed {
     pub fn new(plan: &Plan) -> (Simulation, Self, Recorder) {
         let simulation = Simulation::new(plan.seed, plan.world.latency);
         let world = simulation.world().clone();
+        let authority = plan.auth.map(|auth| Authority::new(auth, SimKey::new));
         let config = ServerConfig {
             version: plan.world.server,
+            realm: authority.as_ref().map(Authority::realm),
             ..ServerConfig::new(SERVER_NAME)
         };
         let server = world.add_server(config);
@@ -64,6 +68,7 @@ impl SimTestbed {
         let testbed = Self {
             world,
             server,
+            authority,
             names,
         };
         (simulation, testbed, recorder)
@@ -145,9 +150,18 @@ impl SimTestbed {
 
 impl Testbed for SimTestbed {
     type Env = SimEnv;
+    type Key = SimKey;
 
     fn now(&self) -> Instant {
         self.world.now()
+    }
+
+    fn wall(&self) -> UnixTime {
+        WALL_START + self.world.now().elapsed()
+    }
+
+    fn authority(&self) -> Option<&Authority<SimKey>> {
+        self.authority.as_ref()
     }
 
     async fn sleep_until(&self, at: Instant) {
@@ -248,6 +262,8 @@ impl Testbed for SimTestbed {
             FaultKind::Jump(_) | FaultKind::Drift(_) => Bite::Clock,
             FaultKind::ServerStop | FaultKind::ServerPause => Bite::Server,
             FaultKind::JetstreamMute => Bite::Mute,
+            // The runner's to count.
+            _ => return 0,
         };
         self.world.bites().count(bite)
     }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use squall_core::{Env, Instant};
+use squall_core::jwt::KeyPair;
+use squall_core::{Env, Instant, UnixTime};
 
+use crate::authority::Authority;
 use crate::fault::Fault;
 use crate::history::Record;
 
@@ -13,9 +15,17 @@ use crate::history::Record;
 pub trait Testbed: Clone + Send + Sync + 'static {
     /// What a process on it sees.
     type Env: Env;
+    /// The keys of this world.
+    type Key: KeyPair;
 
     /// True time.
     fn now(&self) -> Instant;
+
+    /// The right wall time: that of servers, and of whoever issues credentials where nothing is done to it.
+    fn wall(&self) -> UnixTime;
+
+    /// Who issues credentials, where the servers ask for them.
+    fn authority(&self) -> Option<&Authority<Self::Key>>;
 
     /// Waits in true time.
     fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send;

@@ -9,6 +9,7 @@ use squall_core::transport::{Operation, Revision};
 use squall_core::{Instant, presence};
 
 use super::index::Index;
+use super::sessions::{self, Session};
 use crate::history::{Agent, Call, Commit, History, Life, Record, Reply, Tell, What};
 use crate::parse::PROJECT;
 use crate::plan::{On, Plan};
@@ -146,6 +147,8 @@ pub struct Facts<'a> {
     pub keys: Vec<Key<'a>>,
     /// Where each stands in `keys`.
     by_key: Index<'a>,
+    /// All processes that live on sessions, in the order in which they started.
+    pub sessions: Vec<Session<'a>>,
     /// What happened to the run as a whole: faults, mending, panics, its end.
     pub milestones: Vec<&'a Record>,
     /// When the run ended.
@@ -168,6 +171,7 @@ impl<'a> Facts<'a> {
             watches: Vec::new(),
             keys: Vec::new(),
             by_key: Index::default(),
+            sessions: Vec::new(),
             milestones: Vec::new(),
             end,
         };
@@ -271,6 +275,9 @@ impl<'a> Facts<'a> {
                 | What::Panicked { .. }
                 | What::End { .. } => facts.milestones.push(record),
             }
+        }
+        if plan.auth.is_some() {
+            facts.sessions = sessions::read(plan, history);
         }
         for index in 0..facts.watches.len() {
             let closed = facts.life(facts.watches[index].process).map(|life| {

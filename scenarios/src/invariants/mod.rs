@@ -7,7 +7,13 @@
 //! | P3 | edges: up and down alternate, one up an incarnation | promises of `presence` | `p3.rs` |
 //! | P4 | the end of one incarnation removes no other's record | promises of `presence` | `p4.rs` |
 //! | P5 | who is gone while it runs is told so | promises of `presence` | `p5.rs` |
+//! | C1 | one connection replacement per credential | promises of `session` | `c1.rs` |
+//! | C2 | with a valid credential and a server within reach nothing fails as unreachable | promises of `session` | `c2.rs` |
 //! | C3 | once mended, everybody is back without a command | derived from two acts | `c3.rs` |
+//! | C4 | soon after an exchange the connection is on what was issued | promises of `session` | `c4.rs` |
+//! | C5 | nothing of one account is told in another | promises of `session` | `c5.rs` |
+//! | C6 | the log of connections tells what happened, and why | promises of `diagnostics` | `c6.rs` |
+//! | M1 | who follows is told of everything, or that it may have missed something | promises of the seam's watches | `m1.rs` |
 //! | E3 | ok stays, refused never appears, reads see what was | ADR-8, Jepsen's `:fail` and `:info` | `e3.rs` |
 //! | E4 | revisions as told never decrease | ADR-8 | `e4.rs` |
 //! | R1 | no panic, no leak, every call returns in time, none fails for no reason | derived | `r1.rs` |
@@ -19,17 +25,26 @@
 //! shortened the bucket's age) makes those wrong who then tell it down; a server that keeps it longer excuses nobody who
 //! does not tell.
 
+mod c1;
+mod c2;
 mod c3;
+mod c4;
+mod c5;
+mod c6;
 mod e3;
 mod e4;
 pub mod facts;
 mod index;
+mod m1;
 mod p1;
 mod p2;
 mod p3;
 mod p4;
 mod p5;
 mod r1;
+pub mod sessions;
+#[cfg(test)]
+mod tale;
 
 use std::fmt;
 use std::sync::Arc;
@@ -60,7 +75,7 @@ impl fmt::Debug for Invariant {
 }
 
 /// All of them, in the order in which they are told.
-pub const ALL: [Invariant; 9] = [
+pub const ALL: [Invariant; 15] = [
     Invariant {
         code: "R1",
         name: "robust",
@@ -97,6 +112,42 @@ pub const ALL: [Invariant; 9] = [
         name: "self-knowledge",
         property: "an agent whose record is gone for longer than d while it runs is told so",
         check: p5::check,
+    },
+    Invariant {
+        code: "C1",
+        name: "one swap",
+        property: "at most one connection replacement per credential generation",
+        check: c1::check,
+    },
+    Invariant {
+        code: "C2",
+        name: "usable",
+        property: "an operation does not fail as unreachable while the server is reachable and a valid credential exists",
+        check: c2::check,
+    },
+    Invariant {
+        code: "C4",
+        name: "fresh",
+        property: "within d of a refresh the live connection was dialled with the newest generation",
+        check: c4::check,
+    },
+    Invariant {
+        code: "C5",
+        name: "isolation",
+        property: "nothing of account A is told after login to B or logout",
+        check: c5::check,
+    },
+    Invariant {
+        code: "C6",
+        name: "attribution",
+        property: "every transition in the event log names its true cause and did happen",
+        check: c6::check,
+    },
+    Invariant {
+        code: "M1",
+        name: "no silent gap",
+        property: "who follows a bucket gets every item committed after it began, or an explicit notice",
+        check: m1::check,
     },
     Invariant {
         code: "C3",

@@ -132,18 +132,22 @@ impl Bounds {
     /// How long a call may take by its own documentation.
     fn of(&self, facts: &Facts<'_>, call: &Call) -> Duration {
         match call {
-            Call::Connect => self.connect,
+            Call::Connect | Call::Dial => self.connect,
             // Attaching to the bucket reads, changes and reads; claiming reads and writes; both may be contended.
             Call::Open { .. } => self.request * 8,
             Call::Close { agent } => facts.interval(agent),
             Call::Watch => self.request * 2,
             Call::Who | Call::Present { .. } | Call::Read { .. } => self.request,
             Call::Write { .. } => self.ack + self.request,
+            Call::Follow => self.request * 2,
+            Call::Flush => self.request,
+            // The auth service answers when it likes; what depends on it waits in the background.
+            Call::Exchange { .. } | Call::LogIn { .. } | Call::LogOut => Duration::MAX / 4,
         }
     }
 }
 
-const fn name(call: &Call) -> &'static str {
+pub(super) const fn name(call: &Call) -> &'static str {
     match call {
         Call::Connect => "connect",
         Call::Open { .. } => "open",
@@ -153,5 +157,11 @@ const fn name(call: &Call) -> &'static str {
         Call::Present { .. } => "present",
         Call::Write { .. } => "a write",
         Call::Read { .. } => "a read",
+        Call::Follow => "follow",
+        Call::Flush => "flush",
+        Call::Exchange { .. } => "an exchange",
+        Call::Dial => "dial",
+        Call::LogIn { .. } => "log in",
+        Call::LogOut => "log out",
     }
 }

@@ -16,12 +16,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use squall_core::{Instant, Rng};
+use squall_core::nats::Nkey;
+use squall_core::{Instant, Rng, UnixTime};
 use squall_sim::broker::Version;
 
 pub use self::process::ProcessEnv;
 use self::process::Tasks;
 use self::truth::{Epoch, Seen};
+use crate::authority::Authority;
 use crate::fault::{Directions, Fault, FaultKind};
 use crate::history::{Record, Recorder, What};
 use crate::invariants::{self, Verdict};
@@ -31,6 +33,9 @@ use crate::real::{Direction, NatsServer, Proxy, ServerError, ServerOptions};
 use crate::run::{Run, gather, perform};
 use crate::testbed::Testbed;
 
+/// Why plans with credentials are not run.
+const NO_CREDENTIALS: &str = "credentials: whoever observes what a real server stores has none, so that nothing could be judged";
+
 /// Why a fault cannot be done to a real server; `None` where it can.
 ///
 /// | fault | on a real server |
@@ -38,6 +43,7 @@ use crate::testbed::Testbed;
 /// | partition, blackhole, cut, delay | by the TCP proxy between the agent's host and the server |
 /// | crash, overlap | the process's tasks are aborted, its connections reset; another group of tasks is started |
 /// | server-stop, server-pause | SIGKILL and a new start; SIGSTOP and SIGCONT |
+/// | what is done to credentials, accounts and the auth service | refused with one sentence |
 /// | pause, suspend, jump, drift, lose-reply, jetstream-mute | refused with these sentences |
 pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
     match kind {
@@ -63,6 +69,17 @@ pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
         | FaultKind::Overlap
         | FaultKind::ServerStop
         | FaultKind::ServerPause => None,
+        FaultKind::Rotate
+        | FaultKind::Kick
+        | FaultKind::Revoke
+        | FaultKind::RevokeSigner
+        | FaultKind::Auth401
+        | FaultKind::Auth5xx
+        | FaultKind::AuthSlow(_)
+        | FaultKind::AuthSkew(_)
+        | FaultKind::NarrowPermissions
+        | FaultKind::Logout
+        | FaultKind::SwitchAccount => Some(NO_CREDENTIALS),
     }
 }
 
@@ -103,6 +120,9 @@ impl From<std::io::Error> for NatsRunError {
 pub fn run_on_nats(plan: &Plan) -> Result<Run, NatsRunError> {
     if let Some(reason) = plan.faults.iter().find_map(|fault| unsupported(fault.kind)) {
         return Err(NatsRunError::Unsupported(reason));
+    }
+    if plan.auth.is_some() {
+        return Err(NatsRunError::Unsupported(NO_CREDENTIALS));
     }
     let mut plan = plan.clone();
     plan.world.on = On::Nats;
@@ -336,9 +356,19 @@ const fn directions(ways: Directions) -> &'static [Direction] {
 
 impl Testbed for NatsTestbed {
     type Env = ProcessEnv;
+    type Key = Nkey;
 
     fn now(&self) -> Instant {
         self.shared.epoch.now()
+    }
+
+    fn wall(&self) -> UnixTime {
+        truth::wall()
+    }
+
+    /// None: such plans are refused.
+    fn authority(&self) -> Option<&Authority<Nkey>> {
+        None
     }
 
     async fn sleep_until(&self, at: Instant) {

@@ -62,7 +62,7 @@ impl Epoch {
     }
 }
 
-fn wall() -> UnixTime {
+pub(super) fn wall() -> UnixTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     UnixTime::EPOCH + since.unwrap_or_default()
 }

@@ -1,19 +1,37 @@
 //! [`Actor`]: one life of an agent, whatever its role: what it is told, and how it tells the history.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use squall_core::transport::Fallible;
+use squall_core::transport::{ConnectOptions, ConnectionEvent, Events, Fallible};
+use squall_core::{Clock, Env};
 
-use super::presence;
+use super::{presence, user};
+use crate::credentials::Exchange;
 use crate::history::{Call, Recorder, Reply, Tell, What};
 use crate::plan::AgentPlan;
+
+/// What failed is tried again after so long.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// What the runner tells an agent.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Close, and end.
     Close,
+    /// Exchange the credential for another, now.
+    Rotate,
+    /// Log out.
+    LogOut,
+    /// Log in, to another account perhaps.
+    LogIn {
+        /// Which.
+        account: &'static str,
+    },
+    /// Log in again, where the auth service had said that it knows nobody.
+    LogInIfRefused,
 }
 
 /// What every process has been told last: what the second act compares with what is.
@@ -24,6 +42,9 @@ pub(crate) struct Board(Arc<Mutex<BTreeMap<Arc<str>, Standing>>>);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
     pub(crate) ended: bool,
+    /// Where it is logged in, if anywhere.
+    pub(super) account: Option<&'static str>,
+    pub(super) user: user::Standing,
     pub(super) presence: presence::Standing,
 }
 
@@ -39,12 +60,56 @@ pub(crate) struct Actor {
     pub(crate) plan: AgentPlan,
     pub(crate) process: Arc<str>,
     pub(crate) servers: Vec<String>,
+    /// How it gets credentials, where servers ask for any.
+    pub(crate) exchange: Option<Exchange>,
     pub(crate) specimen: Option<String>,
     pub(crate) recorder: Recorder,
     pub(crate) board: Board,
 }
 
 impl Actor {
+    /// How it connects. Links must be found dead on the scale of its pace, not of the minutes that are the default.
+    pub(super) fn options(&self) -> ConnectOptions {
+        let right = ConnectOptions::default();
+        let scaled = (self.plan.interval * 2).max(Duration::from_millis(500));
+        ConnectOptions {
+            name: self.process.to_string(),
+            servers: self.servers.clone(),
+            ping_interval: scaled.min(right.ping_interval),
+            watch_heartbeat: scaled.min(right.watch_heartbeat),
+            reconnects_max: self.plan.reconnects_max.and_then(NonZeroU32::new),
+            ..right
+        }
+    }
+
+    /// What it has been told last.
+    pub(super) fn standing(&self) -> Standing {
+        let all = self.board.all();
+        all.get(&self.process).cloned().unwrap_or_default()
+    }
+
+    /// Where it is logged in, if anywhere.
+    pub(super) fn account(&self) -> Option<&'static str> {
+        self.board.all().get(&self.process)?.account
+    }
+
+    /// Ready once a connection is over where that is no accident: a session's, when another login has come.
+    pub(super) async fn over(&self, mut events: Events) {
+        while let Some(event) = events.next().await {
+            if event == ConnectionEvent::Closed && self.exchange.is_some() {
+                return;
+            }
+        }
+        if self.exchange.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    /// Until what has failed may be tried again.
+    pub(super) async fn wait<E: Env>(&self, env: &E) {
+        env.clock().sleep_until(env.clock().now() + RETRY).await;
+    }
+
     pub(super) fn name(&self) -> Arc<str> {
         self.plan.name.as_str().into()
     }

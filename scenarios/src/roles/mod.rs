@@ -3,9 +3,12 @@
 //! | role | what it does | module |
 //! |---|---|---|
 //! | `presence` | is there, watches, reads who is there | `presence.rs` |
+//! | `user` | writes to a bucket, follows it, makes round trips | `user.rs` |
 
 mod actor;
+mod lodging;
 mod presence;
+pub(crate) mod user;
 
 use std::sync::Arc;
 
@@ -13,7 +16,9 @@ use squall_core::Env;
 use tokio::sync::mpsc;
 
 pub(crate) use self::actor::{Actor, Board, Order, Standing};
-use crate::plan::{AgentPlan, Role};
+pub(crate) use self::lodging::Lodging;
+use crate::authority::ACCOUNTS;
+use crate::plan::{AgentPlan, AuthPlan, Role};
 use crate::recorded::RecordedEnv;
 
 /// An agent that should be well.
@@ -24,15 +29,35 @@ pub(crate) struct Alive<'a> {
 }
 
 /// One life of an agent, until it is told to close.
-pub(crate) async fn live<E: Env>(actor: Actor, env: E, orders: mpsc::UnboundedReceiver<Order>) {
-    let env = RecordedEnv::new(env, actor.process.clone(), actor.recorder.clone());
-    match actor.plan.role {
-        Role::Presence => presence::live(actor.clone(), env, orders).await,
+pub(crate) async fn live<E: Env>(
+    actor: Actor,
+    env: E,
+    auth: Option<AuthPlan>,
+    orders: mpsc::UnboundedReceiver<Order>,
+) {
+    match auth {
+        Some(auth) => lodging::live(actor.clone(), env, auth, orders).await,
+        None => {
+            actor.note(|standing| standing.account = Some(ACCOUNTS[0]));
+            let env = RecordedEnv::new(env, actor.process.clone(), actor.recorder.clone());
+            play(actor.clone(), env, orders).await;
+        }
     }
     actor.note(|standing| standing.ended = true);
 }
 
+/// Does what the agent's role is.
+async fn play<E: Env>(actor: Actor, env: E, orders: mpsc::UnboundedReceiver<Order>) {
+    match actor.plan.role {
+        Role::Presence => presence::live(actor, env, orders).await,
+        Role::User => user::live(actor, env, orders).await,
+    }
+}
+
 /// What is not yet as it should be; begins with the process that it is about.
 pub(crate) fn pending(alive: Vec<Alive<'_>>) -> Option<String> {
-    presence::pending(&alive)
+    let (presences, others): (Vec<_>, Vec<_>) = alive
+        .into_iter()
+        .partition(|agent| agent.plan.role == Role::Presence);
+    presence::pending(&presences).or_else(|| user::pending(&others))
 }

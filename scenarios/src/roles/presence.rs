@@ -3,14 +3,13 @@
 //! It behaves as a program under a supervisor would: what fails is tried again, what ends is opened anew.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use squall_core::presence::{self, Config, Entry, Event, Notice};
-use squall_core::transport::{ConnectOptions, Connection, Events, Transport};
+use squall_core::transport::{Connection, Events, Transport};
 use squall_core::{Clock, Env};
 use tokio::sync::mpsc;
 
@@ -20,9 +19,6 @@ use crate::history::{Agent, Call, Reply, Tell};
 use crate::parse::{BUCKET, PROJECT};
 use crate::specimens;
 use crate::variant::{self, Present};
-
-/// What failed is tried again after so long.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// What one process has been told last.
 #[derive(Clone, Debug, Default)]
@@ -93,15 +89,16 @@ pub(super) async fn live<E: Env>(actor: Actor, env: E, orders: mpsc::UnboundedRe
 
 impl Participant {
     async fn live<E: Env>(self, env: E, mut orders: mpsc::UnboundedReceiver<Order>) {
-        let opened = tokio::select! {
-            biased;
-            _order = orders.recv() => None,
-            opened = self.open(&env) => Some(opened),
-        };
-        if let Some((connection, presence)) = opened {
+        loop {
+            let (connection, presence) = tokio::select! {
+                biased;
+                _order = orders.recv() => return,
+                opened = self.open(&env) => opened,
+            };
             let notices = presence.notices();
-            self.note(|standing| standing.open = true);
+            self.note(|standing| (standing.open, standing.evicted) = (true, false));
             let mut tasks = vec![env.spawn("notices", self.clone().hear(notices))];
+            let over = self.0.over(connection.events());
             let events = connection.events();
             tasks.push(env.spawn("connection", self.clone().attend(events)));
             if self.0.plan.watch {
@@ -113,7 +110,11 @@ impl Participant {
                 tasks.push(env.spawn("read", reading));
             }
             // However the orders end, it is time to close.
-            let _order = orders.recv().await;
+            let is_told = tokio::select! {
+                biased;
+                _order = orders.recv() => true,
+                () = over => false,
+            };
             let Actor {
                 recorder, process, ..
             } = &self.0;
@@ -122,7 +123,10 @@ impl Participant {
             presence.close().await;
             recorder.ended(id, Ok(Reply::Done));
             drop(tasks);
-            connection.close().await;
+            if is_told {
+                return connection.close().await;
+            }
+            self.note(|standing| *standing = Standing::default());
         }
     }
 
@@ -136,16 +140,7 @@ impl Participant {
     ) -> (<E::Transport as Transport>::Connection, SharedPresence) {
         let interval = self.0.plan.interval;
         let config = Config::new(self.0.plan.name.as_str(), PROJECT, BUCKET, interval);
-        let scaled = (interval * 2).max(Duration::from_millis(500));
-        let options = ConnectOptions {
-            name: self.0.process.to_string(),
-            servers: self.0.servers.clone(),
-            // Links must be found dead on the scale of the heartbeats, not of the minutes that are the default.
-            ping_interval: scaled.min(ConnectOptions::default().ping_interval),
-            watch_heartbeat: scaled.min(ConnectOptions::default().watch_heartbeat),
-            reconnects_max: self.0.plan.reconnects_max.and_then(NonZeroU32::new),
-            ..ConnectOptions::default()
-        };
+        let options = self.0.options();
         let options = match &self.0.specimen {
             Some(specimen) => specimens::options(specimen, options),
             None => options,
@@ -162,9 +157,12 @@ impl Participant {
                 if let Some(presence) = self.0.call(call, opening, |_| Reply::Done).await {
                     return (connection, presence.into());
                 }
-                connection.close().await;
+                // A session's is everybody's who lives on it.
+                if self.0.exchange.is_none() {
+                    connection.close().await;
+                }
             }
-            env.clock().sleep_until(env.clock().now() + RETRY).await;
+            self.0.wait(env).await;
         }
     }
 
@@ -207,7 +205,7 @@ impl Participant {
                 self.note(|standing| standing.watching = false);
                 self.0.tell(Tell::WatchEnded);
             }
-            env.clock().sleep_until(env.clock().now() + RETRY).await;
+            self.0.wait(&env).await;
         }
     }
 

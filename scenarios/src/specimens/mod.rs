@@ -1,4 +1,4 @@
-//! Planted flaws: wrong variants of presence that the harness must find, each with its mechanism in its header.
+//! Planted flaws: wrong variants of presence and of sessions that the harness must find, each with its mechanism in its header.
 //!
 //! They are written against the same traits as the right one, mostly around it, so that each differs from it by its flaw
 //! alone; none can be reached from `squall-core`. Each must be found (some seed's verdict names one of its codes), and the
@@ -12,13 +12,31 @@
 //! | `presence-no-down-on-ttl` | 2 | P1 | `no_down_on_ttl.rs` |
 //! | `presence-zombie-after-max-reconnects` | 2 | P5, C3 | `zombie_after_max_reconnects.rs` |
 //! | `presence-close-deletes-successor` | 3 | P4 | `close_deletes_successor.rs` |
+//! | `burst-swap-storm` | 1 | C1 | `burst_swap_storm.rs` |
+//! | `cold-start-double-exchange` | 1 | C1, R1 | `cold_start_double_exchange.rs` |
+//! | `cold-exchange-5xx-terminal` | 2 | C3 | `cold_exchange_5xx_terminal.rs` |
+//! | `healthy-conn-amputated` | 2 | C2, C6 | `healthy_conn_amputated.rs` |
+//! | `half-open-deafness` | 2 | M1, C3 | `half_open_deafness.rs` |
+//! | `watch-lost-on-swap` | 3 | M1 | `watch_lost_on_swap.rs` |
+//! | `stamp-after-dial` | 3 | C4 | `stamp_after_dial.rs` |
+//! | `who-cross-account-ghosts` | 4 | C5 | `who_cross_account_ghosts.rs` |
 
 mod bucket_ttl_clobber;
+mod burst_swap_storm;
 mod close_deletes_successor;
+mod cold_exchange_5xx_terminal;
+mod cold_start_double_exchange;
+mod half_open_deafness;
+mod healthy_conn_amputated;
 mod no_down_on_ttl;
 pub mod search;
+pub(crate) mod simple_session;
+pub(crate) mod simple_transport;
 mod spoilt;
+mod stamp_after_dial;
 mod up_on_every_heartbeat;
+mod watch_lost_on_swap;
+mod who_cross_account_ghosts;
 mod who_poisoned;
 mod zombie_after_max_reconnects;
 
@@ -27,6 +45,19 @@ use squall_core::presence::{Config, OpenError};
 use squall_core::transport::ConnectOptions;
 
 use crate::variant::{ConnectionOf, Present};
+
+/// What is made wrong of a session. Each is told of where it is a specimen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    EveryCallerSwaps,
+    LogsInTwice,
+    FailureIsFinal,
+    AmputatesOnSlowAnswer,
+    NoSignsOfLife,
+    ClosesBeforeRearming,
+    StampsAfterDial,
+    WatchesOutliveLogins,
+}
 
 /// One planted flaw.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +119,62 @@ pub const fn all() -> &'static [Specimen] {
             codes: &["P4"],
             scenarios: &["presence/restart-overlap"],
         },
+        Specimen {
+            name: burst_swap_storm::NAME,
+            level: 1,
+            flaw: "Every caller that finds the connection stale dials and swaps, nobody coalesces.",
+            codes: &["C1"],
+            scenarios: &["rotation/calm"],
+        },
+        Specimen {
+            name: cold_start_double_exchange::NAME,
+            level: 1,
+            flaw: "Start-up and the first command both log in and start a refresh loop.",
+            codes: &["C1", "R1"],
+            scenarios: &["rotation/calm"],
+        },
+        Specimen {
+            name: cold_exchange_5xx_terminal::NAME,
+            level: 2,
+            flaw: "One 503 of the auth service ends recovery for good.",
+            codes: &["C3"],
+            scenarios: &["rotation/issuer-down"],
+        },
+        Specimen {
+            name: healthy_conn_amputated::NAME,
+            level: 2,
+            flaw: "One slow JetStream reply closes a healthy connection under its other users.",
+            codes: &["C2", "C6"],
+            scenarios: &["rotation/slow-jetstream"],
+        },
+        Specimen {
+            name: half_open_deafness::NAME,
+            level: 2,
+            flaw: "A watcher on a link that swallows bytes believes that nothing happens.",
+            codes: &["M1", "C3"],
+            scenarios: &["rotation/half-open"],
+        },
+        Specimen {
+            name: watch_lost_on_swap::NAME,
+            level: 3,
+            flaw: "The old connection is closed before watches are re-armed and flushed on the new.",
+            codes: &["M1"],
+            scenarios: &["rotation/racing-callers"],
+        },
+        Specimen {
+            name: stamp_after_dial::NAME,
+            level: 3,
+            flaw: "The connection is stamped with the credential current after the dial, not the one dialled with.",
+            codes: &["C4"],
+            scenarios: &["rotation/racing-callers"],
+        },
+        Specimen {
+            name: who_cross_account_ghosts::NAME,
+            level: 4,
+            flaw: "A late message of account A lands after login to B and is shown.",
+            codes: &["C5"],
+            scenarios: &["rotation/accounts"],
+        },
     ]
 }
 
@@ -102,6 +189,21 @@ pub(crate) fn options(name: &str, right: ConnectOptions) -> ConnectOptions {
         zombie_after_max_reconnects::NAME => zombie_after_max_reconnects::options(right),
         _ => right,
     }
+}
+
+/// What is wrong with the session of programs with this specimen, if it is one of sessions.
+pub(crate) fn flaw(name: &str) -> Option<Flaw> {
+    Some(match name {
+        burst_swap_storm::NAME => burst_swap_storm::FLAW,
+        cold_start_double_exchange::NAME => cold_start_double_exchange::FLAW,
+        cold_exchange_5xx_terminal::NAME => cold_exchange_5xx_terminal::FLAW,
+        healthy_conn_amputated::NAME => healthy_conn_amputated::FLAW,
+        half_open_deafness::NAME => half_open_deafness::FLAW,
+        watch_lost_on_swap::NAME => watch_lost_on_swap::FLAW,
+        stamp_after_dial::NAME => stamp_after_dial::FLAW,
+        who_cross_account_ghosts::NAME => who_cross_account_ghosts::FLAW,
+        _ => return None,
+    })
 }
 
 /// Opens the specimen of this name.

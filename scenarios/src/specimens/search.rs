@@ -201,8 +201,12 @@ mod tests {
                 }
             }
             assert!(inspection.holds(), "{name}");
-            let faults = u64::from(specimen.level >= 2);
-            assert_eq!(inspection.faults_left(), Some(faults), "{name}");
+            // One for each event that the level names, or fewer: what happens by itself needs no fault.
+            let level = u64::from(specimen.level);
+            let fewest = u64::from(level >= 2);
+            let left = inspection.faults_left();
+            let is_small = left.is_some_and(|left| (fewest..level.max(1)).contains(&left));
+            assert!(is_small, "{name}: {left:?}");
 
             let smallest = inspection.smallest().expect("it was found");
             let read = parse(&kept(specimen, smallest)).expect("it is a plan");

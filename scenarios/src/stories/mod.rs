@@ -12,8 +12,25 @@
 //! | `presence/mixed-intervals` | fast and slow agents share one bucket |
 //! | `presence/server-restart` | the server goes away and comes back |
 //! | `presence/storm` | all of it, as the seed will have it |
+//! | `rotation/calm` | none but time: what is issued ends |
+//! | `rotation/kick` | the server puts connections out |
+//! | `rotation/revoked-user` | what was issued to somebody is void |
+//! | `rotation/revoked-signing-key` | what was issued to everybody is void |
+//! | `rotation/issuer-down` | the auth service is away while what is issued ends |
+//! | `rotation/skewed-clocks` | issuer, server and agents disagree about the time |
+//! | `rotation/racing-callers` | many want another connection at once |
+//! | `rotation/one-second` | twenty agents' credentials end in one second |
+//! | `rotation/server-restart` | the server goes away while credentials are exchanged |
+//! | `rotation/narrowed-permissions` | what is issued allows less than before |
+//! | `rotation/sleep` | a machine sleeps over the end of what it was issued |
+//! | `rotation/slow-jetstream` | JetStream does not answer for a while |
+//! | `rotation/half-open` | a link swallows what it is given |
+//! | `rotation/accounts` | login, logout and another account while exchanges are under way |
+//! | `rotation/storm` | all of it, as the seed will have it |
 
 mod presence;
+mod rotation;
+mod rotation_acts;
 mod story;
 
 pub use self::story::Story;
@@ -66,7 +83,7 @@ impl Scenario {
 }
 
 /// The scenarios of each room.
-const ROOMS: [&[Scenario]; 1] = [&presence::SCENARIOS];
+const ROOMS: [&[Scenario]; 2] = [&presence::SCENARIOS, &rotation::SCENARIOS];
 
 /// All scenarios, room by room.
 pub fn all() -> &'static [Scenario] {

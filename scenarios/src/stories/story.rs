@@ -6,8 +6,8 @@ use std::time::Duration;
 use squall_core::{Rng, presence};
 
 use crate::fault::{Directions, Fault, FaultKind};
-use crate::parse::{PROJECT, SERVER};
-use crate::plan::{AgentPlan, ForeignWrite, Plan, WorldPlan};
+use crate::parse::{AUTH, PROJECT, SERVER};
+use crate::plan::{AgentPlan, AuthPlan, ForeignWrite, Plan, Role, WorldPlan};
 
 /// See the head of this file. All times are from the start of the run.
 #[derive(Debug)]
@@ -20,9 +20,9 @@ pub struct Story {
 }
 
 /// Names for agents, in the order they enter.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 20] = [
     "alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "mallory",
-    "niaj",
+    "niaj", "olivia", "peggy", "quentin", "rupert", "sybil", "trent", "victor", "walter",
 ];
 
 impl Story {
@@ -34,6 +34,7 @@ impl Story {
             duration: Duration::from_secs(30),
             settle: Duration::from_secs(30),
             world: WorldPlan::default(),
+            auth: None,
             agents: Vec::new(),
             faults: Vec::new(),
             foreign: Vec::new(),
@@ -75,12 +76,31 @@ impl Story {
 
     /// One more agent enters. It watches, and reads who is there every few intervals.
     pub fn agent(&mut self, interval: Duration) -> &'static str {
-        let name = NAMES[self.plan.agents.len() % NAMES.len()];
+        let name = NAMES[self.plan.agents.len()];
         let mut agent = AgentPlan::new(name, interval);
         agent.start = self.workload_time(Duration::ZERO, interval);
         agent.who_every = Some(interval * 5 / 2);
         self.plan.agents.push(agent);
         name
+    }
+
+    /// One more agent enters, as a user of the bucket that all users share.
+    pub fn user(&mut self, interval: Duration) -> &'static str {
+        let name = self.agent(interval);
+        if let Some(agent) = self.of(name) {
+            (agent.role, agent.who_every) = (Role::User, None);
+        }
+        name
+    }
+
+    /// From now on servers ask for credentials, which are valid for so long.
+    pub fn credentials(&mut self, life: Duration) -> &mut AuthPlan {
+        self.plan.auth.insert(AuthPlan::new(life))
+    }
+
+    /// Something happens to whoever issues credentials.
+    pub fn befalls_auth(&mut self, kind: FaultKind, at: Duration, lasts: Duration) {
+        self.befalls(AUTH, kind, at, lasts);
     }
 
     /// What is known of an agent that has entered.

@@ -100,3 +100,13 @@ fn a_plan_that_only_the_simulated_world_can_do_is_refused_with_its_sentence() {
     let mut faults = plan.faults.iter();
     assert!(faults.any(|fault| unsupported(fault.kind) == Some(reason)));
 }
+
+#[test]
+fn a_plan_with_credentials_is_refused_before_anything_is_started() {
+    let scenario = stories::find("rotation/calm").expect("the scenario is there");
+    let refused = run_on_nats(&scenario.draw(1).in_real_time()).map(drop);
+    let Err(NatsRunError::Unsupported(reason)) = refused else {
+        panic!("it is refused");
+    };
+    assert!(reason.starts_with("credentials: "), "{reason}");
+}

@@ -1,0 +1,238 @@
+//! Histories made by hand, to show of an invariant what it tells and what it does not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use squall_core::Instant;
+use squall_core::diagnostics::{Caller, EventType, NatsEvent};
+use squall_core::transport::{Operation, Revision};
+use squall_sim::clock::WALL_START;
+
+use super::facts::Facts;
+use super::{Findings, find};
+use crate::fault::{Fault, FaultKind};
+use crate::history::{Call, Commit, History, Life, Record, Reply, Tell, What, Wire};
+use crate::plan::{AgentPlan, AuthPlan, Plan, Role, WorldPlan};
+
+/// Credentials of these tales are valid for so long.
+const LIFE: Duration = Duration::from_secs(300);
+
+/// A history that is told step by step. Times are in seconds, from the start.
+pub(super) struct Tale {
+    plan: Plan,
+    records: Vec<Record>,
+    now: Instant,
+    calls: u64,
+}
+
+impl Tale {
+    /// One process of a user of a bucket, at a pace of one second.
+    pub(super) fn of(process: &str) -> Self {
+        let name = process.split('/').next().unwrap_or_default();
+        let mut agent = AgentPlan::new(name, Duration::from_secs(1));
+        agent.role = Role::User;
+        let plan = Plan {
+            scenario: "rotation/calm".to_owned(),
+            seed: 0,
+            duration: Duration::from_secs(600),
+            settle: Duration::from_secs(30),
+            world: WorldPlan::default(),
+            auth: Some(AuthPlan::new(LIFE)),
+            agents: vec![agent],
+            faults: Vec::new(),
+            foreign: Vec::new(),
+            specimen: None,
+        };
+        let mut tale = Self {
+            plan,
+            records: Vec::new(),
+            now: Instant::ZERO,
+            calls: 0,
+        };
+        tale.life(process, Life::Started);
+        tale
+    }
+
+    /// What the invariant of this code tells of it so far.
+    pub(super) fn told_by(&self, code: &'static str) -> Vec<String> {
+        let mut records = self.records.clone();
+        records.sort_by_key(|record| record.at);
+        let history = History(records);
+        let facts = Facts::new(&self.plan, &history);
+        let mut findings = Findings {
+            code,
+            found: Vec::new(),
+        };
+        let invariant = find(code).expect("it is one of them");
+        (invariant.check)(&facts, &mut findings);
+        findings.found.into_iter().map(|found| found.text).collect()
+    }
+
+    /// From now on it is so late.
+    pub(super) fn at(&mut self, seconds: u64) -> &mut Self {
+        self.now = Instant::ZERO + Duration::from_secs(seconds);
+        self
+    }
+
+    fn add(&mut self, what: What) -> &mut Self {
+        let at = self.now;
+        self.records.push(Record { at, what });
+        self
+    }
+
+    fn tell(&mut self, process: &str, tell: Tell) -> &mut Self {
+        let process = process.into();
+        self.add(What::Told { process, tell })
+    }
+
+    fn invoke(&mut self, process: &str, call: Call) -> u64 {
+        self.calls += 1;
+        let (id, process) = (self.calls, process.into());
+        self.add(What::Invoke { id, process, call });
+        id
+    }
+
+    fn call(&mut self, process: &str, call: Call, reply: Reply) -> &mut Self {
+        let id = self.invoke(process, call);
+        self.add(What::Ok { id, reply })
+    }
+
+    pub(super) fn refused(&mut self, process: &str, call: Call, error: &str) -> &mut Self {
+        let id = self.invoke(process, call);
+        let error = error.to_owned();
+        self.add(What::Refused { id, error })
+    }
+
+    pub(super) fn life(&mut self, process: &str, event: Life) -> &mut Self {
+        let process = process.into();
+        self.add(What::Life { process, event })
+    }
+
+    pub(super) fn issued(&mut self, process: &str, token: &str) -> &mut Self {
+        let account = "app".into();
+        let reply = Reply::Issued {
+            token: token.into(),
+            expires: Some(WALL_START + self.now.elapsed() + LIFE),
+        };
+        self.call(process, Call::Exchange { account }, reply)
+    }
+
+    pub(super) fn dialled(&mut self, process: &str, connection: &str, token: &str) -> &mut Self {
+        let reply = Reply::Dialled {
+            connection: connection.into(),
+            token: Some(token.into()),
+        };
+        self.call(process, Call::Dial, reply)
+    }
+
+    fn wire(&mut self, process: &str, connection: &str, wire: Wire) -> &mut Self {
+        let connection = connection.into();
+        self.tell(process, Tell::Wire { connection, wire })
+    }
+
+    pub(super) fn down(&mut self, process: &str, connection: &str) -> &mut Self {
+        let cause = "link lost".to_owned();
+        self.wire(process, connection, Wire::Down { cause })
+    }
+
+    pub(super) fn closed(&mut self, process: &str, connection: &str) -> &mut Self {
+        self.wire(process, connection, Wire::Closed)
+    }
+
+    pub(super) fn logged(
+        &mut self,
+        process: &str,
+        kind: EventType,
+        caller: Caller,
+        connection: &str,
+    ) -> &mut Self {
+        let at = WALL_START + self.now.elapsed();
+        let event = NatsEvent::new(kind, at, caller).of(connection);
+        self.tell(process, Tell::Logged { event })
+    }
+
+    pub(super) fn exchanging(&mut self, process: &str) -> u64 {
+        let account = "app".into();
+        self.invoke(process, Call::Exchange { account })
+    }
+
+    pub(super) fn logging_in(&mut self, process: &str, account: &str) -> u64 {
+        let account = account.into();
+        self.invoke(process, Call::LogIn { account })
+    }
+
+    pub(super) fn logged_in(&mut self, process: &str, account: &str) -> &mut Self {
+        let id = self.logging_in(process, account);
+        let reply = Reply::Done;
+        self.add(What::Ok { id, reply })
+    }
+
+    pub(super) fn logged_out(&mut self, process: &str) -> &mut Self {
+        self.call(process, Call::LogOut, Reply::Done)
+    }
+
+    pub(super) fn follows(&mut self, process: &str) -> &mut Self {
+        self.call(process, Call::Follow, Reply::Done)
+    }
+
+    pub(super) fn saw(&mut self, process: &str, key: &str, revision: u64) -> &mut Self {
+        let tell = Tell::Saw {
+            key: key.into(),
+            revision: Revision(revision),
+        };
+        self.tell(process, tell)
+    }
+
+    pub(super) fn interrupted(&mut self, process: &str) -> &mut Self {
+        let reason = "disconnected".to_owned();
+        self.tell(process, Tell::Interrupted { reason })
+    }
+
+    pub(super) fn resumed(&mut self, process: &str) -> &mut Self {
+        self.tell(process, Tell::Resumed)
+    }
+
+    pub(super) fn committed(&mut self, key: &str, revision: u64) -> &mut Self {
+        let key: Arc<str> = key.into();
+        self.add(What::Committed(Commit {
+            bucket: crate::roles::user::BUCKET.into(),
+            key,
+            revision: Revision(revision),
+            operation: Operation::Put,
+            by: None,
+            incarnation: None,
+            ttl: None,
+            value: revision,
+        }))
+    }
+
+    /// Something is done between two times.
+    pub(super) fn fault(&mut self, target: &str, kind: FaultKind, from: u64, to: u64) -> &mut Self {
+        let number = self.plan.faults.len();
+        let at = Duration::from_secs(from);
+        let fault = Fault {
+            at,
+            lasts: Duration::from_secs(to) - at,
+            target: target.to_owned(),
+            kind,
+        };
+        let name = fault.to_string();
+        self.plan.faults.push(fault);
+        let now = self.now;
+        for (seconds, begins) in [(from, true), (to, false)] {
+            let fault = name.clone();
+            self.at(seconds).add(What::Fault {
+                number,
+                fault,
+                begins,
+            });
+        }
+        self.now = now;
+        self
+    }
+
+    /// The run is over.
+    pub(super) fn ends(&mut self) -> &mut Self {
+        self.add(What::Settled)
+    }
+}
