@@ -458,12 +458,11 @@ impl JetStream {
             Service::Disabled | Service::LameDuck => false,
         };
         if !is_heard {
-            let (link, sid) = inbox;
             let status = PullStatus {
                 code: 503,
                 text: "".into(),
             };
-            ctx.send(link, ServerOp::PullStatus { sid, status });
+            ctx.send_status(inbox, status);
         }
     }
 
@@ -620,6 +619,9 @@ pub(super) fn stored(
     })
 }
 
+/// The least idle heartbeat of a push consumer.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+
 /// What a client asks for, if a consumer can be that.
 fn wanted(wish: ConsumerWish, link: LinkId) -> Result<Wanted, ApiError> {
     let unset = |what: &str, option: &str| {
@@ -627,6 +629,10 @@ fn wanted(wish: ConsumerWish, link: LinkId) -> Result<Wanted, ApiError> {
             format!("consumer delivery policy is deliver {what}, but optional {option} is not set");
         Err(api_error(400, 10094, why))
     };
+    if !wish.heartbeat.is_zero() && wish.heartbeat < HEARTBEAT_MIN {
+        let why = "consumer idle heartbeat needs to be >= 100ms";
+        return Err(api_error(400, 10083, why));
+    }
     match wish.start {
         ReadStart::Sequence(first) if first.0 == 0 => {
             return unset("by start sequence", "start sequence");
