@@ -376,9 +376,7 @@ impl Stream {
                 let delivered = Box::new(delivered);
                 ctx.send(link, ServerOp::Pulled { sid, delivered });
             }
-            Said::Status((link, sid), status) => {
-                ctx.send(link, ServerOp::PullStatus { sid, status });
-            }
+            Said::Status(inbox, status) => ctx.send_status(inbox, status),
             Said::Settled(sequence) => self.let_go(ctx, Sequence(sequence)),
             Said::GivenUp {
                 sequence,
@@ -475,8 +473,8 @@ fn send_statuses(ctx: &mut Context<'_>, consumer: PullConsumer) {
     let mut said = Vec::new();
     consumer.delete(&mut said);
     for said in said {
-        if let Said::Status((link, sid), status) = said {
-            ctx.send(link, ServerOp::PullStatus { sid, status });
+        if let Said::Status(inbox, status) = said {
+            ctx.send_status(inbox, status);
         }
     }
 }

@@ -19,6 +19,9 @@ enum Next {
 impl PullConsumer {
     /// A client asks for messages.
     pub(in crate::broker) fn pull(&mut self, inbox: Inbox, pull: Pull, around: &mut Around<'_>) {
+        // On the wire, none and zero are the same.
+        let heartbeat = pull.heartbeat.filter(|beat| !beat.is_zero());
+        let pull = Pull { heartbeat, ..pull };
         if pull
             .heartbeat
             .is_some_and(|beat| beat * 2 > pull.expires.unwrap_or_default())
