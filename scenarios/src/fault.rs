@@ -32,6 +32,9 @@ pub enum FaultKind {
     Drift(i64),
     /// The server is killed, and started again at the end of the fault.
     ServerStop,
+    /// The server's machine loses its power, and with it an end of what was acknowledged and not synced; both are back at
+    /// the end of the fault.
+    PowerLoss,
     /// The server stands still (SIGSTOP).
     ServerPause,
     /// JetStream answers nobody; core messaging goes on.
@@ -77,7 +80,7 @@ impl Directions {
 }
 
 /// The names of all kinds, as plans write them.
-pub const KINDS: [&str; 14] = [
+pub const KINDS: [&str; 15] = [
     "partition",
     "blackhole",
     "cut",
@@ -92,6 +95,7 @@ pub const KINDS: [&str; 14] = [
     "server-stop",
     "server-pause",
     "jetstream-mute",
+    "power-loss",
 ];
 
 impl FaultKind {
@@ -110,6 +114,7 @@ impl FaultKind {
             Self::Jump(_) => "jump",
             Self::Drift(_) => "drift",
             Self::ServerStop => "server-stop",
+            Self::PowerLoss => "power-loss",
             Self::ServerPause => "server-pause",
             Self::JetstreamMute => "jetstream-mute",
         }
@@ -119,7 +124,7 @@ impl FaultKind {
     pub const fn is_of_server(self) -> bool {
         matches!(
             self,
-            Self::ServerStop | Self::ServerPause | Self::JetstreamMute
+            Self::ServerStop | Self::PowerLoss | Self::ServerPause | Self::JetstreamMute
         )
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use squall_core::presence;
 use squall_core::transport::names;
 use squall_sim::Latency;
-use squall_sim::broker::Version;
+use squall_sim::broker::{SyncInterval, Version};
 use toml::Spanned;
 
 use crate::fault::{Directions, Fault, FaultKind, KINDS};
@@ -52,6 +52,7 @@ struct RawWorld {
     latency: Option<Spanned<String>>,
     jitter: Option<Spanned<String>>,
     delete_markers: Option<Spanned<String>>,
+    sync_interval: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -247,6 +248,18 @@ impl Reader<'_> {
             }
             world.delete_markers = Some(lives);
         }
+        if let Some(interval) = &raw.sync_interval {
+            world.sync_interval = match interval.get_ref().as_str() {
+                "always" => SyncInterval::Always,
+                _ => match self.time("sync-interval", interval)? {
+                    Duration::ZERO => {
+                        let reason = "sync-interval must be greater than zero, or always";
+                        return self.wrong(interval.span(), reason);
+                    }
+                    every => SyncInterval::Every(every),
+                },
+            };
+        }
         Ok(world)
     }
 
@@ -410,6 +423,7 @@ impl Reader<'_> {
                 None => return needed("ppm"),
             },
             "server-stop" => FaultKind::ServerStop,
+            "power-loss" => FaultKind::PowerLoss,
             "server-pause" => FaultKind::ServerPause,
             "jetstream-mute" => FaultKind::JetstreamMute,
             _ => {

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use squall_sim::Latency;
-use squall_sim::broker::Version;
+use squall_sim::broker::{SyncInterval, Version};
 
 use crate::fault::{Directions, Fault, FaultKind, signed};
 
@@ -60,6 +60,8 @@ pub struct WorldPlan {
     pub latency: Latency,
     /// Whether the bucket is created beforehand with delete markers that live this long.
     pub delete_markers: Option<Duration>,
+    /// How often the server syncs its files.
+    pub sync_interval: SyncInterval,
 }
 
 impl Default for WorldPlan {
@@ -69,6 +71,7 @@ impl Default for WorldPlan {
             server: Version::REFERENCE,
             latency: Latency::default(),
             delete_markers: None,
+            sync_interval: SyncInterval::default(),
         }
     }
 }
@@ -164,6 +167,12 @@ impl Plan {
         plan
     }
 
+    /// Whether a fault of the plan takes the power from a server.
+    pub fn loses_power(&self) -> bool {
+        let mut kinds = self.faults.iter().map(|fault| fault.kind);
+        kinds.any(|kind| kind == FaultKind::PowerLoss)
+    }
+
     /// The most that links are slowed at any time, one way.
     pub fn delay_max(&self) -> Duration {
         let slowed = self.faults.iter().map(|fault| match fault.kind {
@@ -203,6 +212,11 @@ impl fmt::Display for Plan {
         writeln!(f, "jitter = {}", time(self.world.latency.jitter))?;
         if let Some(markers) = self.world.delete_markers {
             writeln!(f, "delete-markers = {}", time(markers))?;
+        }
+        match self.world.sync_interval {
+            SyncInterval::Always => writeln!(f, "sync-interval = \"always\"")?,
+            every if every == SyncInterval::default() => {}
+            SyncInterval::Every(interval) => writeln!(f, "sync-interval = {}", time(interval))?,
         }
         for agent in &self.agents {
             writeln!(f, "\n[[agent]]")?;

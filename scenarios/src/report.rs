@@ -330,6 +330,17 @@ impl<'a> Writer<'a> {
                 let text = format!("sequence {sequence} of {stream} {cause}");
                 self.mark(at, server, MarkKind::Removed, text);
             }
+            What::LostTail {
+                stream, last, back, ..
+            } => {
+                let back = match back.len() {
+                    0 => String::new(),
+                    1 => ", and a message that was replaced is back".to_owned(),
+                    n => format!(", and {n} messages that were replaced are back"),
+                };
+                let text = format!("{stream} ends at sequence {last} again{back}");
+                self.mark(at, server, MarkKind::Removed, text);
+            }
             What::Life { process, event } => {
                 let lane = lane_of(self.run, process);
                 let text = match event {

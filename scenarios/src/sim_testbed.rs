@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use squall_core::Instant;
 use squall_core::presence::Entry;
-use squall_sim::broker::{Cause, ServerConfig};
+use squall_sim::broker::{Cause, Loss, ServerConfig};
 use squall_sim::clock::ppm;
 use squall_sim::trace::{Bite, Truth};
 use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, Simulation, World};
@@ -48,6 +48,7 @@ impl SimTestbed {
         let world = simulation.world().clone();
         let config = ServerConfig {
             version: plan.world.server,
+            sync_interval: plan.loses_power().then_some(plan.world.sync_interval),
             ..ServerConfig::new(SERVER_NAME)
         };
         let server = world.add_server(config);
@@ -131,6 +132,15 @@ impl SimTestbed {
                 };
                 Some(Record { at, what })
             }
+            Truth::LostTail { at, lost } => {
+                let what = What::LostTail {
+                    stream: lost.stream,
+                    bucket: lost.bucket,
+                    last: lost.last,
+                    back: lost.back,
+                };
+                Some(Record { at, what })
+            }
             Truth::Dropped { at, dropped } => {
                 let what = What::Dropped {
                     stream: dropped.stream,
@@ -173,6 +183,7 @@ impl Testbed for SimTestbed {
         let process = process.and_then(|process| self.process(process));
         match fault.kind {
             FaultKind::ServerStop => world.stop_server(server),
+            FaultKind::PowerLoss => world.power_loss(server, Loss::Some),
             FaultKind::ServerPause => world.pause_server(server),
             FaultKind::JetstreamMute => world.mute_jetstream(server),
             kind => {
@@ -206,7 +217,7 @@ impl Testbed for SimTestbed {
         let (world, server) = (&self.world, self.server);
         let process = process.and_then(|process| self.process(process));
         match fault.kind {
-            FaultKind::ServerStop => world.start_server(server),
+            FaultKind::ServerStop | FaultKind::PowerLoss => world.start_server(server),
             FaultKind::ServerPause => world.resume_server(server),
             FaultKind::JetstreamMute => world.unmute_jetstream(server),
             kind => {
@@ -246,7 +257,7 @@ impl Testbed for SimTestbed {
             FaultKind::Pause | FaultKind::Suspend => Bite::Frozen,
             FaultKind::Crash | FaultKind::Overlap => Bite::Crash,
             FaultKind::Jump(_) | FaultKind::Drift(_) => Bite::Clock,
-            FaultKind::ServerStop | FaultKind::ServerPause => Bite::Server,
+            FaultKind::ServerStop | FaultKind::PowerLoss | FaultKind::ServerPause => Bite::Server,
             FaultKind::JetstreamMute => Bite::Mute,
         };
         self.world.bites().count(bite)

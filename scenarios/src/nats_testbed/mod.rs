@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use squall_core::{Instant, Rng};
-use squall_sim::broker::Version;
+use squall_sim::broker::{SyncInterval, Version};
 
 pub use self::process::ProcessEnv;
 use self::process::Tasks;
@@ -38,7 +38,7 @@ use crate::testbed::Testbed;
 /// | partition, blackhole, cut, delay | by the TCP proxy between the agent's host and the server |
 /// | crash, overlap | the process's tasks are aborted, its connections reset; another group of tasks is started |
 /// | server-stop, server-pause | SIGKILL and a new start; SIGSTOP and SIGCONT |
-/// | pause, suspend, jump, drift, lose-reply, jetstream-mute | refused with these sentences |
+/// | pause, suspend, jump, drift, lose-reply, jetstream-mute, power-loss | refused with these sentences |
 pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
     match kind {
         FaultKind::Pause => {
@@ -55,6 +55,10 @@ pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
         FaultKind::JetstreamMute => {
             Some("jetstream-mute: a real server cannot be told to be silent on JetStream alone")
         }
+        FaultKind::PowerLoss => Some(
+            "power-loss: what a killed server has written stays in the kernel's page cache, and only the machine that \
+             runs the test could lose that",
+        ),
         FaultKind::Partition(_)
         | FaultKind::Blackhole(_)
         | FaultKind::Cut
@@ -63,6 +67,14 @@ pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
         | FaultKind::Overlap
         | FaultKind::ServerStop
         | FaultKind::ServerPause => None,
+    }
+}
+
+/// The line of the configuration that says how often files are synced.
+fn sync_interval(interval: SyncInterval) -> String {
+    match interval {
+        SyncInterval::Always => "sync_interval: always".to_owned(),
+        SyncInterval::Every(interval) => format!("sync_interval: \"{}ms\"", interval.as_millis()),
     }
 }
 
@@ -209,6 +221,7 @@ impl NatsTestbed {
         let options = ServerOptions {
             // The reference may be replaced by what the surroundings name.
             version: (version != Version::REFERENCE).then(|| version.to_string()),
+            jetstream: sync_interval(plan.world.sync_interval),
             ..ServerOptions::default()
         };
         let server = NatsServer::start(options).await?;

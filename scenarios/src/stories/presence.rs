@@ -6,7 +6,7 @@ use super::{Scenario, Sometimes, Story};
 use crate::fault::{Directions, FaultKind, KINDS};
 use crate::history::{History, Life, Tell, What};
 
-pub(super) const SCENARIOS: [Scenario; 10] = [
+pub(super) const SCENARIOS: [Scenario; 11] = [
     Scenario {
         name: "presence/calm",
         promise: "Agents come, stay and leave; everybody is told of each once.",
@@ -80,12 +80,21 @@ pub(super) const SCENARIOS: [Scenario; 10] = [
         plan: server_restart,
     },
     Scenario {
+        name: "presence/power-loss",
+        promise: "The server's machine loses its power, and with it what it had acknowledged: revisions are given out twice, \
+                  old entries are back, and everybody is there again.",
+        roles: "3 to 6 agents and a server that forgets",
+        faults: &["power-loss", "crash", "partition"],
+        sometimes: &[LOST_TAIL, CAME_BACK, EVICTED, RESTORED, REBORN],
+        plan: power_loss,
+    },
+    Scenario {
         name: "presence/storm",
         promise: "Any faults, any number of agents, any settings: all of the above.",
         roles: "2 to 8 agents",
         faults: &KINDS,
         sometimes: &[
-            EVICTED, RESTORED, SILENT, MARKER, BLIND, SEEING, SUPERSEDED, REBORN,
+            EVICTED, RESTORED, SILENT, MARKER, BLIND, SEEING, SUPERSEDED, REBORN, LOST_TAIL,
         ],
         plan: storm,
     },
@@ -187,6 +196,20 @@ const JUMPED: Sometimes = Sometimes {
             }
             _ => false,
         })
+    },
+};
+
+const LOST_TAIL: Sometimes = Sometimes {
+    fact: "a loss of power took what had been acknowledged",
+    reached: |_, history| any(history, |what| matches!(what, What::LostTail { .. })),
+};
+const CAME_BACK: Sometimes = Sometimes {
+    fact: "an entry that had been replaced was there again",
+    reached: |_, history| {
+        any(
+            history,
+            |what| matches!(what, What::LostTail { back, .. } if !back.is_empty()),
+        )
     },
 };
 
@@ -438,6 +461,33 @@ fn server_restart(story: &mut Story) {
     }
 }
 
+/// The power goes once or twice. What it takes goes back to anywhere between the last sync and the last word, and beside it
+/// somebody dies or is cut off: his last words may be undone, too.
+fn power_loss(story: &mut Story) {
+    some_markers(story);
+    let interval = some_interval(story);
+    let count = story.workload.between(3, 6) as usize;
+    story.agents(count, interval);
+    story.lasts(interval * 45);
+
+    for outage in 0..2 {
+        let from = story.fault_time(interval * (3 + outage * 20), interval * (8 + outage * 20));
+        let lasts = story.fault_time(millis(50), interval * 6);
+        story.befalls_server(FaultKind::PowerLoss, from, lasts);
+        let trouble = story.fault_time(from - interval * 3, from + lasts);
+        let trouble_for = story.fault_time(interval, interval * 8);
+        let whom = story.anybody();
+        match story.faults.below(3) {
+            0 => story.befalls(&whom, FaultKind::Crash, trouble, trouble_for),
+            1 => {
+                let ways = story.directions();
+                story.befalls(&whom, FaultKind::Partition(ways), trouble, trouble_for);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// A storm: the seed draws which kinds of faults are on at all, and then as many as it likes of them.
 fn storm(story: &mut Story) {
     some_markers(story);
@@ -494,6 +544,7 @@ fn strike(story: &mut Story, kind: &str, interval: Duration) {
         }
         "server-stop" => FaultKind::ServerStop,
         "server-pause" => FaultKind::ServerPause,
+        "power-loss" => FaultKind::PowerLoss,
         _ => FaultKind::JetstreamMute,
     };
     if kind.is_of_server() {
