@@ -60,6 +60,10 @@ pub struct WorldPlan {
     pub latency: Latency,
     /// Whether the bucket is created beforehand with delete markers that live this long.
     pub delete_markers: Option<Duration>,
+    /// How many servers there are: 1, or 3, which form a cluster.
+    pub servers: usize,
+    /// On how many of them the bucket is kept.
+    pub replicas: usize,
     /// How often the server syncs its files.
     pub sync_interval: SyncInterval,
 }
@@ -71,8 +75,22 @@ impl Default for WorldPlan {
             server: Version::REFERENCE,
             latency: Latency::default(),
             delete_markers: None,
+            servers: 1,
+            replicas: 1,
             sync_interval: SyncInterval::default(),
         }
+    }
+}
+
+impl WorldPlan {
+    /// Whether there are several servers.
+    pub const fn is_cluster(&self) -> bool {
+        self.servers > 1
+    }
+
+    /// Whether the bucket has copies, of which any may answer a read, however far behind it is.
+    pub const fn has_copies(&self) -> bool {
+        self.replicas > 1
     }
 }
 
@@ -213,6 +231,10 @@ impl fmt::Display for Plan {
         if let Some(markers) = self.world.delete_markers {
             writeln!(f, "delete-markers = {}", time(markers))?;
         }
+        if self.world.is_cluster() {
+            writeln!(f, "servers = {}", self.world.servers)?;
+            writeln!(f, "replicas = {}", self.world.replicas)?;
+        }
         match self.world.sync_interval {
             SyncInterval::Always => writeln!(f, "sync-interval = \"always\"")?,
             every if every == SyncInterval::default() => {}
@@ -252,6 +274,7 @@ impl fmt::Display for Plan {
                 {
                     write!(line, "\ndirection = {:?}", ways.name())?;
                 }
+                FaultKind::RoutePartition(other) => write!(line, "\npeer = \"{other}\"")?,
                 FaultKind::Delay(by) => write!(line, "\nby = {}", time(by))?,
                 FaultKind::Jump(nanos) => write!(line, "\nby = {:?}", signed(nanos))?,
                 FaultKind::Drift(ppm) => write!(line, "\nppm = {ppm}")?,

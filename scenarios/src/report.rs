@@ -167,7 +167,10 @@ fn faults(run: &Run) -> Vec<FaultBand> {
                 .unwrap_or(from + fault.lasts);
             FaultBand {
                 name: fault.kind.name().to_owned(),
-                target: fault.target.clone(),
+                target: match run.plan.agent(&fault.target) {
+                    Some(agent) => agent.name.clone(),
+                    None => SERVER.to_owned(),
+                },
                 from: time(from),
                 to: time(to),
                 bit: run.bitten.get(number).copied().unwrap_or(false),

@@ -61,6 +61,8 @@ pub enum Bite {
     Server,
     /// JetStream did not answer a request.
     Mute,
+    /// A leader stepped down.
+    Leader,
     /// A clock told another time than it would have.
     Clock,
 }

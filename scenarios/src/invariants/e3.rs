@@ -1,7 +1,7 @@
 //! E3 verdict: what was acknowledged is there under its revision, what was refused never is, and reads see what was.
 //!
 //! A write is found again by its key and a hash of its value (beats carry their time, so no two are alike), a deletion by
-//! its process. What a loss of power took was there until then: that is the server's loss. A read must name a revision that was the key's latest at some moment while it was under way.
+//! its process. Where the bucket has copies a read may be behind: then it names what was the latest once. What a loss of power took was there until then: that is the server's loss. A read must name a revision that was the key's latest at some moment while it was under way.
 
 use squall_core::Instant;
 use squall_core::transport::Revision;
@@ -75,7 +75,10 @@ fn was_latest(
     read: Option<Revision>,
 ) -> bool {
     let agent = facts.agent_of(records.name).unwrap_or_default();
-    let during_the_read = |from: Instant, until: Instant| from <= at && until > called.invoked;
+    // Where there are copies a read may be given to one that is behind, without a bound.
+    let may_be_old = facts.plan.world.has_copies();
+    let during_the_read =
+        |from: Instant, until: Instant| from <= at && (until > called.invoked || may_be_old);
     let first = records
         .commits
         .first()

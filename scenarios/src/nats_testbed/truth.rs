@@ -108,25 +108,25 @@ impl Seen {
 }
 
 /// Follows the bucket for ever. A connection that is lost is not waited for but made anew: clients wait ever longer.
-pub(super) async fn observe(url: String, seen: Arc<Seen>) {
+pub(super) async fn observe(urls: Vec<String>, seen: Arc<Seen>) {
     loop {
         // Whatever has failed is tried again; what was missed is found by its revision.
-        let _over = observe_once(&url, &seen).await;
+        let _over = observe_once(&urls, &seen).await;
         tokio::time::sleep(POLL).await;
     }
 }
 
-async fn connect(url: &str) -> Option<impl Connection + use<>> {
+async fn connect(urls: &[String]) -> Option<impl Connection + use<>> {
     let options = ConnectOptions {
         name: "observer".to_owned(),
-        servers: vec![url.to_owned()],
+        servers: urls.to_vec(),
         ..ConnectOptions::default()
     };
     NatsEnv::new(0).transport().connect(options).await.ok()
 }
 
-async fn observe_once(url: &str, seen: &Seen) -> Option<()> {
-    let connection = connect(url).await?;
+async fn observe_once(urls: &[String], seen: &Seen) -> Option<()> {
+    let connection = connect(urls).await?;
     let mut events = connection.events();
     let bucket = connection.bucket(BUCKET).ok()?;
     let mut watch = loop {
@@ -153,9 +153,9 @@ async fn observe_once(url: &str, seen: &Seen) -> Option<()> {
 }
 
 /// Waits until the observer has heard of all that there is.
-pub(super) async fn catch_up(url: &str, seen: &Seen) {
+pub(super) async fn catch_up(urls: &[String], seen: &Seen) {
     let caught_up = async {
-        let connection = connect(url).await?;
+        let connection = connect(urls).await?;
         let last = connection
             .bucket(BUCKET)
             .ok()?
