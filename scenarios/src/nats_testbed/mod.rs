@@ -178,7 +178,7 @@ struct Shared {
     panics: Arc<Mutex<Vec<Record>>>,
     crashes: AtomicU64,
     seen: Arc<Seen>,
-    observer: tokio::task::JoinHandle<()>,
+    observers: Vec<tokio::task::JoinHandle<()>>,
     /// The first fault that could not be done.
     failed: Mutex<Option<NatsRunError>>,
 }
@@ -197,7 +197,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.observer.abort();
+        self.observers.iter().for_each(|observer| observer.abort());
         for (_, tasks) in self.processes().values() {
             tasks.kill();
         }
@@ -223,7 +223,12 @@ impl NatsTestbed {
         }
         let urls = listening.iter().map(|address| format!("nats://{address}"));
         let (urls, seen): (Vec<String>, _) = (urls.collect(), Arc::new(Seen::default()));
-        let observer = tokio::spawn(truth::observe(urls.clone(), Arc::clone(&seen)));
+        let observers = (0..urls.len()).map(|server| {
+            let mut from_here = urls.clone();
+            from_here.rotate_left(server);
+            tokio::spawn(truth::observe(from_here, Arc::clone(&seen)))
+        });
+        let observers = observers.collect();
         let shared = Shared {
             epoch: Epoch::new(),
             seed: plan.seed,
@@ -235,7 +240,7 @@ impl NatsTestbed {
             panics: Arc::default(),
             crashes: AtomicU64::new(0),
             seen,
-            observer,
+            observers,
             failed: Mutex::default(),
         };
         Ok(Self {
