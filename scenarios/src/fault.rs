@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use squall_sim::Direction;
 
+use crate::parse::SERVER;
+
 /// What is done. Verbs; what each means is said in `squall_sim`'s faults and, for a real server, in the testbed's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
@@ -32,10 +34,62 @@ pub enum FaultKind {
     Drift(i64),
     /// The server is killed, and started again at the end of the fault.
     ServerStop,
+    /// The server's machine loses its power, and with it an end of what was acknowledged and not synced; both are back at
+    /// the end of the fault.
+    PowerLoss,
     /// The server stands still (SIGSTOP).
     ServerPause,
     /// JetStream answers nobody; core messaging goes on.
     JetstreamMute,
+    /// The server that leads the bucket hands over to another of its cluster.
+    LeaderChange,
+    /// Nothing gets through between the server and this other one of its cluster; it waits.
+    RoutePartition(Member),
+}
+
+/// Servers of a cluster.
+pub const CLUSTER_SIZE: usize = 3;
+
+/// One of the servers of a plan, counted from 0: the only one, called `server`, or `n1` to `n3` of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member(pub usize);
+
+impl Member {
+    /// All that a plan with so many servers has.
+    pub fn all(servers: usize) -> impl Iterator<Item = Self> {
+        (0..servers).map(Self)
+    }
+
+    /// As plans with so many servers write it.
+    pub fn name(self, servers: usize) -> String {
+        match servers {
+            1 => SERVER.to_owned(),
+            _ => self.to_string(),
+        }
+    }
+
+    /// Reads what [`name`](Self::name) gives.
+    pub fn from_name(name: &str, servers: usize) -> Option<Self> {
+        Self::all(servers).find(|member| member.name(servers) == name)
+    }
+}
+
+/// As one of a cluster.
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0 + 1)
+    }
+}
+
+/// What a kind of fault acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// An agent.
+    Agent,
+    /// One of the servers.
+    Server,
+    /// A cluster as a whole, and whoever leads the bucket in it.
+    Cluster,
 }
 
 /// Which ways a partition or a blackhole cuts.
@@ -77,7 +131,7 @@ impl Directions {
 }
 
 /// The names of all kinds, as plans write them.
-pub const KINDS: [&str; 14] = [
+pub const KINDS: [&str; 17] = [
     "partition",
     "blackhole",
     "cut",
@@ -92,6 +146,9 @@ pub const KINDS: [&str; 14] = [
     "server-stop",
     "server-pause",
     "jetstream-mute",
+    "power-loss",
+    "leader-change",
+    "route-partition",
 ];
 
 impl FaultKind {
@@ -110,22 +167,35 @@ impl FaultKind {
             Self::Jump(_) => "jump",
             Self::Drift(_) => "drift",
             Self::ServerStop => "server-stop",
+            Self::PowerLoss => "power-loss",
             Self::ServerPause => "server-pause",
             Self::JetstreamMute => "jetstream-mute",
+            Self::LeaderChange => "leader-change",
+            Self::RoutePartition(_) => "route-partition",
         }
     }
 
-    /// True where it acts on the server and not on an agent.
-    pub const fn is_of_server(self) -> bool {
-        matches!(
-            self,
-            Self::ServerStop | Self::ServerPause | Self::JetstreamMute
-        )
+    /// What it acts on.
+    pub const fn scope(self) -> Scope {
+        match self {
+            Self::ServerStop
+            | Self::PowerLoss
+            | Self::ServerPause
+            | Self::JetstreamMute
+            | Self::RoutePartition(_) => Scope::Server,
+            Self::LeaderChange => Scope::Cluster,
+            _ => Scope::Agent,
+        }
+    }
+
+    /// True where it needs a cluster.
+    pub const fn is_of_cluster(self) -> bool {
+        matches!(self, Self::LeaderChange | Self::RoutePartition(_))
     }
 
     /// True where it is over as soon as it has happened.
     pub const fn is_instant(self) -> bool {
-        matches!(self, Self::Cut)
+        matches!(self, Self::Cut | Self::LeaderChange)
     }
 }
 
@@ -136,7 +206,7 @@ pub struct Fault {
     pub at: Duration,
     /// How long it lasts before it mends itself; zero for instant ones.
     pub lasts: Duration,
-    /// To whom: an agent, or `server`.
+    /// To whom: an agent, one of the servers, or the cluster.
     pub target: String,
     /// What.
     pub kind: FaultKind,
@@ -157,6 +227,7 @@ impl fmt::Display for Fault {
             FaultKind::Partition(ways) | FaultKind::Blackhole(ways) if ways != Directions::Both => {
                 write!(f, " ({})", ways.name())
             }
+            FaultKind::RoutePartition(other) => write!(f, " and {other}"),
             FaultKind::Delay(by) => write!(f, " by {by:?}"),
             FaultKind::Jump(nanos) => write!(f, " by {}", signed(nanos)),
             FaultKind::Drift(ppm) => write!(f, " by {ppm} ppm"),

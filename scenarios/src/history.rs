@@ -107,6 +107,17 @@ pub enum What {
         /// Why, in words.
         cause: String,
     },
+    /// The power was lost, and with it the end of a stream: what was lost was told before, as removed.
+    LostTail {
+        /// Which stream.
+        stream: Arc<str>,
+        /// The bucket that it is behind.
+        bucket: Option<Arc<str>>,
+        /// Sequences, and revisions, above this one are given out again.
+        last: Sequence,
+        /// Keys, or subjects, of messages that are there again, because what had taken their place is lost.
+        back: Vec<(Arc<str>, Sequence)>,
+    },
     /// Something happened to a process.
     Life {
         /// Which.

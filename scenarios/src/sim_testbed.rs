@@ -5,24 +5,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use squall_core::Instant;
 use squall_core::presence::Entry;
-use squall_sim::broker::{Cause, ServerConfig};
+use squall_core::transport::names;
+use squall_sim::broker::{Cause, Loss, ServerConfig};
 use squall_sim::clock::ppm;
 use squall_sim::trace::{Bite, Truth};
-use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, Simulation, World};
+use squall_sim::{Direction, HostKey, ProcessKey, ServerKey, SimEnv, Simulation, World};
 
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Directions, Fault, FaultKind, Member};
 use crate::history::{Commit, Record, Recorder, What, value_hash};
+use crate::parse::BUCKET;
 use crate::plan::Plan;
-use crate::testbed::Testbed;
-
-/// The only server, for now.
-const SERVER_NAME: &str = "n1";
+use crate::testbed::{Testbed, addresses};
 
 /// A simulated world and who is who in it.
 #[derive(Clone, Debug)]
 pub struct SimTestbed {
     world: World,
-    server: ServerKey,
+    servers: Vec<ServerKey>,
+    /// Agents, in the order of the plan: their clients begin with different servers.
+    agents: Arc<[String]>,
     names: Arc<Mutex<Names>>,
 }
 
@@ -46,11 +47,16 @@ impl SimTestbed {
     pub fn new(plan: &Plan) -> (Simulation, Self, Recorder) {
         let simulation = Simulation::new(plan.seed, plan.world.latency);
         let world = simulation.world().clone();
-        let config = ServerConfig {
+        let config = |server: usize| ServerConfig {
             version: plan.world.server,
-            ..ServerConfig::new(SERVER_NAME)
+            sync_interval: plan.loses_power().then_some(plan.world.sync_interval),
+            ..ServerConfig::new(Member(server).to_string())
         };
-        let server = world.add_server(config);
+        let servers = if plan.world.is_cluster() {
+            world.add_cluster([0, 1, 2].map(config)).to_vec()
+        } else {
+            vec![world.add_server(config(0))]
+        };
         let clock = world.clone();
         let recorder = Recorder::new(move || clock.now());
         let names: Arc<Mutex<Names>> = Arc::default();
@@ -63,7 +69,8 @@ impl SimTestbed {
         });
         let testbed = Self {
             world,
-            server,
+            servers,
+            agents: plan.agents.iter().map(|agent| agent.name.clone()).collect(),
             names,
         };
         (simulation, testbed, recorder)
@@ -86,6 +93,29 @@ impl SimTestbed {
         let host = self.world.add_host(name);
         names.hosts.insert(name.to_owned(), host);
         host
+    }
+
+    /// The server that a fault names as its target.
+    fn server(&self, fault: &Fault) -> Result<ServerKey, String> {
+        let server = Member::from_name(&fault.target, self.servers.len());
+        let server = server.and_then(|server| self.servers.get(server.0));
+        server
+            .copied()
+            .ok_or_else(|| format!("there is no server {}", fault.target))
+    }
+
+    /// Both directions between the target of a fault and another server.
+    fn routes(&self, fault: &Fault, other: Member) -> Result<[(ServerKey, ServerKey); 2], String> {
+        let server = self.server(fault)?;
+        let other = self.servers.get(other.0).ok_or("there is no such server")?;
+        Ok([(server, *other), (*other, server)])
+    }
+
+    fn step_down(&self) {
+        let stream = names::bucket_stream(BUCKET);
+        for server in &self.servers {
+            self.world.step_down(*server, Some(&stream));
+        }
     }
 
     fn process(&self, name: &Arc<str>) -> Option<ProcessKey> {
@@ -131,6 +161,15 @@ impl SimTestbed {
                 };
                 Some(Record { at, what })
             }
+            Truth::LostTail { at, lost } => {
+                let what = What::LostTail {
+                    stream: lost.stream,
+                    bucket: lost.bucket,
+                    last: lost.last,
+                    back: lost.back,
+                };
+                Some(Record { at, what })
+            }
             Truth::Dropped { at, dropped } => {
                 let what = What::Dropped {
                     stream: dropped.stream,
@@ -159,7 +198,12 @@ impl Testbed for SimTestbed {
         let mut names = self.names();
         names.processes.insert(process.clone(), env.process());
         names.numbered.push(process.clone());
-        (env, vec![format!("nats://{SERVER_NAME}")])
+        (
+            env,
+            addresses(&self.agents, host, self.servers.len(), |server| {
+                format!("nats://{server}")
+            }),
+        )
     }
 
     fn crash(&self, process: &Arc<str>) {
@@ -169,28 +213,36 @@ impl Testbed for SimTestbed {
     }
 
     async fn begin(&self, fault: &Fault, process: Option<&Arc<str>>) -> Result<(), String> {
-        let (world, server) = (&self.world, self.server);
+        let world = &self.world;
         let process = process.and_then(|process| self.process(process));
+        // A host that is cut off reaches none of the servers.
+        let each = |work: &dyn Fn(ServerKey)| self.servers.iter().for_each(|server| work(*server));
+        let each_way = |ways: Directions, work: &dyn Fn(ServerKey, Direction)| {
+            each(&|server| ways.each().iter().for_each(|way| work(server, *way)));
+        };
         match fault.kind {
-            FaultKind::ServerStop => world.stop_server(server),
-            FaultKind::ServerPause => world.pause_server(server),
-            FaultKind::JetstreamMute => world.mute_jetstream(server),
+            FaultKind::ServerStop => world.stop_server(self.server(fault)?),
+            FaultKind::PowerLoss => world.power_loss(self.server(fault)?, Loss::Some),
+            FaultKind::ServerPause => world.pause_server(self.server(fault)?),
+            FaultKind::JetstreamMute => world.mute_jetstream(self.server(fault)?),
+            FaultKind::LeaderChange => self.step_down(),
+            FaultKind::RoutePartition(other) => {
+                for (from, to) in self.routes(fault, other)? {
+                    world.partition_route(from, to);
+                }
+            }
             kind => {
                 let host = self.host(&fault.target);
                 match kind {
                     FaultKind::Partition(ways) => {
-                        ways.each()
-                            .iter()
-                            .for_each(|way| world.partition(host, server, *way));
+                        each_way(ways, &|server, way| world.partition(host, server, way));
                     }
                     FaultKind::Blackhole(ways) => {
-                        ways.each()
-                            .iter()
-                            .for_each(|way| world.blackhole(host, server, *way));
+                        each_way(ways, &|server, way| world.blackhole(host, server, way));
                     }
-                    FaultKind::Cut => world.cut(host, server),
-                    FaultKind::Delay(by) => world.delay(host, server, by),
-                    FaultKind::LoseReply => world.lose_reply(host, server),
+                    FaultKind::Cut => each(&|server| world.cut(host, server)),
+                    FaultKind::Delay(by) => each(&|server| world.delay(host, server, by)),
+                    FaultKind::LoseReply => each(&|server| world.lose_reply(host, server)),
                     FaultKind::Pause => process.into_iter().for_each(|p| world.pause(p)),
                     FaultKind::Suspend => world.suspend(host),
                     FaultKind::Jump(nanos) => world.jump(host, nanos),
@@ -203,27 +255,36 @@ impl Testbed for SimTestbed {
     }
 
     async fn end(&self, fault: &Fault, process: Option<&Arc<str>>) -> Result<(), String> {
-        let (world, server) = (&self.world, self.server);
+        let world = &self.world;
         let process = process.and_then(|process| self.process(process));
+        // A host that is cut off reaches none of the servers.
+        let each = |work: &dyn Fn(ServerKey)| self.servers.iter().for_each(|server| work(*server));
+        let each_way = |ways: Directions, work: &dyn Fn(ServerKey, Direction)| {
+            each(&|server| ways.each().iter().for_each(|way| work(server, *way)));
+        };
         match fault.kind {
-            FaultKind::ServerStop => world.start_server(server),
-            FaultKind::ServerPause => world.resume_server(server),
-            FaultKind::JetstreamMute => world.unmute_jetstream(server),
+            FaultKind::ServerStop | FaultKind::PowerLoss => {
+                world.start_server(self.server(fault)?);
+            }
+            FaultKind::ServerPause => world.resume_server(self.server(fault)?),
+            FaultKind::JetstreamMute => world.unmute_jetstream(self.server(fault)?),
+            FaultKind::LeaderChange => {}
+            FaultKind::RoutePartition(other) => {
+                for (from, to) in self.routes(fault, other)? {
+                    world.heal_route(from, to);
+                }
+            }
             kind => {
                 let host = self.host(&fault.target);
                 match kind {
                     FaultKind::Partition(ways) => {
-                        ways.each()
-                            .iter()
-                            .for_each(|way| world.heal(host, server, *way));
+                        each_way(ways, &|server, way| world.heal(host, server, way));
                     }
                     FaultKind::Blackhole(ways) => {
-                        ways.each()
-                            .iter()
-                            .for_each(|way| world.fill(host, server, *way));
+                        each_way(ways, &|server, way| world.fill(host, server, way));
                     }
-                    FaultKind::Delay(by) => world.restore(host, server, by),
-                    FaultKind::LoseReply => world.keep_replies(host, server),
+                    FaultKind::Delay(by) => each(&|server| world.restore(host, server, by)),
+                    FaultKind::LoseReply => each(&|server| world.keep_replies(host, server)),
                     FaultKind::Pause => process.into_iter().for_each(|p| world.resume(p)),
                     FaultKind::Suspend => world.wake(host),
                     FaultKind::Jump(nanos) => world.jump(host, -nanos),
@@ -246,8 +307,10 @@ impl Testbed for SimTestbed {
             FaultKind::Pause | FaultKind::Suspend => Bite::Frozen,
             FaultKind::Crash | FaultKind::Overlap => Bite::Crash,
             FaultKind::Jump(_) | FaultKind::Drift(_) => Bite::Clock,
-            FaultKind::ServerStop | FaultKind::ServerPause => Bite::Server,
+            FaultKind::ServerStop | FaultKind::PowerLoss | FaultKind::ServerPause => Bite::Server,
             FaultKind::JetstreamMute => Bite::Mute,
+            FaultKind::LeaderChange => Bite::Leader,
+            FaultKind::RoutePartition(_) => Bite::Partition,
         };
         self.world.bites().count(bite)
     }

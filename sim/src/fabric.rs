@@ -262,6 +262,11 @@ impl State {
                 self.net.trace.add(at, 7, dropped.sequence.0);
                 self.testify(Truth::Dropped { at, dropped });
             }
+            Effect::LostTail(lost) => {
+                let at = self.net.now;
+                self.net.trace.add(at, 8, lost.last.0);
+                self.testify(Truth::LostTail { at, lost });
+            }
             Effect::Commit(_) | Effect::Removed(_) | Effect::Stored(_) | Effect::Dropped(_) => {
                 // Another server of the cluster has said so before.
             }

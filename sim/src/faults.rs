@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::broker::{Broker, Effect};
+use crate::broker::{Broker, Effect, Loss};
 use crate::link::{Direction, LinkKey};
 use crate::net::Due;
 use crate::trace::Bite;
@@ -226,7 +226,27 @@ impl World {
         });
     }
 
-    /// Ends one [`stop_server`](Self::stop_server) or [`terminate_server`](Self::terminate_server); with the last it starts again, on its old storage.
+    /// The server's machine loses its power, and with it what was acknowledged and not synced to files yet, or a part
+    /// of that. Lasts as [`stop_server`](Self::stop_server) does.
+    ///
+    /// # Panics
+    /// If the server was not told how often it syncs its files.
+    pub fn power_loss(&self, server: ServerKey, loss: Loss) {
+        self.stop_server(server);
+        self.change(|state| {
+            state.serve(server, |broker, _, effects| {
+                broker.lose_power(loss, effects)
+            });
+        });
+    }
+
+    /// The server's files are synced: nothing written so far can be lost with the power.
+    pub fn sync_server(&self, server: ServerKey) {
+        self.change(|state| state.serve(server, |broker, _, _| broker.sync()));
+    }
+
+    /// Ends one [`stop_server`](Self::stop_server), [`terminate_server`](Self::terminate_server) or
+    /// [`power_loss`](Self::power_loss); with the last it starts again, on its old storage.
     pub fn start_server(&self, server: ServerKey) {
         self.change(|state| {
             let starting = &mut state.servers[server.0 as usize];

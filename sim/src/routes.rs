@@ -133,7 +133,8 @@ impl World {
     pub fn step_down(&self, server: ServerKey, stream: Option<&str>) {
         self.change(|state| {
             let of = &state.servers[server.0 as usize];
-            if of.running && of.paused == 0 {
+            if of.running && of.paused == 0 && of.broker.is_leader(stream) {
+                state.net.bites.add(Bite::Leader);
                 state.serve(server, |broker, now, effects| {
                     broker.step_down(now, stream, effects);
                 });

@@ -5,7 +5,7 @@ use std::fmt;
 
 use squall_core::Instant;
 
-use crate::broker::{Commit, Dropped, Removed, Stored};
+use crate::broker::{Commit, Dropped, LostTail, Removed, Stored};
 use crate::world::ProcessKey;
 
 /// A hash over every event of the run with its true time: equal hashes mean equal runs, to the nanosecond.
@@ -61,6 +61,8 @@ pub enum Bite {
     Server,
     /// JetStream did not answer a request.
     Mute,
+    /// A leader stepped down.
+    Leader,
     /// A clock told another time than it would have.
     Clock,
 }
@@ -114,5 +116,12 @@ pub enum Truth {
         at: Instant,
         /// What, where and why.
         dropped: Dropped,
+    },
+    /// The power was lost, and with it the end of a stream.
+    LostTail {
+        /// When, in true time.
+        at: Instant,
+        /// What is left.
+        lost: LostTail,
     },
 }

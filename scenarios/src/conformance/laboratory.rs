@@ -59,6 +59,10 @@ pub enum ServerVerb {
     Resume,
     /// Tell it to shut down as a lame duck.
     Retire,
+    /// While it is stopped: let all that it has stored be on disk.
+    Sync,
+    /// Take its power, and with it all that it has stored since the last `Sync`; it starts again by `Start`.
+    LosePower,
 }
 
 /// What can be done to a link.

@@ -21,6 +21,7 @@ mod kindness;
 mod kv;
 mod laboratory;
 mod logins;
+mod lost_tail;
 mod outages;
 mod permissions;
 pub mod play;
@@ -111,6 +112,7 @@ pub fn cases() -> Vec<Case> {
         watch_outages::CASES,
         core_messaging::CASES,
         outages::CASES,
+        lost_tail::CASES,
         connection::CASES,
         expiry::CASES,
         streams::CASES,

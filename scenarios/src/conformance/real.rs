@@ -162,6 +162,8 @@ impl Laboratory for Real {
             ServerVerb::Pause => server.pause().await?,
             ServerVerb::Resume => server.resume()?,
             ServerVerb::Retire => server.retire()?,
+            ServerVerb::Sync => server.keep_copy()?,
+            ServerVerb::LosePower => server.lose_power().await?,
         }
         Ok(())
     }

@@ -1,14 +1,14 @@
 //! E3 verdict: what was acknowledged is there under its revision, what was refused never is, and reads see what was.
 //!
 //! A write is found again by its key and a hash of its value (beats carry their time, so no two are alike), a deletion by
-//! its process. A read must name a revision that was the key's latest at some moment while it was under way.
+//! its process. Where the bucket has copies a read may be behind: then it names what was the latest once. What a loss of power took was there until then: that is the server's loss. A read must name a revision that was the key's latest at some moment while it was under way.
 
 use squall_core::Instant;
 use squall_core::transport::Revision;
 
 use super::facts::{Called, Ended, Facts, Key};
 use super::{Findings, seconds};
-use crate::history::{Call, Reply};
+use crate::history::{Call, Commit, Reply};
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     for called in &facts.calls {
@@ -18,9 +18,15 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         let key = || facts.keys[number].name;
         let wrong = match (called.call, ended) {
             (Call::Write { value, .. }, Ended::Ok(Reply::Stored { revision })) => {
-                let found = called.stored.or_else(|| facts.keys[number].at(*revision));
+                let records = &facts.keys[number];
+                let found = called.stored.or_else(|| records.at(*revision));
+                let is_it = |commit: &Commit| commit.value == *value;
+                // A revision may have been given out twice, where the power was lost in between.
+                let again = |(_, commit): &(Instant, &Commit)| {
+                    commit.revision == *revision && is_it(commit)
+                };
                 match found {
-                    Some(commit) if commit.value == *value => None,
+                    Some(commit) if is_it(commit) || records.commits.iter().any(again) => None,
                     Some(_) => Some(format!("revision {revision} of {} is another's", key())),
                     None => Some(format!("there is no revision {revision} of {}", key())),
                 }
@@ -69,7 +75,10 @@ fn was_latest(
     read: Option<Revision>,
 ) -> bool {
     let agent = facts.agent_of(records.name).unwrap_or_default();
-    let during_the_read = |from: Instant, until: Instant| from <= at && until > called.invoked;
+    // Where there are copies a read may be given to one that is behind, without a bound.
+    let may_be_old = facts.plan.world.has_copies();
+    let during_the_read =
+        |from: Instant, until: Instant| from <= at && (until > called.invoked || may_be_old);
     let first = records
         .commits
         .first()
@@ -78,19 +87,13 @@ fn was_latest(
         return true;
     }
     // Each record is the latest until the next one, or until it went without another in its place.
-    let nexts = records.commits.iter().skip(1).map(|(at, _)| *at);
-    let nexts = nexts.chain([Instant::FAR_FUTURE]);
-    records
-        .commits
-        .iter()
-        .zip(nexts)
-        .any(|((from, commit), next)| {
-            if read.is_some() {
-                let removed = records.removal(commit).unwrap_or(next);
-                read == Some(commit.revision) && during_the_read(*from, removed.min(next))
-            } else {
-                let gone = facts.may_be_gone(agent, records, *from, commit);
-                gone.is_some_and(|gone| gone < next && during_the_read(gone, next))
-            }
-        })
+    records.reigns().any(|(from, commit, next)| {
+        if read.is_some() {
+            let removed = records.removal(from, commit).unwrap_or(next);
+            read == Some(commit.revision) && during_the_read(from, removed.min(next))
+        } else {
+            let gone = facts.may_be_gone(agent, records, from, commit);
+            gone.is_some_and(|gone| gone < next && during_the_read(gone, next))
+        }
+    })
 }

@@ -1,6 +1,8 @@
 //! E4 monotone: a process is never told an older revision of a key after a newer one.
 //!
-//! Only calls that follow each other are compared: of two that overlap either may come first.
+//! Only calls that follow each other are compared: of two that overlap either may come first. Reads of a bucket with
+//! copies may be given to one that is behind, and say nothing. What the server lost with
+//! its power after it was told is not held against what is told then.
 
 use squall_core::Instant;
 use squall_core::transport::Revision;
@@ -21,11 +23,22 @@ struct Told {
     is_write: bool,
 }
 
+/// The newest revision that was told until some call ended.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    /// When that ended.
+    at: Instant,
+    revision: Revision,
+    /// When the call began that told it.
+    since: Instant,
+}
+
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
-    let mut all: Vec<Told> = facts.calls.iter().filter_map(told).collect();
+    let has_copies = facts.plan.world.has_copies();
+    let told = facts.calls.iter().filter_map(told);
+    let mut all: Vec<Told> = told.filter(|told| told.is_write || !has_copies).collect();
     sort_by_life(&mut all, facts.lives.len());
-    // The newest revision told so far, and when.
-    let mut newest: Vec<(Instant, Revision)> = Vec::new();
+    let mut newest: Vec<Newest> = Vec::new();
     for of_life in all.chunk_by_mut(|one, other| one.life == other.life) {
         let order = |told: &Told| (told.key, told.at, told.id);
         if !of_life.is_sorted_by_key(order) {
@@ -35,10 +48,20 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
             newest.clear();
             for told in of_key {
                 check_one(facts, &newest, told, findings);
-                let highest = newest
-                    .last()
-                    .map_or(Revision::NONE, |(_, highest)| *highest);
-                newest.push((told.at, told.revision.max(highest)));
+                let is_left = |before: &&Newest| {
+                    let span = (before.since, told.at);
+                    before.revision > told.revision && !facts.is_lost(before.revision, span)
+                };
+                let of_this = Newest {
+                    at: told.at,
+                    revision: told.revision,
+                    since: told.invoked,
+                };
+                let highest = newest.last().filter(is_left).copied();
+                newest.push(Newest {
+                    at: told.at,
+                    ..highest.unwrap_or(of_this)
+                });
             }
         }
     }
@@ -85,24 +108,24 @@ fn told(called: &Called<'_>) -> Option<Told> {
     })
 }
 
-fn check_one(
-    facts: &Facts<'_>,
-    newest: &[(Instant, Revision)],
-    told: &Told,
-    findings: &mut Findings,
-) {
+fn check_one(facts: &Facts<'_>, newest: &[Newest], told: &Told, findings: &mut Findings) {
     let revision = told.revision;
     // Ends come in order, so the newest revision told before this call began is found from the back.
-    let before = newest.iter().rev().find(|(at, _)| *at < told.invoked);
-    if let Some((earlier, newer)) = before
-        && (revision < *newer || (told.is_write && revision == *newer))
+    let before = newest.iter().rev().find(|one| one.at < told.invoked);
+    if let Some(&Newest {
+        at: earlier,
+        revision: newer,
+        since,
+    }) = before
+        && (revision < newer || (told.is_write && revision == newer))
+        && !facts.is_lost(newer, (since, told.at))
     {
         let process = facts.lives[told.life].process;
         let text = format!(
             "{process} was told revision {revision} of {} at {}, and had been told {newer} at {}",
             facts.keys[told.key].name,
             seconds(told.at),
-            seconds(*earlier),
+            seconds(earlier),
         );
         findings.add(told.at, [process.clone()], text);
     }

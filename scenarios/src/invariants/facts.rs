@@ -102,9 +102,11 @@ pub struct Key<'a> {
     pub commits: Vec<(Instant, &'a Commit)>,
     /// Records that went away without another in their place.
     pub removals: Vec<(Instant, Revision)>,
+    /// Records that were there again, because the power was lost and with it what had taken their place.
+    pub returns: Vec<(Instant, Revision)>,
 }
 
-impl Key<'_> {
+impl<'a> Key<'a> {
     /// The record of this revision. Revisions grow with the commits, unless the bucket was made anew.
     pub fn at(&self, revision: Revision) -> Option<&Commit> {
         let found = self
@@ -118,12 +120,51 @@ impl Key<'_> {
         self.commits.get(index?).map(|(_, commit)| *commit)
     }
 
-    /// When this record went away without another in its place, where the server says so.
-    pub fn removal(&self, commit: &Commit) -> Option<Instant> {
+    /// When the record that was there from this time on went away without another in its place, where the server says
+    /// so.
+    pub fn removal(&self, from: Instant, commit: &Commit) -> Option<Instant> {
         self.removals
             .iter()
-            .find(|(_, revision)| *revision == commit.revision)
+            .find(|(at, revision)| *revision == commit.revision && *at >= from)
             .map(|(at, _)| *at)
+    }
+
+    /// The record that was the latest of the key when this one, which stands at `place`, was stored.
+    pub fn before(&self, place: usize) -> Option<&Commit> {
+        let (stored, _) = *self.commits.get(place)?;
+        let (at, before) = *self.commits.get(place.checked_sub(1)?)?;
+        let mut returns = self.returns.iter().rev();
+        let back = returns.find(|(back, _)| *back > at && *back <= stored);
+        match back {
+            Some((_, revision)) => {
+                let mut earlier = self.commits[..place].iter().rev();
+                let found = earlier.find(|(_, commit)| commit.revision == *revision);
+                found.map(|(_, commit)| *commit)
+            }
+            None => Some(before).filter(|before| {
+                let removed = self.removal(at, before);
+                removed.is_none_or(|removed| removed > stored)
+            }),
+        }
+    }
+
+    /// Every stretch in which a record was the latest of the key: from when, which, and until when at the latest,
+    /// because then the next one was stored.
+    pub fn reigns(&self) -> impl Iterator<Item = (Instant, &'a Commit, Instant)> {
+        let nexts = self.commits.iter().skip(1).map(|(at, _)| *at);
+        let nexts = nexts.chain([Instant::FAR_FUTURE]);
+        let stored = self.commits.iter().zip(nexts);
+        let stored = stored.map(|((from, commit), next)| (*from, *commit, next));
+        let back = self.returns.iter().filter_map(|(from, revision)| {
+            let mut earlier = self.commits.iter().rev();
+            let (_, commit) =
+                earlier.find(|(at, commit)| at < from && commit.revision == *revision)?;
+            let mut later = self.commits.iter();
+            let next = later.find(|(at, _)| at > from);
+            let next = next.map_or(Instant::FAR_FUTURE, |(at, _)| *at);
+            Some((*from, *commit, next))
+        });
+        stored.chain(back)
     }
 }
 
@@ -146,6 +187,8 @@ pub struct Facts<'a> {
     pub keys: Vec<Key<'a>>,
     /// Where each stands in `keys`.
     by_key: Index<'a>,
+    /// When the power was lost, and with it every revision above this one.
+    pub losses: Vec<(Instant, Revision)>,
     /// What happened to the run as a whole: faults, mending, panics, its end.
     pub milestones: Vec<&'a Record>,
     /// When the run ended.
@@ -168,6 +211,7 @@ impl<'a> Facts<'a> {
             watches: Vec::new(),
             keys: Vec::new(),
             by_key: Index::default(),
+            losses: Vec::new(),
             milestones: Vec::new(),
             end,
         };
@@ -261,8 +305,22 @@ impl<'a> Facts<'a> {
                     facts.keys[key].removals.push((at, *revision));
                 }
                 What::Life { process, event } => facts.lived(process, *event, at, &mut watching),
+                What::LostTail {
+                    bucket: Some(_),
+                    last,
+                    back,
+                    ..
+                } => {
+                    facts.losses.push((at, Revision(last.0)));
+                    for (key, sequence) in back {
+                        let key = facts.key_number(key);
+                        facts.keys[key].returns.push((at, Revision(sequence.0)));
+                    }
+                }
                 // No invariant is about them.
-                What::Stored { .. } | What::Dropped { .. } => {}
+                What::LostTail { bucket: None, .. }
+                | What::Stored { .. }
+                | What::Dropped { .. } => {}
                 What::Planned { .. }
                 | What::Fault { .. }
                 | What::Mended
@@ -291,6 +349,7 @@ impl<'a> Facts<'a> {
                 name,
                 commits: Vec::new(),
                 removals: Vec::new(),
+                returns: Vec::new(),
             });
         }
         number
@@ -401,7 +460,7 @@ impl<'a> Facts<'a> {
         commit: &Commit,
     ) -> Option<Instant> {
         match self.plan.world.on {
-            On::Simulated => key.removal(commit),
+            On::Simulated => key.removal(at, commit),
             On::Nats => {
                 let ttl = self.ttl(agent, commit);
                 let markers = self.plan.world.delete_markers.unwrap_or(ttl);
@@ -415,7 +474,7 @@ impl<'a> Facts<'a> {
     /// slowest agent's entry. How late servers are with it is in [`slack`](Self::slack).
     pub fn is_gone(&self, key: &Key<'_>, at: Instant, commit: &Commit) -> Option<Instant> {
         match self.plan.world.on {
-            On::Simulated => key.removal(commit),
+            On::Simulated => key.removal(at, commit),
             On::Nats => {
                 let intervals = self.plan.agents.iter().map(|agent| agent.interval);
                 intervals
@@ -423,6 +482,12 @@ impl<'a> Facts<'a> {
                     .map(|slowest| at + slowest * presence::TTL_MULTIPLIER)
             }
         }
+    }
+
+    /// Whether the power was lost in this span, and with it this revision.
+    pub fn is_lost(&self, revision: Revision, (from, until): Span) -> bool {
+        let mut losses = self.losses.iter();
+        losses.any(|(at, last)| (from..=until).contains(at) && revision > *last)
     }
 
     /// The process of this name, where it is an agent's.

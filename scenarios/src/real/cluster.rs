@@ -19,7 +19,7 @@ use super::question::ask;
 use super::server::{NatsServer, ServerError, ServerOptions};
 
 /// Servers of a cluster.
-pub const SIZE: usize = 3;
+pub const SIZE: usize = crate::fault::CLUSTER_SIZE;
 
 /// How long a cluster may take until all of its servers follow one leader, on a machine that is busy.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
@@ -134,6 +134,14 @@ no_auth_user: a
     /// If it does not die.
     pub async fn kill(&mut self, server: usize) -> Result<(), ServerError> {
         self.servers[server].kill().await
+    }
+
+    /// Kills a server and puts the copy of its store that was kept last in the place of the store.
+    ///
+    /// # Errors
+    /// As [`NatsServer::lose_power`].
+    pub async fn lose_power(&mut self, server: usize) -> Result<(), ServerError> {
+        self.servers[server].lose_power().await
     }
 
     /// Starts a server again on its port with its store, and waits until it greets; stops it first where it runs.

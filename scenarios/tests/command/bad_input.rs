@@ -98,6 +98,36 @@ fn a_plan_that_cannot_be_is_refused_with_its_line() {
             "squall: p.toml:8: presence.Config: heartbeat_interval: 3 times it must be at least 100ms",
         ),
         (
+            "kind = \"partition\"",
+            "kind = \"leader-change\"",
+            "squall: p.toml:14: leader-change needs a cluster: servers = 3\n",
+        ),
+        (
+            "target = \"alice\"\nkind = \"partition\"",
+            "target = \"n1\"\nkind = \"server-stop\"",
+            "squall: p.toml:13: server-stop acts on \"server\", not on \"n1\"\n",
+        ),
+        (
+            "[[agent]]",
+            "[world]\nservers = 2\n[[agent]]",
+            "squall: p.toml:7: servers must be 1 or 3\n",
+        ),
+        (
+            "[[agent]]",
+            "[world]\nreplicas = 3\n[[agent]]",
+            "squall: p.toml:7: replicas must be 1 or as many as there are servers, 1\n",
+        ),
+        (
+            "[[agent]]",
+            "[world]\nsync-interval = \"0s\"\n[[agent]]",
+            "squall: p.toml:7: sync-interval must be greater than zero, or always\n",
+        ),
+        (
+            "name = \"alice\"",
+            "name = \"n2\"",
+            "squall: p.toml:7: an agent cannot be called \"n2\"\n",
+        ),
+        (
             "kind = \"partition\"\n",
             "kind = \"parti",
             "squall: p.toml:14: ",
@@ -112,6 +142,43 @@ fn a_plan_that_cannot_be_is_refused_with_its_line() {
         let said = refused_plan(&plan);
         assert!(said.starts_with(sentence), "{bad:?}: {said}");
         assert_eq!(said.lines().count(), 1, "one sentence: {said}");
+    }
+}
+
+/// The same of plans with a cluster.
+#[test]
+fn a_fault_that_no_cluster_knows_is_refused_with_its_line() {
+    let fault = "target = \"alice\"\nkind = \"partition\"";
+    let cases = [
+        (
+            "target = \"server\"\nkind = \"server-stop\"",
+            "squall: p.toml:16: server-stop acts on \"n1\", \"n2\", \"n3\", not on \"server\"\n",
+        ),
+        (
+            "target = \"n1\"\nkind = \"power-loss\"",
+            "squall: p.toml:17: power-loss is modelled for a server alone, not for one of a cluster\n",
+        ),
+        (
+            "target = \"n1\"\nkind = \"route-partition\"",
+            "squall: p.toml:13: route-partition needs `peer`\n",
+        ),
+        (
+            "target = \"n1\"\npeer = \"n1\"\nkind = \"route-partition\"",
+            "squall: p.toml:17: peer must be another server than the target\n",
+        ),
+        (
+            "target = \"n1\"\npeer = \"n4\"\nkind = \"route-partition\"",
+            "squall: p.toml:17: peer = \"n4\" is none of n1, n2, n3\n",
+        ),
+    ];
+    let cluster = PLAN.replacen(
+        "[[agent]]",
+        "[world]\nservers = 3\nreplicas = 3\n[[agent]]",
+        1,
+    );
+    for (bad, sentence) in cases {
+        let said = refused_plan(&cluster.replacen(fault, bad, 1));
+        assert_eq!(said, sentence, "{bad:?}");
     }
 }
 

@@ -68,6 +68,11 @@ fn outages_agree() {
 }
 
 #[test]
+fn lost_tails_agree() {
+    agree("lost_tail");
+}
+
+#[test]
 fn streams_agree() {
     agree("streams");
 }

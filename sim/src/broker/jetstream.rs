@@ -90,6 +90,10 @@ impl JetStream {
         self.streams[self.buckets.get(bucket)?.0].as_ref()
     }
 
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.streams.iter_mut().flatten()
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.names.keys()
     }
@@ -328,7 +332,8 @@ impl JetStream {
     /// Creates a stream that may be created.
     pub(super) fn create_checked(&mut self, ctx: &Context<'_>, config: StreamConfig) -> Response {
         let incarnation = Incarnation(self.streams.len());
-        let stream = Stream::new(incarnation, config, ctx.now.wall);
+        let mut stream = Stream::new(incarnation, config, ctx.now.wall);
+        stream.remember_unsynced(ctx.config.sync_interval);
         let info = stream.info();
         self.routes.add(&stream.config.subjects, incarnation);
         let identity = &stream.identity;
@@ -523,6 +528,7 @@ impl JetStream {
                 StreamTimer::Heartbeat(id) => stream.beat(ctx, id),
                 StreamTimer::Inactive(id) => stream.end_inactive(ctx, id),
                 StreamTimer::Pull(id, timer) => stream.on_pull_timer(ctx, id, timer),
+                StreamTimer::Sync => stream.on_sync(),
                 StreamTimer::Mark(sequence) => stream.mark(ctx, sequence),
             }
         }

@@ -18,6 +18,7 @@ use squall_core::UnixTime;
 use squall_core::transport::{KvEntry, Sequence, StoredMessage};
 
 use super::head::Head;
+use super::unsynced::{Step, Taken, Unsynced};
 
 const NONE: u32 = u32::MAX;
 
@@ -108,6 +109,8 @@ pub(super) struct Store {
     lines_gone: u64,
     last: Sequence,
     bytes: u64,
+    /// What has changed since the files were synced, where that may be lost.
+    pub(super) unsynced: Option<Unsynced>,
     /// What the subjects of keys begin with: `$KV.<bucket>.`; empty in a stream behind no bucket.
     prefix: Box<str>,
 }
@@ -119,6 +122,11 @@ impl Store {
             prefix: prefix.into(),
             ..Self::default()
         }
+    }
+
+    /// An empty one for the same stream.
+    pub(super) fn empty(&self) -> Self {
+        Self::new(&self.prefix)
     }
 
     /// Records held.
@@ -133,6 +141,7 @@ impl Store {
 
     /// Gives out sequences up to this one without storing anything under them.
     pub(super) fn skip_to(&mut self, last: Sequence) {
+        self.note_last();
         self.last = self.last.max(last);
     }
 
@@ -274,6 +283,7 @@ impl Store {
             Some(subject) => subject.0,
             None => self.add_subject(hash, name),
         };
+        self.note_last();
         self.last = self.last.next();
         let older = self.subjects.get(subject).newest;
         let size = new.size;
@@ -334,13 +344,26 @@ impl Store {
             NONE => chain.newest = record.older,
             newer => self.records.get_mut(newer).older = record.older,
         }
-        if chain.records == 0 {
+        let is_last = chain.records == 0;
+        if let Some(unsynced) = &mut self.unsynced {
+            let subject = Arc::clone(&chain.name);
+            let record = record.clone();
+            unsynced.note(Step::Taken(Box::new(Taken { subject, record })));
+        }
+        if is_last {
             self.drop_subject(record.subject);
         }
         self.log[(record.line - self.lines_gone) as usize].record = NONE;
         while self.log.front().is_some_and(|line| line.record == NONE) {
             self.log.pop_front();
             self.lines_gone += 1;
+        }
+    }
+
+    /// Sequences are about to be given out after the last one.
+    fn note_last(&mut self) {
+        if let Some(unsynced) = &mut self.unsynced {
+            unsynced.note(Step::Given { after: self.last });
         }
     }
 

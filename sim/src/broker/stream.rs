@@ -176,6 +176,7 @@ impl Stream {
         }
         if !accepted.is_wanted {
             self.store.skip_to(sequence);
+            self.arm_sync(ctx);
             return sequence;
         }
         let head = match accepted.life {
@@ -208,6 +209,7 @@ impl Stream {
             self.wake(ctx);
         }
         self.wake_pulls(ctx, sequence, &name);
+        self.arm_sync(ctx);
         sequence
     }
 
@@ -288,6 +290,7 @@ impl Stream {
             announce(identity, consumers, ctx.effects, store, record, cause);
         });
         self.tell_gone(ctx);
+        self.arm_sync(ctx);
         was_there
     }
 
@@ -301,6 +304,13 @@ impl Stream {
             dropped += 1;
         }
         dropped
+    }
+
+    /// Tells the world alone that a message is gone.
+    pub(super) fn tell_dropped(&self, effects: &mut Vec<Effect>, at: Sequence, cause: Cause) {
+        if let Some(record) = self.store.at(at) {
+            announce(&self.identity, &mut [], effects, &self.store, record, cause);
+        }
     }
 
     /// Drops every message: the stream is being deleted, or was only in memory.

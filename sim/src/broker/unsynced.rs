@@ -1,0 +1,122 @@
+//! What a stream on files has changed since they were synced: undone, step by step from the end, where the power is lost.
+//!
+//! A file that is cut short is the file as it was at some earlier moment. So is the stream: messages are gone whose
+//! storing was acknowledged, sequences will be given out a second time, and messages are back that had been replaced.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use squall_core::transport::Sequence;
+
+use super::store::{New, Record, Store};
+
+/// One change that may be undone.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// Sequences were given out, to a message or to none.
+    Given {
+        /// The last one before.
+        after: Sequence,
+    },
+    /// A message went away.
+    Taken(Box<Taken>),
+}
+
+/// A message that went away.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    pub(super) subject: Arc<str>,
+    pub(super) record: Record,
+}
+
+/// The changes since the files were synced, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced {
+    steps: Vec<Step>,
+    /// Whether the time is set at which they will be.
+    pub(super) is_due: bool,
+}
+
+/// What was undone.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Undone {
+    /// Messages that are there no more.
+    pub(super) lost: Vec<Sequence>,
+    /// Messages that are there again.
+    pub(super) back: Vec<Sequence>,
+}
+
+impl Unsynced {
+    pub(super) fn note(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The process that had set the time is gone.
+    pub(super) fn forget_time(&mut self) {
+        self.is_due = false;
+    }
+
+    /// All is on disk.
+    pub(super) fn sync(&mut self) {
+        self.steps.clear();
+        self.is_due = false;
+    }
+}
+
+impl Store {
+    /// What this store was when only the first `kept` steps since the last sync had been made, and what that differs in;
+    /// `None` where it is that.
+    pub(super) fn undone(&self, kept: usize) -> Option<(Self, Undone)> {
+        let steps = self.unsynced.as_ref()?.steps.get(kept..)?;
+        if steps.is_empty() {
+            return None;
+        }
+        let all = self.from(Sequence::NONE);
+        let now: BTreeMap<Sequence, (Arc<str>, &Record)> = all
+            .map(|record| {
+                let subject = Arc::clone(self.subject_of(record));
+                (record.sequence, (subject, record))
+            })
+            .collect();
+        let (mut then, mut last) = (now.clone(), self.last());
+        for step in steps.iter().rev() {
+            match step {
+                Step::Given { after } => {
+                    last = *after;
+                    drop(then.split_off(&last.next()));
+                }
+                Step::Taken(taken) => {
+                    let Taken { subject, record } = &**taken;
+                    then.insert(record.sequence, (Arc::clone(subject), record));
+                }
+            }
+        }
+        let mut store = self.empty();
+        for (sequence, (subject, record)) in &then {
+            store.skip_to(Sequence(sequence.0 - 1));
+            let new = New {
+                head: record.head.clone(),
+                payload: record.payload.clone(),
+                time: record.time,
+                size: record.size,
+                is_exempt: record.is_exempt,
+            };
+            store.append(store.name(subject), new);
+        }
+        store.skip_to(last);
+        store.unsynced = Some(Unsynced::default());
+        let keys = |one: &BTreeMap<Sequence, _>, other: &BTreeMap<Sequence, _>| {
+            let missing = one.keys().filter(|sequence| !other.contains_key(sequence));
+            missing.copied().collect()
+        };
+        let undone = Undone {
+            lost: keys(&now, &then),
+            back: keys(&then, &now),
+        };
+        Some((store, undone))
+    }
+}
