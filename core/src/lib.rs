@@ -17,6 +17,7 @@
 
 pub mod diagnostics;
 pub mod env;
+pub mod files;
 pub mod jwt;
 pub mod machine;
 #[cfg(feature = "nats")]
