@@ -25,6 +25,7 @@ pub mod nats;
 pub mod presence;
 pub mod time;
 pub mod transport;
+pub mod who;
 
 pub use env::{Env, Rng, Task};
 pub use machine::{Machine, Shell, drive};
