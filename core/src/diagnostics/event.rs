@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::redact::{redact, redact_value};
 use crate::time::UnixTime;
 use crate::transport::ConnectionId;
 
@@ -114,6 +115,37 @@ impl NatsEvent {
             return None;
         }
         Swap::parse(self.reason.as_deref()?)
+    }
+
+    /// Whether the account was left with it.
+    pub(super) fn is_logout(&self) -> bool {
+        let by_logout = self.caller.as_ref().is_some_and(|caller| {
+            caller
+                .as_str()
+                .to_ascii_lowercase()
+                .contains(Caller::LOGOUT.as_str())
+        });
+        (self.kind == EventType::Closed && by_logout)
+            || self.swapped().is_some_and(|swap| swap.new.is_none())
+    }
+
+    /// The event without the secrets that may stand in its texts.
+    #[must_use]
+    pub fn redacted(mut self) -> Self {
+        if let Some(Cow::Owned(clean)) = self.reason.as_deref().map(redact) {
+            self.reason = Some(clean);
+        }
+        if let Some(Cow::Owned(clean)) = self.caller.as_ref().map(|caller| redact(caller.as_str()))
+        {
+            self.caller = Some(Caller(clean.into()));
+        }
+        if let Some(Cow::Owned(clean)) = self.nc_id.as_ref().map(|id| redact(id.as_str())) {
+            self.nc_id = Some(NcId(clean.into()));
+        }
+        for (name, value) in &mut self.others {
+            redact_value(name, value);
+        }
+        self
     }
 
     /// One line of the log, without its end.
