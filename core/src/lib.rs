@@ -15,7 +15,9 @@
 //!
 //! A [`Machine`] never reads a clock, draws a number or awaits: time and chance are arguments.
 
+pub mod diagnostics;
 pub mod env;
+pub mod files;
 pub mod jwt;
 pub mod machine;
 #[cfg(feature = "nats")]
@@ -23,6 +25,7 @@ pub mod nats;
 pub mod presence;
 pub mod time;
 pub mod transport;
+pub mod who;
 
 pub use env::{Env, Rng, Task};
 pub use machine::{Machine, Shell, drive};
