@@ -499,6 +499,20 @@ impl<'a> Facts<'a> {
         self.lives.get_mut(self.by_name.get(process)?)
     }
 
+    /// From when on the life of a record counts: its commit. Where there are copies their leader dates it when it is asked,
+    /// which may be long before a majority agrees, and not before the call of its writer.
+    pub fn dated(&self, at: Instant, commit: &Commit) -> Instant {
+        if !self.plan.world.has_copies() {
+            return at;
+        }
+        let is_it = |called: &&Called<'a>| {
+            let writes = matches!(called.call, Call::Write { value, .. } if *value == commit.value);
+            writes && commit.by.as_ref() == Some(called.process)
+        };
+        let written = self.calls.iter().find(is_it);
+        written.map_or(at, |called| called.invoked)
+    }
+
     /// When a process stood still, or its watch was told that it was blind, between two times: the stretches in between.
     pub fn seeing(&self, watch: &Watched<'_>) -> Vec<Span> {
         let mut blind: Vec<Span> = Vec::new();

@@ -1,7 +1,8 @@
 //! P2 accuracy: nobody who renews in time is told down, or found absent.
 //!
 //! A record is fresh from its commit for as long as its own entry lives, whatever the server does with it; a tombstone
-//! ends that, and so does a loss of power that takes the record. A `Down`, an absence from an answer or a `false` is wrong where the agent's record was fresh at every
+//! ends that (where it has copies, from the moment at which it was written: its leader may have dated it long before the
+//! others agreed), and so does a loss of power that takes the record. A `Down`, an absence from an answer or a `false` is wrong where the agent's record was fresh at every
 //! moment of the time in which it could have been looked at. Answers from a bucket with copies are not judged.
 
 use std::time::Duration;
@@ -112,7 +113,7 @@ fn fresh_throughout(facts: &Facts<'_>, agent: &str, span: Span) -> Option<Instan
             continue;
         }
         renewed = Some(*at);
-        let until = *at + facts.ttl(agent, commit);
+        let until = facts.dated(*at, commit) + facts.ttl(agent, commit);
         since = match since {
             Some((begin, fresh_until)) if *at <= fresh_until => Some((begin, until)),
             _ => Some((*at, until)),

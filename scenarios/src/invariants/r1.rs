@@ -132,7 +132,8 @@ impl Bounds {
     /// How long a call may take by its own documentation.
     fn of(&self, facts: &Facts<'_>, call: &Call) -> Duration {
         match call {
-            Call::Connect => self.connect,
+            // Each server is tried.
+            Call::Connect => self.connect * facts.plan.world.servers as u32,
             // Attaching to the bucket reads, changes and reads; claiming reads and writes; both may be contended.
             Call::Open { .. } => self.request * 8,
             Call::Close { agent } => facts.interval(agent),
