@@ -9,6 +9,7 @@ pub mod broker;
 mod client;
 pub mod clock;
 pub mod cluster;
+mod disk;
 mod env;
 mod fabric;
 mod faults;
@@ -24,6 +25,7 @@ pub mod wire;
 mod world;
 
 pub use client::{SimBucket, SimConnection, SimConsumer, SimStream, SimTransport};
+pub use disk::SimFiles;
 pub use env::{SimClock, SimEnv};
 pub use keys::SimKey;
 pub use link::{Direction, Latency};

@@ -11,6 +11,7 @@ use squall_core::{Instant, Rng};
 use crate::broker::Kindness;
 use crate::client::ClientKey;
 use crate::clock::HostClock;
+use crate::disk::Disk;
 use crate::link::{Direction, Latency, Link, LinkKey, Parcel, Route};
 use crate::queue::Queue;
 use crate::trace::{Bite, Bites, Trace};
@@ -39,6 +40,7 @@ pub(crate) struct Host {
     pub(crate) clock: HostClock,
     /// One for each server, by its number.
     pub(crate) routes: Vec<Route>,
+    pub(crate) disk: Disk,
     /// Sleeps for so many reasons.
     pub(crate) suspended: u32,
 }
@@ -106,6 +108,7 @@ impl Net {
             name: name.into(),
             clock: HostClock::new(up),
             routes: Vec::with_capacity(servers.len()),
+            disk: Disk::new(Rng::labelled(self.seed, &format!("disk/{name}"))),
             suspended: 0,
         };
         for server in servers {

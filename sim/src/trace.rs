@@ -65,6 +65,10 @@ pub enum Bite {
     Leader,
     /// A clock told another time than it would have.
     Clock,
+    /// A step of a disk failed, or bytes arrived in part.
+    Disk,
+    /// The power was lost, and with it what a file or folder had not synced.
+    UnsyncedFile,
 }
 
 /// How often each kind bit.

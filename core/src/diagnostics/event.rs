@@ -142,6 +142,11 @@ impl NatsEvent {
         if let Some(Cow::Owned(clean)) = self.nc_id.as_ref().map(|id| redact(id.as_str())) {
             self.nc_id = Some(NcId(clean.into()));
         }
+        if let EventType::Unknown(name) = &mut self.kind
+            && let Cow::Owned(clean) = redact(name)
+        {
+            *name = clean;
+        }
         for (name, value) in &mut self.others {
             redact_value(name, value);
         }
@@ -441,6 +446,18 @@ mod tests {
             .expect("it is an event");
         assert_eq!((early.v, early.nc_id, early.caller), (1, None, None));
         assert_eq!(early.jwt_exp, Some(UnixTime::from_secs(1_780_000_200)));
+    }
+
+    #[test]
+    fn no_text_of_an_event_keeps_a_secret() {
+        let jwt = "eyJhbGciOiJlZDI1NTE5LW5rZXkifQ.e30.c2ln";
+        let line = r#"{"v":1,"type":"JWT","at":"2026-05-28T20:26:40Z","caller":"JWT","nc_id":"JWT","reason":"with JWT","more":{"jwt":1}}"#;
+        let event = read(&line.replace("JWT", jwt)).expect("it is an event");
+        let clean = r#"{"v":1,"type":"JWT","at":"2026-05-28T20:26:40Z","caller":"JWT","nc_id":"JWT","reason":"with JWT","more":{"jwt":"JWT"}}"#;
+        assert_eq!(
+            event.redacted().to_line(),
+            clean.replace("JWT", "[redacted]")
+        );
     }
 
     #[test]

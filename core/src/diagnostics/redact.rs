@@ -96,12 +96,12 @@ fn announces(before: &str, gap: &str, word: &str) -> bool {
     is_name(before) && matches!(sign, "=" | ":")
 }
 
-/// `user:password@` of a URL, without the sign at its end.
+/// `user:password@` of a URL, without the sign at its end. Up to the last such sign: nobody makes sure that a password
+/// is written as a URL wants it.
 fn user_info(address: &str) -> Option<&str> {
-    let end =
-        address.find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\''));
-    let authority = &address[..end.unwrap_or(address.len())];
-    authority.rsplit_once('@').map(|(user_info, _)| user_info)
+    let end = address.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`'));
+    let address = &address[..end.unwrap_or(address.len())];
+    address.rsplit_once('@').map(|(user_info, _)| user_info)
 }
 
 /// The shape of a JWT, whole or cut off, or of an nkey's seed or private key.
@@ -134,6 +134,10 @@ mod tests {
             (
                 "nats://amy:hunter2@10.0.0.7:4222, retrying",
                 Some("nats://[redacted]@10.0.0.7:4222, retrying"),
+            ),
+            (
+                "nats://amy:hun/t@r#2@host/x",
+                Some("nats://[redacted]@host/x"),
             ),
             ("nats://s3cr3t@host", Some("nats://[redacted]@host")),
             (

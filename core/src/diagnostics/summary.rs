@@ -82,7 +82,10 @@ impl Reader {
                     event,
                 );
             }
-            EventType::Disconnect if self.is_current(event) => {
+            // One that was closed loses its link too, and its client does not try.
+            EventType::Disconnect
+                if self.is_current(event) && self.summary.state != NatsState::Disconnected =>
+            {
                 self.enter(NatsState::Connecting, event);
             }
             EventType::Closed | EventType::ForceClose if self.is_current(event) => {
@@ -187,7 +190,7 @@ mod tests {
         assert_eq!(state(&log), (NatsState::Connecting, Some(3)));
         log.push(event(Reconnect, 5, "b"));
         assert_eq!(state(&log), (NatsState::Connected, Some(5)));
-        log.push(event(ForceClose, 6, "b"));
+        log.extend([event(ForceClose, 6, "b"), event(Disconnect, 7, "b")]);
         assert_eq!(state(&log), (NatsState::Disconnected, Some(6)));
         log.extend([event(Connect, 7, "c"), swap(8, "c", "")]);
         assert_eq!(

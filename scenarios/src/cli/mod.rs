@@ -1,6 +1,6 @@
 //! What a user types.
 //!
-//! Exit status: 0 all held, 1 a violation, 2 unusable input (one sentence, with file and line where there is one), 3
+//! Exit status: 0 all held, 1 a violation or a pattern, 2 unusable input (one sentence, with file and line where there is one), 3
 //! inconclusive. Long work shows a progress bar on a terminal and plain lines elsewhere.
 #![allow(
     clippy::disallowed_methods,
@@ -9,6 +9,7 @@
 )]
 
 mod conformance;
+mod diagnose;
 mod files;
 mod progress;
 
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand, ValueEnum};
 use squall_reports::terminal::{self, Style};
 
+use self::diagnose::{Since, diagnose};
 use self::files::{read_plan, write_run, write_whole};
 use self::progress::Progress;
 use crate::history::{History, HistoryError};
@@ -159,6 +161,19 @@ enum Command {
         /// A file of JSON lines, which begins with its plan.
         history: PathBuf,
     },
+    /// Says what a connection-event log amounts to: state, drops, patterns, the last events. Exit status 1 where a pattern
+    /// was found.
+    Diagnose {
+        /// A file of JSON lines, such as nats-events.jsonl; `-` for standard input.
+        log: PathBuf,
+        /// Tells only patterns and events of so long before the log's end, such as 1h, or since a time, such as
+        /// 2026-05-28T20:00:00Z.
+        #[arg(long)]
+        since: Option<Since>,
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What went wrong before anything could be run, in one sentence.
@@ -224,6 +239,7 @@ pub fn main() -> ExitCode {
             }
         }
         Command::Check { history } => check(&history),
+        Command::Diagnose { log, since, json } => diagnose(&log, since, json),
     };
     done.unwrap_or_else(|Unusable(sentence)| {
         eprintln!("squall: {sentence}");
