@@ -12,6 +12,7 @@ pub mod cluster;
 mod env;
 mod fabric;
 mod faults;
+mod held;
 mod keys;
 mod link;
 mod net;

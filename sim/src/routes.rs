@@ -143,9 +143,10 @@ impl World {
 
     /// Whether this server takes itself for the leader of a stream, or of the cluster.
     pub fn is_leader(&self, server: ServerKey, stream: Option<&str>) -> bool {
-        let state = self.lock();
-        let server = &state.servers[server.0 as usize];
-        server.running && server.broker.is_leader(stream)
+        self.change(|state| {
+            let server = &state.servers[server.0 as usize];
+            server.running && server.broker.is_leader(stream)
+        })
     }
 }
 
