@@ -151,7 +151,6 @@ impl State {
         match (parcel, self.clients.get_mut(client)) {
             (Parcel::Op(op), Some(client)) => {
                 client.receive(&mut self.net, key, op);
-                client.arm(&mut self.net);
             }
             (Parcel::Eof, found) => {
                 if let Some(link) = self.net.links.get_mut(key) {
