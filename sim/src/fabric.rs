@@ -31,7 +31,7 @@ impl State {
                 return;
             };
             link.up.armed = false;
-            let Some(&(at, _)) = link.up.waiting.front() else {
+            let Some(at) = link.up.arrival() else {
                 return;
             };
             let (host, server) = (link.host, link.server);
@@ -56,7 +56,7 @@ impl State {
                 return;
             };
             if let Some(parcel) = link.up.pop() {
-                let is_last = link.up.waiting.is_empty();
+                let is_last = link.up.is_empty();
                 self.deliver_up(key, server, parcel);
                 if is_last {
                     return;
@@ -111,7 +111,7 @@ impl State {
                 return;
             };
             link.down.armed = false;
-            let Some(&(at, _)) = link.down.waiting.front() else {
+            let Some(at) = link.down.arrival() else {
                 return;
             };
             let (host, server, client) = (link.host, link.server, link.client);
@@ -136,7 +136,7 @@ impl State {
                 return;
             };
             if let Some(parcel) = link.down.pop() {
-                let is_last = link.down.waiting.is_empty();
+                let is_last = link.down.is_empty();
                 self.deliver_down(key, client, parcel);
                 if is_last {
                     return;
