@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use squall_core::Instant;
 use squall_core::presence::Entry;
-use squall_sim::broker::{Cause, ServerConfig};
+use squall_sim::broker::ServerConfig;
 use squall_sim::clock::ppm;
 use squall_sim::trace::{Bite, Truth};
 use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, Simulation, World};
@@ -30,15 +30,6 @@ pub struct SimTestbed {
 struct Names {
     hosts: BTreeMap<String, HostKey>,
     processes: BTreeMap<Arc<str>, ProcessKey>,
-    /// Names of processes, by their number.
-    numbered: Vec<Arc<str>>,
-}
-
-impl Names {
-    /// The name of the process whose request something was.
-    fn of(&self, process: Option<ProcessKey>) -> Option<Arc<str>> {
-        self.numbered.get(process?.number()).cloned()
-    }
 }
 
 impl SimTestbed {
@@ -53,18 +44,12 @@ impl SimTestbed {
         let server = world.add_server(config);
         let clock = world.clone();
         let recorder = Recorder::new(move || clock.now());
-        let names: Arc<Mutex<Names>> = Arc::default();
-        let (known, history) = (Arc::clone(&names), recorder.clone());
-        world.set_witness(move |truth| {
-            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(record) = Self::record(&known, truth) {
-                history.add(record);
-            }
-        });
+        let history = recorder.clone();
+        world.set_witness(move |truth| history.add(Self::record(truth)));
         let testbed = Self {
             world,
             server,
-            names,
+            names: Arc::default(),
         };
         (simulation, testbed, recorder)
     }
@@ -92,12 +77,11 @@ impl SimTestbed {
         self.names().processes.get(name).copied()
     }
 
-    fn record(names: &Names, truth: Truth) -> Option<Record> {
+    fn record(truth: Truth) -> Record {
         match truth {
             Truth::Committed { at, commit, by } => {
                 let entry = Entry::decode(&commit.entry);
                 let value = value_hash(&commit.entry.value);
-                let by = names.of(by);
                 let what = What::Committed(Commit {
                     bucket: commit.bucket,
                     key: commit.entry.key,
@@ -108,10 +92,8 @@ impl SimTestbed {
                     ttl: entry.as_ref().and_then(Entry::ttl),
                     value,
                 });
-                Some(Record { at, what })
+                Record { at, what }
             }
-            // That a newer record has taken the place says the newer record itself.
-            Truth::Removed { removed, .. } if removed.cause == Cause::Evicted => None,
             Truth::Removed { at, removed } => {
                 let what = What::Removed {
                     bucket: removed.bucket,
@@ -119,7 +101,7 @@ impl SimTestbed {
                     revision: removed.revision,
                     cause: removed.cause.to_string(),
                 };
-                Some(Record { at, what })
+                Record { at, what }
             }
             Truth::Stored { at, stored, by } => {
                 let what = What::Stored {
@@ -127,9 +109,9 @@ impl SimTestbed {
                     subject: stored.subject,
                     sequence: stored.sequence,
                     message_id: stored.message_id,
-                    by: names.of(by),
+                    by,
                 };
-                Some(Record { at, what })
+                Record { at, what }
             }
             Truth::Dropped { at, dropped } => {
                 let what = What::Dropped {
@@ -137,7 +119,7 @@ impl SimTestbed {
                     sequence: dropped.sequence,
                     cause: dropped.cause.to_string(),
                 };
-                Some(Record { at, what })
+                Record { at, what }
             }
         }
     }
@@ -155,10 +137,9 @@ impl Testbed for SimTestbed {
     }
 
     fn start(&self, host: &str, process: &Arc<str>) -> (SimEnv, Vec<String>) {
-        let env = self.world.start_process(self.host(host), process);
+        let env = self.world.start_process(self.host(host), process.clone());
         let mut names = self.names();
         names.processes.insert(process.clone(), env.process());
-        names.numbered.push(process.clone());
         (env, vec![format!("nats://{SERVER_NAME}")])
     }
 
