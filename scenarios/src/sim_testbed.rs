@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use squall_core::Instant;
 use squall_core::presence::Entry;
@@ -17,6 +18,9 @@ use crate::testbed::Testbed;
 
 /// The only server, for now.
 const SERVER_NAME: &str = "n1";
+
+/// Room is made for no more records of a history before they come: about 120 MiB of addresses, not of memory.
+const RECORDS_AT_ONCE: usize = 1 << 20;
 
 /// A simulated world and who is who in it.
 #[derive(Clone, Debug)]
@@ -44,6 +48,7 @@ impl SimTestbed {
         let server = world.add_server(config);
         let clock = world.clone();
         let recorder = Recorder::new(move || clock.now());
+        recorder.expect(records_expected(plan));
         let history = recorder.clone();
         world.set_witness(move |truth| history.add(Self::record(truth)));
         let testbed = Self {
@@ -123,6 +128,13 @@ impl SimTestbed {
             }
         }
     }
+}
+
+/// Nearly all of a history are beats: the call, what it wrote, and its end.
+fn records_expected(plan: &Plan) -> usize {
+    let beats = |interval: Duration| plan.duration.as_nanos() / interval.as_nanos().max(1);
+    let beats: u128 = plan.agents.iter().map(|agent| beats(agent.interval)).sum();
+    usize::try_from(beats * 3).map_or(RECORDS_AT_ONCE, |records| records.min(RECORDS_AT_ONCE))
 }
 
 impl Testbed for SimTestbed {
