@@ -464,6 +464,11 @@ impl Recorder {
         }
     }
 
+    /// Makes room for so many records, at once instead of little by little.
+    pub(crate) fn expect(&self, records: usize) {
+        self.recording(|recording| recording.records.reserve(records));
+    }
+
     fn recording<R>(&self, work: impl FnOnce(&mut Recording) -> R) -> R {
         work(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use squall_core::Instant;
 use squall_core::presence::Entry;
 use squall_core::transport::names;
-use squall_sim::broker::{Cause, Loss, ServerConfig};
+use squall_sim::broker::{Loss, ServerConfig};
 use squall_sim::clock::ppm;
 use squall_sim::trace::{Bite, Truth};
 use squall_sim::{Direction, HostKey, ProcessKey, ServerKey, SimEnv, Simulation, World};
@@ -16,6 +17,9 @@ use crate::history::{Commit, Record, Recorder, What, value_hash};
 use crate::parse::BUCKET;
 use crate::plan::Plan;
 use crate::testbed::{Testbed, addresses};
+
+/// Room is made for no more records of a history before they come: about 120 MiB of addresses, not of memory.
+const RECORDS_AT_ONCE: usize = 1 << 20;
 
 /// A simulated world and who is who in it.
 #[derive(Clone, Debug)]
@@ -31,15 +35,6 @@ pub struct SimTestbed {
 struct Names {
     hosts: BTreeMap<String, HostKey>,
     processes: BTreeMap<Arc<str>, ProcessKey>,
-    /// Names of processes, by their number.
-    numbered: Vec<Arc<str>>,
-}
-
-impl Names {
-    /// The name of the process whose request something was.
-    fn of(&self, process: Option<ProcessKey>) -> Option<Arc<str>> {
-        self.numbered.get(process?.number()).cloned()
-    }
 }
 
 impl SimTestbed {
@@ -59,19 +54,14 @@ impl SimTestbed {
         };
         let clock = world.clone();
         let recorder = Recorder::new(move || clock.now());
-        let names: Arc<Mutex<Names>> = Arc::default();
-        let (known, history) = (Arc::clone(&names), recorder.clone());
-        world.set_witness(move |truth| {
-            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(record) = Self::record(&known, truth) {
-                history.add(record);
-            }
-        });
+        recorder.expect(records_expected(plan));
+        let history = recorder.clone();
+        world.set_witness(move |truth| history.add(Self::record(truth)));
         let testbed = Self {
             world,
             servers,
             agents: plan.agents.iter().map(|agent| agent.name.clone()).collect(),
-            names,
+            names: Arc::default(),
         };
         (simulation, testbed, recorder)
     }
@@ -122,12 +112,11 @@ impl SimTestbed {
         self.names().processes.get(name).copied()
     }
 
-    fn record(names: &Names, truth: Truth) -> Option<Record> {
+    fn record(truth: Truth) -> Record {
         match truth {
             Truth::Committed { at, commit, by } => {
                 let entry = Entry::decode(&commit.entry);
                 let value = value_hash(&commit.entry.value);
-                let by = names.of(by);
                 let what = What::Committed(Commit {
                     bucket: commit.bucket,
                     key: commit.entry.key,
@@ -138,10 +127,8 @@ impl SimTestbed {
                     ttl: entry.as_ref().and_then(Entry::ttl),
                     value,
                 });
-                Some(Record { at, what })
+                Record { at, what }
             }
-            // That a newer record has taken the place says the newer record itself.
-            Truth::Removed { removed, .. } if removed.cause == Cause::Evicted => None,
             Truth::Removed { at, removed } => {
                 let what = What::Removed {
                     bucket: removed.bucket,
@@ -149,7 +136,7 @@ impl SimTestbed {
                     revision: removed.revision,
                     cause: removed.cause.to_string(),
                 };
-                Some(Record { at, what })
+                Record { at, what }
             }
             Truth::Stored { at, stored, by } => {
                 let what = What::Stored {
@@ -157,9 +144,9 @@ impl SimTestbed {
                     subject: stored.subject,
                     sequence: stored.sequence,
                     message_id: stored.message_id,
-                    by: names.of(by),
+                    by,
                 };
-                Some(Record { at, what })
+                Record { at, what }
             }
             Truth::LostTail { at, lost } => {
                 let what = What::LostTail {
@@ -168,7 +155,7 @@ impl SimTestbed {
                     last: lost.last,
                     back: lost.back,
                 };
-                Some(Record { at, what })
+                Record { at, what }
             }
             Truth::Dropped { at, dropped } => {
                 let what = What::Dropped {
@@ -176,10 +163,17 @@ impl SimTestbed {
                     sequence: dropped.sequence,
                     cause: dropped.cause.to_string(),
                 };
-                Some(Record { at, what })
+                Record { at, what }
             }
         }
     }
+}
+
+/// Nearly all of a history are beats: the call, what it wrote, and its end.
+fn records_expected(plan: &Plan) -> usize {
+    let beats = |interval: Duration| plan.duration.as_nanos() / interval.as_nanos().max(1);
+    let beats: u128 = plan.agents.iter().map(|agent| beats(agent.interval)).sum();
+    usize::try_from(beats * 3).map_or(RECORDS_AT_ONCE, |records| records.min(RECORDS_AT_ONCE))
 }
 
 impl Testbed for SimTestbed {
@@ -194,10 +188,9 @@ impl Testbed for SimTestbed {
     }
 
     fn start(&self, host: &str, process: &Arc<str>) -> (SimEnv, Vec<String>) {
-        let env = self.world.start_process(self.host(host), process);
+        let env = self.world.start_process(self.host(host), process.clone());
         let mut names = self.names();
         names.processes.insert(process.clone(), env.process());
-        names.numbered.push(process.clone());
         (
             env,
             addresses(&self.agents, host, self.servers.len(), |server| {

@@ -12,10 +12,6 @@ use crate::trace::Bite;
 use crate::world::{HostKey, ProcessKey, ServerKey, SleepKey, State, World};
 
 impl World {
-    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
-        change(&mut self.lock())
-    }
-
     // --- routes ---
 
     /// Nothing gets through in this direction until [`heal`](Self::heal); it waits, and connects time out.
@@ -120,14 +116,13 @@ impl World {
 
     /// Lets the scheduler run the process's tasks, or not, as its state demands.
     fn hold_or_release(&self, process: ProcessKey) {
-        let (alive, frozen) = {
-            let state = self.lock();
+        let (alive, frozen) = self.change(|state| {
             let found = &state.processes[process.0 as usize];
             (
                 found.alive,
                 found.paused > 0 || state.net.host(found.host).suspended > 0,
             )
-        };
+        });
         if alive {
             self.tasks().freeze(process, frozen);
         }
@@ -149,7 +144,7 @@ impl World {
 
     /// True unless it crashed.
     pub fn is_alive(&self, process: ProcessKey) -> bool {
-        self.lock().processes[process.0 as usize].alive
+        self.change(|state| state.processes[process.0 as usize].alive)
     }
 
     // --- hosts and clocks ---

@@ -13,6 +13,7 @@ mod disk;
 mod env;
 mod fabric;
 mod faults;
+mod held;
 mod keys;
 mod link;
 mod net;

@@ -159,7 +159,7 @@ impl Net {
         link.up.push(route.arrival(self.now), parcel);
         if !link.up.armed {
             link.up.armed = true;
-            let (at, _) = link.up.waiting[0];
+            let at = link.up.arrival().unwrap_or(self.now);
             self.queue.push(at, Due::Link(key, Direction::ToServer));
         }
     }
@@ -193,7 +193,7 @@ impl Net {
         link.down.push(route.arrival(self.now), parcel);
         if !link.down.armed {
             link.down.armed = true;
-            let (at, _) = link.down.waiting[0];
+            let at = link.down.arrival().unwrap_or(self.now);
             self.queue.push(at, Due::Link(key, Direction::ToHost));
         }
     }
@@ -202,7 +202,7 @@ impl Net {
     pub(crate) fn hang_up(&mut self, key: LinkKey) {
         if let Some(link) = self.links.get_mut(key) {
             link.client_open = false;
-            link.down.waiting.clear();
+            link.down.clear();
             self.push_up(key, Parcel::Eof);
             self.forget_if_over(key);
         }
@@ -211,8 +211,8 @@ impl Net {
     /// Something between the ends resets the link: what is on its way is lost, and both ends are told.
     pub(crate) fn reset(&mut self, key: LinkKey) {
         if let Some(link) = self.links.get_mut(key) {
-            link.up.waiting.clear();
-            link.down.waiting.clear();
+            link.up.clear();
+            link.down.clear();
             link.torn = false;
             self.push_up(key, Parcel::Eof);
             self.push_down(key, Parcel::Eof);
@@ -223,7 +223,7 @@ impl Net {
         if let Some(link) = self.links.get(key)
             && !link.client_open
             && !link.server_open
-            && link.up.waiting.is_empty()
+            && link.up.is_empty()
         {
             self.links.remove(key);
         }
@@ -249,13 +249,13 @@ impl Net {
             let Some(link) = self.links.get_mut(key) else {
                 continue;
             };
-            if let (false, Some((at, _))) = (link.up.armed, link.up.waiting.front()) {
+            if let (false, Some(at)) = (link.up.armed, link.up.arrival()) {
                 link.up.armed = true;
-                self.queue.push(*at, Due::Link(key, Direction::ToServer));
+                self.queue.push(at, Due::Link(key, Direction::ToServer));
             }
-            if let (false, Some((at, _))) = (link.down.armed, link.down.waiting.front()) {
+            if let (false, Some(at)) = (link.down.armed, link.down.arrival()) {
                 link.down.armed = true;
-                self.queue.push(*at, Due::Link(key, Direction::ToHost));
+                self.queue.push(at, Due::Link(key, Direction::ToHost));
             }
         }
     }

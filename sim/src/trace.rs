@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use squall_core::Instant;
 
 use crate::broker::{Commit, Dropped, LostTail, Removed, Stored};
-use crate::world::ProcessKey;
 
 /// A hash over every event of the run with its true time: equal hashes mean equal runs, to the nanosecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +95,10 @@ pub enum Truth {
         at: Instant,
         /// What and where.
         commit: Commit,
-        /// The process whose request it was; `None` for the server's own.
-        by: Option<ProcessKey>,
+        /// The name of the process whose request it was; `None` for the server's own.
+        by: Option<Arc<str>>,
     },
-    /// A record went away.
+    /// A record went away, and not for a newer one of its key.
     Removed {
         /// When, in true time.
         at: Instant,
@@ -111,8 +111,8 @@ pub enum Truth {
         at: Instant,
         /// What and where.
         stored: Stored,
-        /// The process whose request it was; `None` for the server's own.
-        by: Option<ProcessKey>,
+        /// The name of the process whose request it was; `None` for the server's own.
+        by: Option<Arc<str>>,
     },
     /// A message of such a stream went away.
     Dropped {

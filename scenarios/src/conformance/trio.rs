@@ -109,7 +109,7 @@ impl Laboratory for SimulatedTrio {
         let (_, env) = hosts[server].get_or_insert_with(|| {
             let name = format!("near-{link}");
             let host = self.world.add_host(&name);
-            (host, self.world.start_process(host, &name))
+            (host, self.world.start_process(host, &*name))
         });
         Ok((env.clone(), format!("nats://{link}")))
     }

@@ -14,10 +14,11 @@ use crate::history::{Call, Reply};
 /// What one call told of a key.
 #[derive(Clone, Copy, Debug)]
 struct Told {
-    life: usize,
-    key: usize,
+    life: u32,
+    key: u32,
     at: Instant,
-    id: u64,
+    /// Its place among the calls.
+    place: u32,
     invoked: Instant,
     revision: Revision,
     is_write: bool,
@@ -35,12 +36,13 @@ struct Newest {
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     let has_copies = facts.plan.world.has_copies();
-    let told = facts.calls.iter().filter_map(told);
-    let mut all: Vec<Told> = told.filter(|told| told.is_write || !has_copies).collect();
+    let mut all = Vec::with_capacity(facts.calls.len());
+    let told = (0..).zip(&facts.calls).filter_map(told);
+    all.extend(told.filter(|told| told.is_write || !has_copies));
     sort_by_life(&mut all, facts.lives.len());
     let mut newest: Vec<Newest> = Vec::new();
     for of_life in all.chunk_by_mut(|one, other| one.life == other.life) {
-        let order = |told: &Told| (told.key, told.at, told.id);
+        let order = |told: &Told| (told.key, told.at, told.place);
         if !of_life.is_sorted_by_key(order) {
             of_life.sort_unstable_by_key(order);
         }
@@ -71,7 +73,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
 fn sort_by_life(all: &mut [Told], lives: usize) {
     let mut places = vec![0; lives + 1];
     for told in all.iter() {
-        places[told.life + 1] += 1;
+        places[told.life as usize + 1] += 1;
     }
     let mut before = 0;
     for place in &mut places {
@@ -80,14 +82,14 @@ fn sort_by_life(all: &mut [Told], lives: usize) {
     }
     let unsorted = all.to_vec();
     for told in unsorted {
-        let place = &mut places[told.life];
+        let place = &mut places[told.life as usize];
         all[*place] = told;
         *place += 1;
     }
 }
 
 /// What a call told, if it did.
-fn told(called: &Called<'_>) -> Option<Told> {
+fn told((place, called): (u32, &Called<'_>)) -> Option<Told> {
     let (at, Ended::Ok(reply)) = called.ended? else {
         return None;
     };
@@ -98,10 +100,10 @@ fn told(called: &Called<'_>) -> Option<Told> {
         _ => return None,
     };
     Some(Told {
-        life,
-        key,
+        life: life as u32,
+        key: key as u32,
         at,
-        id: called.id,
+        place,
         invoked: called.invoked,
         revision,
         is_write,
@@ -120,10 +122,10 @@ fn check_one(facts: &Facts<'_>, newest: &[Newest], told: &Told, findings: &mut F
         && (revision < newer || (told.is_write && revision == newer))
         && !facts.is_lost(newer, (since, told.at))
     {
-        let process = facts.lives[told.life].process;
+        let process = facts.lives[told.life as usize].process;
         let text = format!(
             "{process} was told revision {revision} of {} at {}, and had been told {newer} at {}",
-            facts.keys[told.key].name,
+            facts.keys[told.key as usize].name,
             seconds(told.at),
             seconds(earlier),
         );

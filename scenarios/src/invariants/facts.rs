@@ -204,7 +204,8 @@ impl<'a> Facts<'a> {
         let mut facts = Self {
             plan,
             history,
-            calls: Vec::new(),
+            // Most calls are writes: one record for the call, one for what it wrote, one for its end.
+            calls: Vec::with_capacity(history.0.len() / 3),
             lives: Vec::new(),
             by_name: Index::default(),
             delay_max: plan.delay_max(),

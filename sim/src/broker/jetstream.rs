@@ -253,11 +253,13 @@ impl JetStream {
             && stream.stores_keys
         {
             let name = Name::Key(key);
-            if stream.store.find(name).is_none() && !is_routable(key) {
+            let subject = stream.store.find(name);
+            if subject.is_none() && !is_routable(key) {
                 return Some(Response::NoResponders);
             }
             let incoming = Incoming {
                 name,
+                subject,
                 head,
                 payload,
                 by,
@@ -305,8 +307,10 @@ impl JetStream {
         let Some(stream) = self.storing(subject) else {
             return Some(Response::NoResponders);
         };
+        let name = stream.store.name(subject);
         let incoming = Incoming {
-            name: stream.store.name(subject),
+            name,
+            subject: stream.store.find(name),
             head,
             payload,
             by,

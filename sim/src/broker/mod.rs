@@ -326,6 +326,9 @@ impl Broker {
 
     /// Routes what the server itself has to say.
     fn post(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.surroundings.outbox.is_empty() {
+            return;
+        }
         for (account, message) in std::mem::take(&mut self.surroundings.outbox) {
             let mut ctx = self.surroundings.ctx(now, account, effects);
             self.messaging.route(&mut ctx, &message);

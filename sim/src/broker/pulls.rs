@@ -428,6 +428,9 @@ impl Stream {
 
     /// Tells consumers of the messages that have gone.
     pub(super) fn tell_gone(&mut self, ctx: &mut Context<'_>) {
+        if self.pulls.gone.is_empty() {
+            return;
+        }
         for (sequence, subject) in std::mem::take(&mut self.pulls.gone) {
             let ids: Vec<PullId> = self.pulls.slots.keys().copied().collect();
             for id in ids {

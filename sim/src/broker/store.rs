@@ -159,10 +159,7 @@ impl Store {
     }
 
     pub(super) fn find(&self, name: Name<'_>) -> Option<SubjectId> {
-        self.find_hashed(hash(name.text()), name)
-    }
-
-    fn find_hashed(&self, hash: u64, name: Name<'_>) -> Option<SubjectId> {
+        let hash = hash(name.text());
         let is_it = |&id: &u32| {
             let found = self.subjects.get(id);
             found.hash == hash && found.is(name)
@@ -275,13 +272,18 @@ impl Store {
         record.newer == NONE
     }
 
-    /// Stores a message under the next sequence.
-    pub(super) fn append(&mut self, name: Name<'_>, new: New) -> SubjectId {
+    /// Stores a message under the next sequence; `known` is what [`find`](Self::find) finds under its name.
+    pub(super) fn append(
+        &mut self,
+        name: Name<'_>,
+        known: Option<SubjectId>,
+        new: New,
+    ) -> SubjectId {
+        debug_assert_eq!(known, self.find(name), "looked for before");
         self.compact();
-        let hash = hash(name.text());
-        let subject = match self.find_hashed(hash, name) {
+        let subject = match known {
             Some(subject) => subject.0,
-            None => self.add_subject(hash, name),
+            None => self.add_subject(name),
         };
         self.note_last();
         self.last = self.last.next();
@@ -367,7 +369,8 @@ impl Store {
         }
     }
 
-    fn add_subject(&mut self, hash: u64, name: Name<'_>) -> u32 {
+    fn add_subject(&mut self, name: Name<'_>) -> u32 {
+        let hash = hash(name.text());
         let (key, name) = match name {
             Name::Key(key) => (Some(key.into()), format!("{}{key}", self.prefix).into()),
             Name::Subject(subject) => (None, subject.into()),
@@ -481,7 +484,8 @@ mod tests {
             size: 1,
             is_exempt: false,
         };
-        store.append(store.name(subject), new)
+        let name = store.name(subject);
+        store.append(name, store.find(name), new)
     }
 
     fn remove_oldest(store: &mut Store, subject: SubjectId) {

@@ -64,6 +64,8 @@ pub(super) struct Identity {
 #[derive(Clone, Debug)]
 pub(super) struct Incoming<'a> {
     pub(super) name: Name<'a>,
+    /// What the store has under this name.
+    pub(super) subject: Option<SubjectId>,
     pub(super) head: Head,
     pub(super) payload: Bytes,
     pub(super) by: Option<(LinkId, RequestId)>,
@@ -190,13 +192,15 @@ impl Stream {
             size: accepted.size,
             is_exempt: accepted.life == Life::Never,
         };
-        let subject = self.store.append(incoming.name, new);
+        let subject = self.store.append(incoming.name, incoming.subject, new);
         let record = self.store.newest(subject);
-        let name = Arc::clone(self.store.subject_of(record));
+        let name = self.store.subject_of(record);
         let mut is_awaited = false;
         for consumer in &mut self.consumers {
-            is_awaited |= consumer.note_stored(sequence, &name);
+            is_awaited |= consumer.note_stored(sequence, name);
         }
+        let is_pulled = self.pulls.len() > 0;
+        let name = is_pulled.then(|| Arc::clone(name));
         let stored = stored(&self.identity, &self.store, record, incoming.by);
         ctx.effects.push(stored);
         if let Life::For(life) = accepted.life {
@@ -208,7 +212,9 @@ impl Stream {
         if is_awaited {
             self.wake(ctx);
         }
-        self.wake_pulls(ctx, sequence, &name);
+        if let Some(name) = name {
+            self.wake_pulls(ctx, sequence, &name);
+        }
         self.arm_sync(ctx);
         sequence
     }
@@ -274,6 +280,7 @@ impl Stream {
         };
         let incoming = Incoming {
             name,
+            subject: self.store.find(name),
             head,
             payload: Bytes::new(),
             by: None,

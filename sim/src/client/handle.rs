@@ -322,12 +322,12 @@ impl Drop for SubscriptionGuard {
 
 impl Client {
     fn begin(&mut self, net: &mut Net, patience: Patience) -> RequestKey {
-        if self.options.credentials.is_some() {
+        if self.has_credentials {
             // Where there may be permissions it matters that answers come to a subscription.
             self.open_inbox(net);
         }
         let wait = match patience {
-            Patience::Ack => self.options.ack_timeout,
+            Patience::Ack => self.ack_timeout,
             Patience::Request => self.options.request_timeout,
         };
         self.requests.begin(patience, net.local(self.host) + wait)
@@ -489,7 +489,7 @@ impl Connection for SimConnection {
     }
 
     async fn flush(&self) -> Result<(), FlushError> {
-        let has_login = self.with(|client, _| client.options.credentials.is_some());
+        let has_login = self.with(|client, _| client.has_credentials);
         let echo = |key| match has_login {
             // The real one is a message to the client's own inbox: permissions can deny it.
             Some(true) => ClientOp::Publish {

@@ -264,7 +264,7 @@ impl Client {
     }
 
     fn ask(&mut self, net: &mut Net, asked: Asked, request: Request) {
-        if self.options.credentials.is_some() {
+        if self.has_credentials {
             self.open_inbox(net);
         }
         let deadline = net.local(self.host) + self.options.request_timeout;
