@@ -20,6 +20,7 @@ use super::context::Context;
 use super::effect::{Cause, Effect, Incarnation};
 use super::head::Head;
 use super::pull::{AckSubject, Inbox};
+use super::purge;
 use super::refusal::{Refusal, api_error, invalid_config, stream_not_found};
 use super::routes::Routes;
 use super::settings::{
@@ -204,7 +205,8 @@ impl JetStream {
                 Some(answer(deleted.map(|()| Response::Deleted)))
             }
             Request::Purge { stream, what } => {
-                let purged = self.on_stream(&stream, |stream| stream.purge(ctx, &what));
+                let purged = purge::limits(&what)
+                    .and_then(|_| self.on_stream(&stream, |stream| stream.purge(ctx, &what)));
                 Some(answer(purged.map(Response::Purged)))
             }
             Request::DeleteMessage { stream, sequence } => {
