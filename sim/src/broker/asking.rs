@@ -68,7 +68,8 @@ impl Broker {
             | Request::UpdateStream(_)
             | Request::DeleteStream { .. }
             | Request::StreamInfo { .. }
-            | Request::CreateConsumer { .. } => (0..SIZE).map(Peer).collect(),
+            | Request::CreateConsumer { .. }
+            | Request::EndConsumer { .. } => (0..SIZE).map(Peer).collect(),
         };
         if targets.is_empty() {
             self.tell(asker, Response::NoResponders, effects);
@@ -129,6 +130,8 @@ impl Broker {
             }
             Request::CreateConsumer { .. } if is_placed => {
                 self.answer_here(now, asker, request, effects);
+            // Whoever has it; nobody waits for the answers.
+            Request::EndConsumer { .. } => self.answer_here(now, asker, request, effects),
             }
             Request::Write { .. } | Request::Store(_) => {
                 self.asked_to_write(now, asker, request, effects);

@@ -178,6 +178,13 @@ impl JetStream {
                 let wanted = wanted(wish, link);
                 self.create_consumer(ctx, &stream, id, wanted, is_alive)
             }
+            Request::EndConsumer { stream, deliver } => {
+                let ended = self.on_stream(&stream, |stream| {
+                    stream.end_consumer(ctx, link, deliver);
+                    Ok(Response::Deleted)
+                });
+                Some(answer(ended))
+            }
             Request::CreateStream(config) => Some(answer(self.create(ctx, *config))),
             Request::UpdateStream(config) => Some(answer(self.update(ctx, *config))),
             Request::DeleteStream { stream } => Some(self.delete(ctx, &stream)),

@@ -56,6 +56,14 @@ impl Stream {
         }
     }
 
+    /// A consumer is deleted, with or without its subscription.
+    pub(super) fn end_consumer(&mut self, ctx: &mut Context<'_>, link: LinkId, sid: Sid) {
+        let is_other = |consumer: &Consumer| (consumer.link, consumer.sid) != (link, sid);
+        self.consumers.retain(is_other);
+        self.inactive.retain(|_, consumer| is_other(consumer));
+        self.settle_all(ctx);
+    }
+
     pub(super) fn end_inactive(&mut self, ctx: &mut Context<'_>, id: ConsumerId) {
         self.inactive.remove(&id);
         self.settle_all(ctx);
