@@ -151,6 +151,12 @@ impl Consumer {
         }
     }
 
+    /// True if this record lies behind it. Older servers count from its first delivery only.
+    pub(super) fn is_through(&self, sequence: Sequence, subject: &str, version: Version) -> bool {
+        let has_begun = self.sequence > 0 || version.is_at_least(2, 14);
+        has_begun && self.wants(subject) && !self.awaits(sequence, subject)
+    }
+
     /// What it has delivered since it was last asked.
     pub(super) fn take_settled(&mut self) -> Vec<Sequence> {
         self.settled

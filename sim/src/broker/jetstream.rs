@@ -598,6 +598,7 @@ impl JetStream {
                 stream.recover(ctx);
                 stream.start_pulls(ctx);
             }
+                stream.drop_settled(ctx, false);
         }
     }
 }

@@ -90,6 +90,24 @@ impl Pulls {
             .any(|consumer| consumer.needs(sequence.0, subject))
     }
 
+    /// Whether some consumer has settled this message.
+    pub(super) fn are_through(&self, sequence: Sequence, subject: &str) -> bool {
+        self.consumers()
+            .any(|consumer| consumer.is_through(sequence.0, subject))
+    }
+
+    /// Takes note of a new message; gives the consumers to wake for it.
+    pub(super) fn note_stored(&mut self, sequence: Sequence, subject: &str) -> Vec<PullId> {
+        let mut awaiting = Vec::new();
+        for (&id, slot) in &mut self.slots {
+            if slot.consumer.stored(sequence.0, subject) && !slot.is_waking {
+                slot.is_waking = true;
+                awaiting.push(id);
+            }
+        }
+        awaiting
+    }
+
     /// Takes note that a message has gone. One that was purged is told otherwise.
     pub(super) fn note_gone(&mut self, sequence: Sequence, subject: &Arc<str>, cause: Cause) {
         if !self.slots.is_empty() && cause != Cause::Purged {
@@ -410,16 +428,9 @@ impl Stream {
         }
     }
 
-    /// A message was stored: consumers that wait for it deliver it, some at once, the others a little later.
-    pub(super) fn wake_pulls(&mut self, ctx: &mut Context<'_>, sequence: Sequence, subject: &str) {
-        let mut awaited = Vec::new();
-        for (&id, slot) in &mut self.pulls.slots {
-            if slot.consumer.stored(sequence.0, subject) && !slot.is_waking {
-                slot.is_waking = true;
-                awaited.push(id);
-            }
-        }
-        for id in awaited {
+    /// Consumers that waited for a message deliver it, some at once, the others a little later.
+    pub(super) fn wake_pulls(&mut self, ctx: &mut Context<'_>, awaiting: Vec<PullId>) {
+        for id in awaiting {
             if ctx.rng.chance(HEARD_FIRST_OF_100, 100) {
                 self.on_pull_timer(ctx, id, PullTimer::Deliver);
             } else {

@@ -37,6 +37,10 @@ pub(super) struct Stream {
     pub(super) store: Store,
     pub(super) ids: MessageIds,
     created: UnixTime,
+    /// What the next start of its server takes for that.
+    created_kept: UnixTime,
+    /// When its files were opened.
+    opened: UnixTime,
     /// Messages with a life of their own and when it ends; one that is gone by then is found missing.
     pub(super) ends: BTreeSet<(UnixTime, Sequence)>,
     /// When the sweep for expired messages fires next.
@@ -93,6 +97,8 @@ impl Stream {
             config,
             ids: MessageIds::default(),
             created,
+            created_kept: created,
+            opened: created,
             ends: BTreeSet::new(),
             sweep_at: None,
             was_restarted: false,
@@ -130,6 +136,12 @@ impl Stream {
     pub(super) fn entry(&self, key: &str) -> Option<KvEntry> {
         let subject = self.store.find(Name::Key(key))?;
         Some(self.store.entry(self.store.newest(subject)))
+    }
+
+    /// Its server was started again.
+    pub(super) const fn reopen(&mut self, now: UnixTime) {
+        self.created = self.created_kept;
+        self.opened = now;
     }
 
     pub(super) const fn timer(&self, timer: StreamTimer) -> Timer {
@@ -202,12 +214,14 @@ impl Stream {
             self.ends.insert((ctx.now.wall + life, sequence));
             self.arm_for_life(ctx, life);
         }
+        // Counted first: what is purged for it is counted anew.
+        let awaiting = self.pulls.note_stored(sequence, &name);
         self.make_room(ctx, subject, accepted.replaced);
         self.arm_for_new(ctx);
         if is_awaited {
             self.wake(ctx);
         }
-        self.wake_pulls(ctx, sequence, &name);
+        self.wake_pulls(ctx, awaiting);
         sequence
     }
 
@@ -320,7 +334,14 @@ impl Stream {
         };
         let is_shorter_history = limit(&config) < limit(&self.config);
         self.stores_keys = stores_keys(&config);
-        self.config = config;
+        let old = std::mem::replace(&mut self.config, config);
+        if !ctx.config.version.is_at_least(2, 14) {
+            // Older servers write down another time with new settings.
+            self.created_kept = self.opened;
+        }
+        if old.duplicate_window != self.config.duplicate_window {
+            self.on_forget(ctx);
+        }
         if is_shorter_history {
             self.trim_histories(ctx);
         }
@@ -331,6 +352,9 @@ impl Stream {
         }
         // Markers of the sweep are heard before the answer to the update.
         self.deliver_all(ctx);
+        if old.retention != self.config.retention {
+            self.retain_otherwise(ctx);
+        }
     }
 
     fn trim_histories(&mut self, ctx: &mut Context<'_>) {

@@ -111,6 +111,9 @@ pub(super) struct PullConsumer {
     config: ConsumerConfig,
     wanted: Filters,
     /// The first sequence not delivered yet, once the snapshot is through.
+    /// Its filters were taken away by an update: until it gets some, or its server is started again, it is told of no new
+    /// message. What it is asked for it still finds.
+    is_deaf: bool,
     next: u64,
     snapshot: Option<Snapshot>,
     /// Deliveries so far.
@@ -188,6 +191,7 @@ impl PullConsumer {
             unseen: 0,
             wanted,
             next,
+            is_deaf: false,
             snapshot,
             count: 0,
             floor,
@@ -218,6 +222,7 @@ impl PullConsumer {
         if old.filters != self.config.filters {
             self.wanted = wanted(&self.config);
             self.recount(around.log);
+            self.is_deaf = self.config.filters.is_empty();
         }
         if old.max_ack_pending != self.config.max_ack_pending {
             self.run(around);
@@ -244,9 +249,15 @@ impl PullConsumer {
         is_open || self.again.contains_key(&sequence)
     }
 
-    /// Whether it wants messages of this subject at all.
+    /// Whether it has settled this message. Older servers look only at what lies below its floor.
+    pub(super) fn is_through(&self, sequence: u64, subject: &str) -> bool {
+        let is_looked_at = sequence <= self.floor.stream || self.home.version.is_at_least(2, 12);
+        is_looked_at && self.wanted.matches(subject) && !self.needs(sequence, subject)
+    }
+
+    /// Whether it is known to want messages of this subject at all.
     pub(super) fn wants(&self, subject: &str) -> bool {
-        self.wanted.matches(subject)
+        !self.is_deaf && self.wanted.matches(subject)
     }
 
     /// What the server says about it. Looks through the pulls on the way.
