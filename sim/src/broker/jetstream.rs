@@ -528,6 +528,7 @@ impl JetStream {
         } else if let Some(stream) = &mut self.streams[incarnation.0] {
             match timer {
                 StreamTimer::Sweep => stream.on_sweep(ctx),
+                StreamTimer::Forget if ctx.is_kind(Kindness::IdsAreRemembered) => {}
                 StreamTimer::Forget => stream.on_forget(ctx),
                 StreamTimer::Deliver(id) => stream.deliver(ctx, id),
                 StreamTimer::Heartbeat(id) => stream.beat(ctx, id),
@@ -597,8 +598,8 @@ impl JetStream {
             for stream in self.streams.iter_mut().flatten() {
                 stream.recover(ctx);
                 stream.start_pulls(ctx);
-            }
                 stream.drop_settled(ctx, false);
+            }
         }
     }
 }

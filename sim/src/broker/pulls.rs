@@ -179,6 +179,7 @@ impl Stream {
             stream: Arc::clone(&self.identity.name),
             retention: self.config.retention,
             version: ctx.config.version,
+            kindness: ctx.config.kindness,
         };
         let slots = &self.pulls.slots;
         let existing = self.pulls.names.get(config.name.as_str()).copied();

@@ -54,7 +54,7 @@ use self::kept::{Disk, Kept, Pending, Place};
 use self::log::{Snapshot, beginning};
 use self::settings::{check, check_queue, check_update, normalized};
 use self::waiting::Waiting;
-use super::config::{Now, Version};
+use super::config::{Kindness, Now, Version};
 use super::refusal::api_error;
 use super::subject::Filters;
 use crate::wire::{ConsumerAction, LinkId, PullStatus, Sid};
@@ -101,6 +101,7 @@ pub(super) struct Home {
     pub(super) stream: Arc<str>,
     pub(super) retention: Retention,
     pub(super) version: Version,
+    pub(super) kindness: Option<Kindness>,
 }
 
 /// See the head of this file.
@@ -110,10 +111,10 @@ pub(super) struct PullConsumer {
     name: Arc<str>,
     config: ConsumerConfig,
     wanted: Filters,
-    /// The first sequence not delivered yet, once the snapshot is through.
     /// Its filters were taken away by an update: until it gets some, or its server is started again, it is told of no new
     /// message. What it is asked for it still finds.
     is_deaf: bool,
+    /// The first sequence not delivered yet, once the snapshot is through.
     next: u64,
     snapshot: Option<Snapshot>,
     /// Deliveries so far.
@@ -190,8 +191,8 @@ impl PullConsumer {
             name: config.name.as_str().into(),
             unseen: 0,
             wanted,
-            next,
             is_deaf: false,
+            next,
             snapshot,
             count: 0,
             floor,
@@ -221,8 +222,8 @@ impl PullConsumer {
         }
         if old.filters != self.config.filters {
             self.wanted = wanted(&self.config);
-            self.recount(around.log);
             self.is_deaf = self.config.filters.is_empty();
+            self.recount(around.log);
         }
         if old.max_ack_pending != self.config.max_ack_pending {
             self.run(around);
