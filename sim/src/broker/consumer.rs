@@ -79,7 +79,7 @@ impl Consumer {
         now: Instant,
     ) -> Self {
         let store = &stream.store;
-        let is_settling = stream.config.retention == Retention::Interest;
+        let is_settling = stream.opened_as == Retention::Interest;
         let after_last = store.last().next();
         let first = |found: Option<&Record>| found.map_or(after_last, |record| record.sequence);
         let next = match wanted.start {

@@ -24,7 +24,7 @@ use super::purge;
 use super::refusal::{Refusal, api_error, invalid_config, stream_not_found};
 use super::routes::Routes;
 use super::settings::{
-    check, check_update, name_in_use, normalized, shares_subjects, subjects_overlap,
+    check, check_members, check_update, name_in_use, normalized, shares_subjects, subjects_overlap,
 };
 use super::store::Name;
 use super::stream::{Incoming, Stream, Written};
@@ -357,7 +357,11 @@ impl JetStream {
         let version = ctx.config.version;
         let config = normalized(config, version);
         let stream = self.stream(&config.name).ok_or_else(stream_not_found)?;
-        check(&config, version)?;
+        match version.is_at_least(2, 14) {
+            true => check(&config, version)?,
+            // Older servers take more copies than there are servers, where that is no creation.
+            false => check_members(&config, version)?,
+        }
         check_update(&stream.config, &config)?;
         self.check_overlap(&config)?;
         self.update_checked(ctx, config)

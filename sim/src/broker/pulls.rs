@@ -177,7 +177,7 @@ impl Stream {
     ) -> Result<ConsumerInfo, ApiError> {
         let home = Home {
             stream: Arc::clone(&self.identity.name),
-            retention: self.config.retention,
+            retention: self.opened_as,
             version: ctx.config.version,
             kindness: ctx.config.kindness,
         };
@@ -191,6 +191,8 @@ impl Stream {
         let id = match existing {
             Some(id) => {
                 self.with_pull(ctx, id, |consumer, around| consumer.update(config, around));
+                // What its filters leave out now is perhaps wanted by nobody.
+                self.settle_all(ctx);
                 id
             }
             None => self.add_pull(ctx, home, config),

@@ -122,7 +122,7 @@ fn check_subjects(subjects: &[String], version: Version) -> Result<(), ApiError>
             }
         }
         for other in &subjects[place + 1..] {
-            if subject == other && !version.is_at_least(2, 11) {
+            if subject == other && !version.is_at_least(2, 12) {
                 return Err(invalid_config("duplicate subjects detected"));
             }
             if overlap(subject, other) {

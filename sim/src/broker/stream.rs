@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use squall_core::transport::{
-    BucketConfig, BucketInfo, Discard, KvEntry, Sequence, StreamConfig, StreamInfo, names,
+    BucketConfig, BucketInfo, Discard, KvEntry, Retention, Sequence, StreamConfig, StreamInfo,
+    names,
 };
 use squall_core::{Instant, UnixTime};
 
@@ -41,6 +42,9 @@ pub(super) struct Stream {
     created_kept: UnixTime,
     /// When its files were opened.
     opened: UnixTime,
+    /// By which rule it kept messages when it was made, or its server started: deliveries that want no acknowledgement
+    /// settle a message only where that was another than limits.
+    pub(super) opened_as: Retention,
     /// Messages with a life of their own and when it ends; one that is gone by then is found missing.
     pub(super) ends: BTreeSet<(UnixTime, Sequence)>,
     /// When the sweep for expired messages fires next.
@@ -94,6 +98,7 @@ impl Stream {
             },
             store: Store::new(prefix.as_deref().unwrap_or_default()),
             stores_keys: stores_keys(&config),
+            opened_as: config.retention,
             config,
             ids: MessageIds::default(),
             created,
@@ -142,6 +147,7 @@ impl Stream {
     pub(super) const fn reopen(&mut self, now: UnixTime) {
         self.created = self.created_kept;
         self.opened = now;
+        self.opened_as = self.config.retention;
     }
 
     pub(super) const fn timer(&self, timer: StreamTimer) -> Timer {
@@ -281,7 +287,8 @@ impl Stream {
             size: self.size_of(name, &head, 0),
             life: Life::For(life),
             is_longer: false,
-            replaced: Replaced::Nothing,
+            // There is nothing left of it, but consumers hear of a purge.
+            replaced: Replaced::Subject,
             is_wanted: true,
         };
         let incoming = Incoming {
@@ -332,7 +339,10 @@ impl Stream {
         let limit = |config: &StreamConfig| {
             u64::try_from(config.max_messages_per_subject).unwrap_or(u64::MAX)
         };
-        let is_shorter_history = limit(&config) < limit(&self.config);
+        // Older servers take no limit for the shortest.
+        let had_limit = self.config.max_messages_per_subject > 0;
+        let is_looked_at = had_limit || ctx.config.version.is_at_least(2, 14);
+        let is_shorter_history = is_looked_at && limit(&config) < limit(&self.config);
         self.stores_keys = stores_keys(&config);
         let old = std::mem::replace(&mut self.config, config);
         if !ctx.config.version.is_at_least(2, 14) {

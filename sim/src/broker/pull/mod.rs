@@ -250,9 +250,13 @@ impl PullConsumer {
         is_open || self.again.contains_key(&sequence)
     }
 
-    /// Whether it has settled this message. Older servers look only at what lies below its floor.
+    /// Whether it has settled this message. Up to 2.11 a server looks only at what lies below its floor, and up to 2.12
+    /// only at consumers that have delivered something.
     pub(super) fn is_through(&self, sequence: u64, subject: &str) -> bool {
-        let is_looked_at = sequence <= self.floor.stream || self.home.version.is_at_least(2, 12);
+        let version = self.home.version;
+        let is_looked_at = version.is_at_least(2, 14)
+            || sequence <= self.floor.stream
+            || (version.is_at_least(2, 12) && self.count > 0);
         is_looked_at && self.wanted.matches(subject) && !self.needs(sequence, subject)
     }
 
