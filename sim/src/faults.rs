@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::broker::{Broker, Effect, Loss};
+use crate::broker::{Broker, Effect, Kindness, Loss};
 use crate::link::{Direction, LinkKey};
 use crate::net::Due;
 use crate::trace::Bite;
@@ -182,6 +182,9 @@ impl World {
     /// The wall clock jumps by so many nanoseconds (and so is skewed from now on).
     pub fn jump(&self, host: HostKey, nanos: i64) {
         self.change(|state| {
+            if state.net.kindness == Some(Kindness::OneClock) {
+                return;
+            }
             let now = state.net.now;
             state.net.host_mut(host).clock.jump(now, nanos);
             state.net.bites.add(Bite::Clock);

@@ -93,6 +93,20 @@ pub enum Kindness {
     ReconnectAtOnce,
     /// What a client gave up waiting for is not sent after a reconnect.
     NoGhostWrites,
+    /// Message ids are remembered for ever, whatever the duplicate window.
+    IdsAreRemembered,
+    /// A message is delivered until it is settled, however often that is.
+    DeliversForEver,
+    /// Readers never lose their place: what interrupts them is not told.
+    ReadersKeepTheirPlace,
+    /// Reads of a stream with copies are answered by its leader alone.
+    LeaderIsRead,
+    /// A connection ends in the very moment in which its token does.
+    KickIsPunctual,
+    /// All clocks show the same, whatever is done to one of them.
+    OneClock,
+    /// To close waits until everything that was heard has been read.
+    CloseJoinsReaders,
 }
 
 /// How often a server has its files synced: what was written since may be lost with the power.

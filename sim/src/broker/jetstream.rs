@@ -20,10 +20,11 @@ use super::context::Context;
 use super::effect::{Cause, Effect, Incarnation};
 use super::head::Head;
 use super::pull::{AckSubject, Inbox};
+use super::purge;
 use super::refusal::{Refusal, api_error, invalid_config, stream_not_found};
 use super::routes::Routes;
 use super::settings::{
-    check, check_update, name_in_use, normalized, shares_subjects, subjects_overlap,
+    check, check_members, check_update, name_in_use, normalized, shares_subjects, subjects_overlap,
 };
 use super::store::Name;
 use super::stream::{Incoming, Stream, Written};
@@ -181,6 +182,13 @@ impl JetStream {
                 let wanted = wanted(wish, link);
                 self.create_consumer(ctx, &stream, id, wanted, is_alive)
             }
+            Request::EndConsumer { stream, deliver } => {
+                let ended = self.on_stream(&stream, |stream| {
+                    stream.end_consumer(ctx, link, deliver);
+                    Ok(Response::Deleted)
+                });
+                Some(answer(ended))
+            }
             Request::CreateStream(config) => Some(answer(self.create(ctx, *config))),
             Request::UpdateStream(config) => Some(answer(self.update(ctx, *config))),
             Request::DeleteStream { stream } => Some(self.delete(ctx, &stream)),
@@ -208,7 +216,8 @@ impl JetStream {
                 Some(answer(deleted.map(|()| Response::Deleted)))
             }
             Request::Purge { stream, what } => {
-                let purged = self.on_stream(&stream, |stream| stream.purge(ctx, &what));
+                let purged = purge::limits(&what)
+                    .and_then(|_| self.on_stream(&stream, |stream| stream.purge(ctx, &what)));
                 Some(answer(purged.map(Response::Purged)))
             }
             Request::DeleteMessage { stream, sequence } => {
@@ -357,7 +366,11 @@ impl JetStream {
         let version = ctx.config.version;
         let config = normalized(config, version);
         let stream = self.stream(&config.name).ok_or_else(stream_not_found)?;
-        check(&config, version)?;
+        match version.is_at_least(2, 14) {
+            true => check(&config, version)?,
+            // Older servers take more copies than there are servers, where that is no creation.
+            false => check_members(&config, version)?,
+        }
         check_update(&stream.config, &config)?;
         self.check_overlap(&config)?;
         self.update_checked(ctx, config)
@@ -527,6 +540,7 @@ impl JetStream {
         } else if let Some(stream) = &mut self.streams[incarnation.0] {
             match timer {
                 StreamTimer::Sweep => stream.on_sweep(ctx),
+                StreamTimer::Forget if ctx.is_kind(Kindness::IdsAreRemembered) => {}
                 StreamTimer::Forget => stream.on_forget(ctx),
                 StreamTimer::Deliver(id) => stream.deliver(ctx, id),
                 StreamTimer::Heartbeat(id) => stream.beat(ctx, id),
@@ -597,6 +611,7 @@ impl JetStream {
             for stream in self.streams.iter_mut().flatten() {
                 stream.recover(ctx);
                 stream.start_pulls(ctx);
+                stream.drop_settled(ctx, false);
             }
         }
     }

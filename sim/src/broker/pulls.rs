@@ -90,6 +90,24 @@ impl Pulls {
             .any(|consumer| consumer.needs(sequence.0, subject))
     }
 
+    /// Whether some consumer has settled this message.
+    pub(super) fn are_through(&self, sequence: Sequence, subject: &str) -> bool {
+        self.consumers()
+            .any(|consumer| consumer.is_through(sequence.0, subject))
+    }
+
+    /// Takes note of a new message; gives the consumers to wake for it.
+    pub(super) fn note_stored(&mut self, sequence: Sequence, subject: &str) -> Vec<PullId> {
+        let mut awaiting = Vec::new();
+        for (&id, slot) in &mut self.slots {
+            if slot.consumer.stored(sequence.0, subject) && !slot.is_waking {
+                slot.is_waking = true;
+                awaiting.push(id);
+            }
+        }
+        awaiting
+    }
+
     /// Takes note that a message has gone. One that was purged is told otherwise.
     pub(super) fn note_gone(&mut self, sequence: Sequence, subject: &Arc<str>, cause: Cause) {
         if !self.slots.is_empty() && cause != Cause::Purged {
@@ -159,8 +177,9 @@ impl Stream {
     ) -> Result<ConsumerInfo, ApiError> {
         let home = Home {
             stream: Arc::clone(&self.identity.name),
-            retention: self.config.retention,
+            retention: self.opened_as,
             version: ctx.config.version,
+            kindness: ctx.config.kindness,
         };
         let slots = &self.pulls.slots;
         let existing = self.pulls.names.get(config.name.as_str()).copied();
@@ -172,6 +191,8 @@ impl Stream {
         let id = match existing {
             Some(id) => {
                 self.with_pull(ctx, id, |consumer, around| consumer.update(config, around));
+                // What its filters leave out now is perhaps wanted by nobody.
+                self.settle_all(ctx);
                 id
             }
             None => self.add_pull(ctx, home, config),
@@ -408,16 +429,9 @@ impl Stream {
         }
     }
 
-    /// A message was stored: consumers that wait for it deliver it, some at once, the others a little later.
-    pub(super) fn wake_pulls(&mut self, ctx: &mut Context<'_>, sequence: Sequence, subject: &str) {
-        let mut awaited = Vec::new();
-        for (&id, slot) in &mut self.pulls.slots {
-            if slot.consumer.stored(sequence.0, subject) && !slot.is_waking {
-                slot.is_waking = true;
-                awaited.push(id);
-            }
-        }
-        for id in awaited {
+    /// Consumers that waited for a message deliver it, some at once, the others a little later.
+    pub(super) fn wake_pulls(&mut self, ctx: &mut Context<'_>, awaiting: Vec<PullId>) {
+        for id in awaiting {
             if ctx.rng.chance(HEARD_FIRST_OF_100, 100) {
                 self.on_pull_timer(ctx, id, PullTimer::Deliver);
             } else {

@@ -374,6 +374,17 @@ impl Client {
         self.arm(net);
     }
 
+    /// Whether closing has to wait for somebody who has not read everything yet: only where that was planted.
+    fn joins_readers(&self, net: &Net) -> bool {
+        let is_unread = |subscribed: &Subscribed| match &subscribed.to {
+            To::Subscription(sender) => {
+                !sender.is_closed() && sender.capacity() < self.options.subscription_capacity
+            }
+            To::Inbox | To::Watch(_) | To::Pull(_) => false,
+        };
+        net.kindness == Some(Kindness::CloseJoinsReaders) && self.subscribed.values().any(is_unread)
+    }
+
     /// Closes for good: by its owner, because it gave up, or because its process died.
     pub(crate) fn close(&mut self, net: &mut Net) {
         if let Some(link) = self.link() {

@@ -41,7 +41,7 @@ impl PullConsumer {
 
     /// The stream has stored a message.
     pub(in crate::broker) fn stored(&mut self, sequence: u64, subject: &str) -> bool {
-        let is_wanted = sequence >= self.next && self.wanted.matches(subject);
+        let is_wanted = sequence >= self.next && self.wants(subject);
         self.unseen += u64::from(is_wanted);
         is_wanted && !self.waiting.is_empty()
     }
