@@ -10,7 +10,7 @@ use squall_core::{Instant, presence};
 
 use super::index::Index;
 use crate::history::{Agent, Call, Commit, History, Life, Record, Reply, Tell, What};
-use crate::parse::PROJECT;
+use crate::parse::{BUCKET, PROJECT};
 use crate::plan::{On, Plan};
 
 /// What a machine that does other things at the same time may add to a wait in real time. Servers on a starved one were
@@ -30,6 +30,8 @@ pub enum Ended<'a> {
     Ok(&'a Reply),
     /// Without effect.
     Refused(&'a str),
+    /// The same, because the key's latest record was not the one that was demanded.
+    Conflict(&'a str),
     /// Nobody knows.
     Unknown(&'a str),
 }
@@ -47,8 +49,9 @@ pub struct Called<'a> {
     pub call: &'a Call,
     /// The key that it writes or reads, in [`Facts::keys`].
     pub key: Option<usize>,
-    /// The record that it wrote, where it was acknowledged and the record was in the history by then.
-    pub stored: Option<&'a Commit>,
+    /// The place of the record that it wrote among those of its key, where it was acknowledged and the record was in the
+    /// history by then.
+    pub stored: Option<usize>,
     /// From when.
     pub invoked: Instant,
     /// Until when, and how it ended.
@@ -93,9 +96,11 @@ pub struct Lived<'a> {
     pub notices: Vec<(Instant, &'a Tell)>,
 }
 
-/// One key of the bucket.
+/// One key of a bucket.
 #[derive(Clone, Debug)]
 pub struct Key<'a> {
+    /// The bucket.
+    pub bucket: &'a Arc<str>,
     /// Its name.
     pub name: &'a Arc<str>,
     /// Its records, in the order of the server.
@@ -105,17 +110,16 @@ pub struct Key<'a> {
 }
 
 impl Key<'_> {
-    /// The record of this revision. Revisions grow with the commits, unless the bucket was made anew.
-    pub fn at(&self, revision: Revision) -> Option<&Commit> {
+    /// The place of the record of this revision. Revisions grow with the commits, unless the bucket was made anew.
+    pub fn place_of(&self, revision: Revision) -> Option<usize> {
         let found = self
             .commits
             .binary_search_by_key(&revision, |(_, commit)| commit.revision);
-        let index = found.ok().or_else(|| {
+        found.ok().or_else(|| {
             self.commits
                 .iter()
                 .position(|(_, commit)| commit.revision == revision)
-        });
-        self.commits.get(index?).map(|(_, commit)| *commit)
+        })
     }
 
     /// When this record went away without another in its place, where the server says so.
@@ -144,12 +148,14 @@ pub struct Facts<'a> {
     pub watches: Vec<Watched<'a>>,
     /// All keys, in the order in which they were first named.
     pub keys: Vec<Key<'a>>,
-    /// Where each stands in `keys`.
-    by_key: Index<'a>,
+    /// Where each stands in `keys`, for each bucket.
+    by_key: Vec<(&'a Arc<str>, Index<'a>)>,
     /// What happened to the run as a whole: faults, mending, panics, its end.
     pub milestones: Vec<&'a Record>,
     /// When the run ended.
     pub end: Instant,
+    /// Whether it holds any record that the server stored: a history made elsewhere may not.
+    pub has_truth: bool,
     /// The most that links are slowed at any time.
     delay_max: Duration,
 }
@@ -167,9 +173,10 @@ impl<'a> Facts<'a> {
             delay_max: plan.delay_max(),
             watches: Vec::new(),
             keys: Vec::new(),
-            by_key: Index::default(),
+            by_key: Vec::new(),
             milestones: Vec::new(),
             end,
+            has_truth: false,
         };
         let mut watching = Watching::new();
         for record in &history.0 {
@@ -177,8 +184,8 @@ impl<'a> Facts<'a> {
             match &record.what {
                 What::Invoke { id, process, call } => {
                     let key = match call {
-                        Call::Write { key, .. } | Call::Read { key, .. } => {
-                            Some(facts.key_number(key))
+                        Call::Write { bucket, key, .. } | Call::Read { bucket, key } => {
+                            Some(facts.key_number(bucket, key))
                         }
                         _ => None,
                     };
@@ -208,10 +215,10 @@ impl<'a> Facts<'a> {
                             ..
                         } = facts.calls[index];
                         if let (Some(key), Reply::Stored { revision }) = (key, reply) {
-                            let latest = facts.keys[key].commits.last();
-                            let latest = latest.map(|(_, commit)| *commit);
+                            let commits = &facts.keys[key].commits;
+                            let latest = commits.len().checked_sub(1);
                             facts.calls[index].stored =
-                                latest.filter(|stored| stored.revision == *revision);
+                                latest.filter(|latest| commits[*latest].1.revision == *revision);
                         }
                         if matches!(call, Call::Open { .. })
                             && let Some(life) = facts.life_mut(process)
@@ -231,8 +238,19 @@ impl<'a> Facts<'a> {
                         }
                     }
                 }
-                What::Refused { id, error } => {
-                    facts.end_call(*id, at, Ended::Refused(error));
+                What::Refused {
+                    id,
+                    error,
+                    conflict,
+                } => {
+                    facts.end_call(
+                        *id,
+                        at,
+                        match conflict {
+                            true => Ended::Conflict(error),
+                            false => Ended::Refused(error),
+                        },
+                    );
                 }
                 What::Unknown { id, error } => {
                     facts.end_call(*id, at, Ended::Unknown(error));
@@ -253,11 +271,17 @@ impl<'a> Facts<'a> {
                     }
                 }
                 What::Committed(commit) => {
-                    let key = facts.key_number(&commit.key);
+                    facts.has_truth = true;
+                    let key = facts.key_number(&commit.bucket, &commit.key);
                     facts.keys[key].commits.push((at, commit));
                 }
-                What::Removed { key, revision, .. } => {
-                    let key = facts.key_number(key);
+                What::Removed {
+                    bucket,
+                    key,
+                    revision,
+                    ..
+                } => {
+                    let key = facts.key_number(bucket, key);
                     facts.keys[key].removals.push((at, *revision));
                 }
                 What::Life { process, event } => facts.lived(process, *event, at, &mut watching),
@@ -283,11 +307,17 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    fn key_number(&mut self, name: &'a Arc<str>) -> usize {
+    fn key_number(&mut self, bucket: &'a Arc<str>, name: &'a Arc<str>) -> usize {
         let new = self.keys.len();
-        let number = self.by_key.get_or(name, new);
+        let is_it = |(known, _): &(&Arc<str>, _)| Arc::ptr_eq(known, bucket) || *known == bucket;
+        let place = self.by_key.iter().position(is_it).unwrap_or_else(|| {
+            self.by_key.push((bucket, Index::default()));
+            self.by_key.len() - 1
+        });
+        let number = self.by_key[place].1.get_or(name, new);
         if number == new {
             self.keys.push(Key {
+                bucket,
                 name,
                 commits: Vec::new(),
                 removals: Vec::new(),
@@ -371,8 +401,9 @@ impl<'a> Facts<'a> {
 
     /// The key of an agent.
     pub fn key_of(&self, agent: &str) -> Option<&Key<'a>> {
-        self.keys
-            .get(self.by_key.get(&presence::key(PROJECT, agent))?)
+        let mut buckets = self.by_key.iter();
+        let (_, keys) = buckets.find(|(bucket, _)| ***bucket == *BUCKET)?;
+        self.keys.get(keys.get(&presence::key(PROJECT, agent))?)
     }
 
     /// How long the entry of this commit lives: as it says, or as its agent's interval demands.
