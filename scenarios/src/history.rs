@@ -57,6 +57,9 @@ pub enum What {
         id: u64,
         /// Why.
         error: String,
+        /// Whether it was because the key's latest record was not the one that the call demanded.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        conflict: bool,
     },
     /// The call failed and may have had its effect, or may yet.
     Unknown {
@@ -518,7 +521,11 @@ impl Recorder {
     pub fn ended(&self, id: u64, result: Result<Reply, (Outcome, String)>) {
         self.record(match result {
             Ok(reply) => What::Ok { id, reply },
-            Err((Outcome::Refused, error)) => What::Refused { id, error },
+            Err((Outcome::Refused, error)) => What::Refused {
+                id,
+                error,
+                conflict: false,
+            },
             Err((Outcome::Unknown, error)) => What::Unknown { id, error },
         });
     }

@@ -278,7 +278,7 @@ impl<'a> Writer<'a> {
                     }
                 }
             }
-            What::Refused { id, error } => {
+            What::Refused { id, error, .. } => {
                 if let Some(call) = self.calls.remove(id) {
                     self.answer(at, MarkKind::Refused, call, error.clone());
                 }

@@ -8,6 +8,7 @@
     reason = "the command line prints, reads the clock and the environment; nothing of it reaches a run"
 )]
 
+mod check;
 mod conformance;
 mod diagnose;
 mod files;
@@ -25,8 +26,8 @@ use squall_reports::terminal::{self, Style};
 use self::diagnose::{Since, diagnose};
 use self::files::{read_plan, write_run, write_whole};
 use self::progress::Progress;
-use crate::history::{History, HistoryError};
 use crate::invariants::{self, Verdict};
+use crate::linear;
 use crate::nats_testbed::{run_on_nats, unsupported};
 use crate::nearest::nearest;
 use crate::plan::{self, Plan};
@@ -158,8 +159,17 @@ enum Command {
     },
     /// Judges a recorded history by all invariants.
     Check {
-        /// A file of JSON lines, which begins with its plan.
+        /// A file of JSON lines, which begins with its plan; or a log.
         history: PathBuf,
+        /// How it is written.
+        #[arg(long, value_enum, default_value_t = check::Format::Squall)]
+        format: check::Format,
+        /// Gives up the search for an order after so many steps: linearizable or not, nobody knows then.
+        #[arg(long, default_value_t = linear::STEPS_MAX)]
+        steps: u64,
+        /// Gives it up after so long, such as 30s.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        r#for: Option<Duration>,
     },
     /// Says what a connection-event log amounts to: state, drops, patterns, the last events. Exit status 1 where a pattern
     /// was found.
@@ -238,7 +248,15 @@ pub fn main() -> ExitCode {
                 conformance::replay(&scripts, &server)
             }
         }
-        Command::Check { history } => check(&history),
+        Command::Check {
+            history,
+            format,
+            steps,
+            r#for,
+        } => match format {
+            check::Format::Squall => check::history(&history),
+            check::Format::Jepsen => check::log(&history, steps, r#for),
+        },
         Command::Diagnose { log, since, json } => diagnose(&log, since, json),
     };
     done.unwrap_or_else(|Unusable(sentence)| {
@@ -566,25 +584,4 @@ fn matches(pattern: &str, name: &str) -> bool {
                 .any(|at| matches(after, &rest[at..]))
         }),
     }
-}
-
-fn check(path: &Path) -> Result<ExitCode, Unusable> {
-    let unusable = |error: HistoryError| Unusable(format!("{}: {error}", path.display()));
-    let file = std::fs::File::open(path).map_err(|error| unusable(error.into()))?;
-    let history = History::read(std::io::BufReader::new(file)).map_err(unusable)?;
-    let plan = history.plan().map_err(unusable)?;
-    let verdict = invariants::judge(&plan, &history);
-    match &verdict {
-        Verdict::Pass => print("every invariant held\n"),
-        Verdict::Fail(violations) => {
-            print(
-                &violations
-                    .iter()
-                    .map(|violation| format!("{violation}\n"))
-                    .collect::<String>(),
-            );
-        }
-        Verdict::Inconclusive(why) => print(&format!("inconclusive: {why}\n")),
-    }
-    Ok(status(&verdict))
 }

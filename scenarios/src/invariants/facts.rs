@@ -2,6 +2,7 @@
 //! records.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use squall_core::{Instant, presence};
 
 use super::index::Index;
 use crate::history::{Agent, Call, Commit, History, Life, Record, Reply, Tell, What};
-use crate::parse::PROJECT;
+use crate::parse::{BUCKET, PROJECT};
 use crate::plan::{On, Plan};
 
 /// What a machine that does other things at the same time may add to a wait in real time. Servers on a starved one were
@@ -30,6 +31,8 @@ pub enum Ended<'a> {
     Ok(&'a Reply),
     /// Without effect.
     Refused(&'a str),
+    /// The same, because the key's latest record was not the one that was demanded.
+    Conflict(&'a str),
     /// Nobody knows.
     Unknown(&'a str),
 }
@@ -47,8 +50,9 @@ pub struct Called<'a> {
     pub call: &'a Call,
     /// The key that it writes or reads, in [`Facts::keys`].
     pub key: Option<usize>,
-    /// The record that it wrote, where it was acknowledged and the record was in the history by then.
-    pub stored: Option<&'a Commit>,
+    /// The place of the record that it wrote among those of its key, where it was acknowledged and the record was in the
+    /// history by then.
+    pub stored: Option<usize>,
     /// From when.
     pub invoked: Instant,
     /// Until when, and how it ended.
@@ -93,9 +97,11 @@ pub struct Lived<'a> {
     pub notices: Vec<(Instant, &'a Tell)>,
 }
 
-/// One key of the bucket.
+/// One key of a bucket.
 #[derive(Clone, Debug)]
 pub struct Key<'a> {
+    /// The bucket.
+    pub bucket: &'a Arc<str>,
     /// Its name.
     pub name: &'a Arc<str>,
     /// Its records, in the order of the server.
@@ -107,17 +113,17 @@ pub struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// The record of this revision. Revisions grow with the commits, unless the bucket was made anew.
-    pub fn at(&self, revision: Revision) -> Option<&Commit> {
+    /// The place of the record of this revision. Revisions grow with the commits, unless the bucket was made anew or the
+    /// power was lost.
+    pub fn place_of(&self, revision: Revision) -> Option<usize> {
         let found = self
             .commits
             .binary_search_by_key(&revision, |(_, commit)| commit.revision);
-        let index = found.ok().or_else(|| {
+        found.ok().or_else(|| {
             self.commits
                 .iter()
                 .position(|(_, commit)| commit.revision == revision)
-        });
-        self.commits.get(index?).map(|(_, commit)| *commit)
+        })
     }
 
     /// When the record that was there from this time on went away without another in its place, where the server says
@@ -130,31 +136,44 @@ impl<'a> Key<'a> {
     }
 
     /// The record that was the latest of the key when this one, which stands at `place`, was stored.
-    pub fn before(&self, place: usize) -> Option<&Commit> {
+    pub fn before(&self, place: usize) -> Option<&'a Commit> {
+        let (stored, _) = *self.commits.get(place)?;
+        let (at, before) = self.last_before(place)?;
+        let removed = self.removal(at, before);
+        Some(before).filter(|_| removed.is_none_or(|removed| removed > stored))
+    }
+
+    /// The same, also where it had gone without another in its place; and since when it had been the latest.
+    pub fn last_before(&self, place: usize) -> Option<(Instant, &'a Commit)> {
         let (stored, _) = *self.commits.get(place)?;
         let (at, before) = *self.commits.get(place.checked_sub(1)?)?;
         let mut returns = self.returns.iter().rev();
-        let back = returns.find(|(back, _)| *back > at && *back <= stored);
-        match back {
-            Some((_, revision)) => {
+        match returns.find(|(back, _)| *back > at && *back <= stored) {
+            Some((back, revision)) => {
                 let mut earlier = self.commits[..place].iter().rev();
                 let found = earlier.find(|(_, commit)| commit.revision == *revision);
-                found.map(|(_, commit)| *commit)
+                found.map(|(_, commit)| (*back, *commit))
             }
-            None => Some(before).filter(|before| {
-                let removed = self.removal(at, before);
-                removed.is_none_or(|removed| removed > stored)
-            }),
+            None => Some((at, before)),
         }
     }
 
     /// Every stretch in which a record was the latest of the key: from when, which, and until when at the latest,
     /// because then the next one was stored.
     pub fn reigns(&self) -> impl Iterator<Item = (Instant, &'a Commit, Instant)> {
-        let nexts = self.commits.iter().skip(1).map(|(at, _)| *at);
-        let nexts = nexts.chain([Instant::FAR_FUTURE]);
-        let stored = self.commits.iter().zip(nexts);
-        let stored = stored.map(|((from, commit), next)| (*from, *commit, next));
+        self.reigns_of(0..self.commits.len())
+    }
+
+    /// The same for the records at these places, and for those that came back.
+    pub fn reigns_of(
+        &self,
+        places: Range<usize>,
+    ) -> impl Iterator<Item = (Instant, &'a Commit, Instant)> {
+        let stored = places.map(|place| {
+            let (from, commit) = self.commits[place];
+            let next = self.commits.get(place + 1);
+            (from, commit, next.map_or(Instant::FAR_FUTURE, |(at, _)| *at))
+        });
         let back = self.returns.iter().filter_map(|(from, revision)| {
             let mut earlier = self.commits.iter().rev();
             let (_, commit) =
@@ -185,14 +204,16 @@ pub struct Facts<'a> {
     pub watches: Vec<Watched<'a>>,
     /// All keys, in the order in which they were first named.
     pub keys: Vec<Key<'a>>,
-    /// Where each stands in `keys`.
-    by_key: Index<'a>,
+    /// Where each stands in `keys`, for each bucket.
+    by_key: Vec<(&'a Arc<str>, Index<'a>)>,
     /// When the power was lost, and with it every revision above this one.
     pub losses: Vec<(Instant, Revision)>,
     /// What happened to the run as a whole: faults, mending, panics, its end.
     pub milestones: Vec<&'a Record>,
     /// When the run ended.
     pub end: Instant,
+    /// Whether it holds any record that the server stored: a history made elsewhere may not.
+    pub has_truth: bool,
     /// The most that links are slowed at any time.
     delay_max: Duration,
 }
@@ -211,10 +232,11 @@ impl<'a> Facts<'a> {
             delay_max: plan.delay_max(),
             watches: Vec::new(),
             keys: Vec::new(),
-            by_key: Index::default(),
+            by_key: Vec::new(),
             losses: Vec::new(),
             milestones: Vec::new(),
             end,
+            has_truth: false,
         };
         let mut watching = Watching::new();
         for record in &history.0 {
@@ -222,8 +244,8 @@ impl<'a> Facts<'a> {
             match &record.what {
                 What::Invoke { id, process, call } => {
                     let key = match call {
-                        Call::Write { key, .. } | Call::Read { key, .. } => {
-                            Some(facts.key_number(key))
+                        Call::Write { bucket, key, .. } | Call::Read { bucket, key } => {
+                            Some(facts.key_number(bucket, key))
                         }
                         _ => None,
                     };
@@ -253,10 +275,10 @@ impl<'a> Facts<'a> {
                             ..
                         } = facts.calls[index];
                         if let (Some(key), Reply::Stored { revision }) = (key, reply) {
-                            let latest = facts.keys[key].commits.last();
-                            let latest = latest.map(|(_, commit)| *commit);
+                            let commits = &facts.keys[key].commits;
+                            let latest = commits.len().checked_sub(1);
                             facts.calls[index].stored =
-                                latest.filter(|stored| stored.revision == *revision);
+                                latest.filter(|latest| commits[*latest].1.revision == *revision);
                         }
                         if matches!(call, Call::Open { .. })
                             && let Some(life) = facts.life_mut(process)
@@ -276,8 +298,19 @@ impl<'a> Facts<'a> {
                         }
                     }
                 }
-                What::Refused { id, error } => {
-                    facts.end_call(*id, at, Ended::Refused(error));
+                What::Refused {
+                    id,
+                    error,
+                    conflict,
+                } => {
+                    facts.end_call(
+                        *id,
+                        at,
+                        match conflict {
+                            true => Ended::Conflict(error),
+                            false => Ended::Refused(error),
+                        },
+                    );
                 }
                 What::Unknown { id, error } => {
                     facts.end_call(*id, at, Ended::Unknown(error));
@@ -298,23 +331,29 @@ impl<'a> Facts<'a> {
                     }
                 }
                 What::Committed(commit) => {
-                    let key = facts.key_number(&commit.key);
+                    facts.has_truth = true;
+                    let key = facts.key_number(&commit.bucket, &commit.key);
                     facts.keys[key].commits.push((at, commit));
                 }
-                What::Removed { key, revision, .. } => {
-                    let key = facts.key_number(key);
+                What::Removed {
+                    bucket,
+                    key,
+                    revision,
+                    ..
+                } => {
+                    let key = facts.key_number(bucket, key);
                     facts.keys[key].removals.push((at, *revision));
                 }
                 What::Life { process, event } => facts.lived(process, *event, at, &mut watching),
                 What::LostTail {
-                    bucket: Some(_),
+                    bucket: Some(bucket),
                     last,
                     back,
                     ..
                 } => {
                     facts.losses.push((at, Revision(last.0)));
                     for (key, sequence) in back {
-                        let key = facts.key_number(key);
+                        let key = facts.key_number(bucket, key);
                         facts.keys[key].returns.push((at, Revision(sequence.0)));
                     }
                 }
@@ -342,11 +381,17 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    fn key_number(&mut self, name: &'a Arc<str>) -> usize {
+    fn key_number(&mut self, bucket: &'a Arc<str>, name: &'a Arc<str>) -> usize {
         let new = self.keys.len();
-        let number = self.by_key.get_or(name, new);
+        let is_it = |(known, _): &(&Arc<str>, _)| Arc::ptr_eq(known, bucket) || *known == bucket;
+        let place = self.by_key.iter().position(is_it).unwrap_or_else(|| {
+            self.by_key.push((bucket, Index::default()));
+            self.by_key.len() - 1
+        });
+        let number = self.by_key[place].1.get_or(name, new);
         if number == new {
             self.keys.push(Key {
+                bucket,
                 name,
                 commits: Vec::new(),
                 removals: Vec::new(),
@@ -431,8 +476,9 @@ impl<'a> Facts<'a> {
 
     /// The key of an agent.
     pub fn key_of(&self, agent: &str) -> Option<&Key<'a>> {
-        self.keys
-            .get(self.by_key.get(&presence::key(PROJECT, agent))?)
+        let mut buckets = self.by_key.iter();
+        let (_, keys) = buckets.find(|(bucket, _)| ***bucket == *BUCKET)?;
+        self.keys.get(keys.get(&presence::key(PROJECT, agent))?)
     }
 
     /// How long the entry of this commit lives: as it says, or as its agent's interval demands.

@@ -103,7 +103,9 @@ fn failed_in_calm<'a>(called: &Called<'a>, until: Instant) -> Option<(Instant, &
     let (at, ended) = called.ended?;
     let is_write = matches!(called.call, Call::Write { .. });
     match ended {
-        Ended::Refused(error) | Ended::Unknown(error) if at < until && !is_write => {
+        Ended::Refused(error) | Ended::Conflict(error) | Ended::Unknown(error)
+            if at < until && !is_write =>
+        {
             Some((at, error))
         }
         _ => None,

@@ -203,6 +203,35 @@ fn a_history_that_cannot_be_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_log_that_cannot_be_is_refused_with_its_line() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let said = |text: &str| {
+        std::fs::write(directory.path().join("j.log"), text).expect("a file");
+        refusal(directory.path(), &["check", "--format", "jepsen", "j.log"])
+    };
+    let none = "squall: j.log: no operation of a Jepsen register test is in it\n";
+    assert_eq!(said(""), none);
+    assert_eq!(said("{\"at\":1,\"type\":\"mended\"}\n"), none);
+    let begun = "INFO  jepsen.util - 3\t:invoke\t:write\t4\n";
+    assert_eq!(
+        said(&format!(
+            "something else\n{begun}INFO  jepsen.util - 3\t:ok\t:write\t5\n"
+        )),
+        "squall: j.log:3: :write 5 ends what began as write 4\n"
+    );
+    let cut = said(&format!("{begun}INFO  jepsen.util - 3\t:ok\t:wri"));
+    assert_eq!(cut, "squall: j.log:2: \":wri\" has no value\n");
+    let nowhere = refusal(
+        directory.path(),
+        &["check", "--format", "jepsen", "nowhere"],
+    );
+    assert!(
+        nowhere.starts_with("squall: nowhere: No such file"),
+        "{nowhere}"
+    );
+}
+
+#[test]
 fn what_does_not_exist_is_named_with_what_is_nearest() {
     let directory = tempfile::tempdir().expect("a folder");
     let said = |arguments: &[&str]| refusal(directory.path(), arguments);
