@@ -23,6 +23,7 @@ pub mod machine;
 #[cfg(feature = "nats")]
 pub mod nats;
 pub mod presence;
+pub mod session;
 pub mod time;
 pub mod transport;
 pub mod who;

@@ -1,0 +1,364 @@
+//! [`Line`]: what all that happens under one login shares: which connection is used, who waits for one, and who must move
+//! when another takes its place.
+//!
+//! A line is to its connections what a telephone number is to the cables: rooms hold the line. It ends with its login and
+//! is never given to the next one, so that nothing of one account is heard or said under another.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::config::Settings;
+use super::link_error::LinkError;
+use super::refresher::{Generation, LoginNumber};
+use super::shell::Command;
+use crate::env::Env;
+use crate::time::Clock;
+use crate::transport::{
+    Connection, ConnectionEvent, ConnectionId, ConnectionState, DisconnectCause, Events,
+    EventsSender, Login, Transport,
+};
+
+pub(super) type ConnectionOf<E> = <<E as Env>::Transport as Transport>::Connection;
+
+/// One connection in use. Whoever does something on it holds it: a connection is retired when nobody does any more.
+pub(super) struct Link<C> {
+    pub(super) connection: C,
+    /// Counts the connections of a session.
+    pub(super) number: u64,
+    pub(super) generation: Generation,
+    pub(super) login: Login,
+    /// Ends with the last holder.
+    _held: mpsc::Sender<Infallible>,
+}
+
+impl<C> Link<C> {
+    /// A connection in use, and what ends once nobody uses it.
+    pub(super) fn new(
+        connection: C,
+        number: u64,
+        generation: Generation,
+        login: Login,
+    ) -> (Arc<Self>, mpsc::Receiver<Infallible>) {
+        let (held, released) = mpsc::channel(1);
+        let link = Self {
+            connection,
+            number,
+            generation,
+            login,
+            _held: held,
+        };
+        (Arc::new(link), released)
+    }
+}
+
+/// A connection for whoever listens, to listen on it too.
+pub(super) struct Offer<C> {
+    pub(super) link: Arc<Link<C>>,
+    /// Dropped once that is done, or cannot be.
+    pub(super) done: Option<mpsc::Sender<Infallible>>,
+}
+
+/// Those who listen, each under a number of its own.
+type Relays<C> = BTreeMap<u64, mpsc::UnboundedSender<Offer<C>>>;
+
+struct State<C> {
+    current: Option<Arc<Link<C>>>,
+    /// The first connection's: the line's own.
+    id: Option<ConnectionId>,
+    is_closed: bool,
+    is_up: bool,
+    waiting: Vec<oneshot::Sender<()>>,
+    relays: Relays<C>,
+    registered: u64,
+    events: EventsSender,
+}
+
+pub(super) struct Line<E: Env> {
+    pub(super) env: E,
+    pub(super) settings: Arc<Settings>,
+    pub(super) number: LoginNumber,
+    commands: mpsc::UnboundedSender<Command>,
+    state: Mutex<State<ConnectionOf<E>>>,
+}
+
+impl<E: Env> Line<E> {
+    pub(super) fn new(
+        env: E,
+        settings: Arc<Settings>,
+        number: LoginNumber,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Self {
+        let state = State {
+            current: None,
+            id: None,
+            is_closed: false,
+            is_up: false,
+            waiting: Vec::new(),
+            relays: BTreeMap::new(),
+            registered: 0,
+            events: EventsSender::default(),
+        };
+        Self {
+            env,
+            settings,
+            number,
+            commands,
+            state: Mutex::new(state),
+        }
+    }
+
+    // --- for those who use it ---
+
+    /// A connection to work on, once there is one of a higher number than `after`; `None` once the line is closed.
+    pub(super) async fn link(&self, after: u64) -> Option<Arc<Link<ConnectionOf<E>>>> {
+        loop {
+            let came = {
+                let mut state = self.lock();
+                if state.is_closed {
+                    return None;
+                }
+                if let Some(link) = &state.current
+                    && link.number > after
+                    && link.connection.state() != ConnectionState::Closed
+                {
+                    return Some(Arc::clone(link));
+                }
+                let (sender, came) = oneshot::channel();
+                state.waiting.push(sender);
+                came
+            };
+            self.command(Command::Wanted(self.number));
+            // An error means that the line is gone, which the next round finds.
+            let _ = came.await;
+        }
+    }
+
+    /// Does something on the connection that is current. Where that is closed before anything was sent, on the next one; but
+    /// does not wait for a connection longer than `patience`.
+    pub(super) async fn run<T, R, F>(
+        &self,
+        patience: Option<Duration>,
+        work: impl Fn(ConnectionOf<E>) -> F + Send + Sync,
+    ) -> Result<T, R>
+    where
+        R: LinkError,
+        F: Future<Output = Result<T, R>> + Send,
+    {
+        let (_, result) = self
+            .run_on(patience, |link| work(link.connection.clone()))
+            .await?;
+        Ok(result)
+    }
+
+    /// The same, and says on which connection it was done.
+    pub(super) async fn run_on<T, R, F>(
+        &self,
+        patience: Option<Duration>,
+        work: impl Fn(Arc<Link<ConnectionOf<E>>>) -> F + Send + Sync,
+    ) -> Result<(Arc<Link<ConnectionOf<E>>>, T), R>
+    where
+        R: LinkError,
+        F: Future<Output = Result<T, R>> + Send,
+    {
+        let clock = self.env.clock();
+        let deadline = patience.map(|patience| clock.now() + patience);
+        let mut after = 0;
+        loop {
+            let link = match deadline {
+                None => self.link(after).await,
+                Some(deadline) => tokio::select! {
+                    biased;
+                    link = self.link(after) => link,
+                    () = clock.sleep_until(deadline) => return Err(R::timed_out()),
+                },
+            };
+            let Some(link) = link else {
+                return Err(R::closed());
+            };
+            match work(Arc::clone(&link)).await {
+                Ok(result) => return Ok((link, result)),
+                Err(error) if error.is_unsent() => after = link.number,
+                Err(error) => {
+                    if error.is_silence() {
+                        self.doubt(&link, &error.to_string());
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Something got no answer on this connection.
+    pub(super) fn doubt(&self, link: &Link<ConnectionOf<E>>, what: &str) {
+        let id = link.connection.id();
+        self.command(Command::Failed(self.number, id, what.to_owned()));
+    }
+
+    /// Ends the login that this line belongs to.
+    pub(super) fn hang_up(&self) {
+        self.command(Command::HangUp(self.number));
+        self.close();
+    }
+
+    /// Has another credential, and so another connection.
+    pub(super) fn renew(&self) {
+        self.command(Command::Force);
+    }
+
+    fn command(&self, command: Command) {
+        // Where the session is gone, the line is closed.
+        let _gone = self.commands.send(command);
+    }
+
+    /// One who listens, on the connection of number `on`, and will be offered every later one.
+    pub(super) fn register(&self, on: u64) -> Option<Registration<ConnectionOf<E>>> {
+        let (sender, offers) = mpsc::unbounded_channel();
+        let mut state = self.lock();
+        if state.is_closed {
+            return None;
+        }
+        state.registered += 1;
+        if let Some(link) = state.current.as_ref().filter(|link| link.number > on) {
+            let link = Arc::clone(link);
+            let _held = sender.send(Offer { link, done: None });
+        }
+        let number = state.registered;
+        state.relays.insert(number, sender);
+        Some(offers)
+    }
+
+    pub(super) fn events(&self) -> Events {
+        let mut state = self.lock();
+        let events = state.events.listen();
+        if state.is_closed {
+            state.events.send(&ConnectionEvent::Closed);
+        }
+        events
+    }
+
+    pub(super) fn id(&self) -> Option<ConnectionId> {
+        self.lock().id
+    }
+
+    pub(super) fn state(&self) -> ConnectionState {
+        let state = self.lock();
+        match &state.current {
+            _ if state.is_closed => ConnectionState::Closed,
+            Some(link) if link.connection.state() == ConnectionState::Connected => {
+                ConnectionState::Connected
+            }
+            _ => ConnectionState::Disconnected,
+        }
+    }
+
+    pub(super) fn login(&self) -> Option<Login> {
+        self.lock().current.as_ref().map(|link| link.login)
+    }
+
+    // --- for the shell ---
+
+    /// Offers a connection to all who listen; ready once all have answered.
+    pub(super) fn offer(&self, link: &Arc<Link<ConnectionOf<E>>>) -> mpsc::Receiver<Infallible> {
+        let (done, answered) = mpsc::channel(1);
+        self.lock().offer(link, Some(&done));
+        answered
+    }
+
+    pub(super) fn install(&self, link: Arc<Link<ConnectionOf<E>>>) {
+        let mut state = self.lock();
+        if state.is_closed {
+            return;
+        }
+        // Also to those who have come to listen since it was offered.
+        state.offer(&link, None);
+        let is_first = state.id.is_none();
+        state.id.get_or_insert_with(|| link.connection.id());
+        state.events.send(&ConnectionEvent::LoggingIn(link.login));
+        if !state.is_up {
+            state.is_up = true;
+            state.events.send(&match is_first {
+                true => ConnectionEvent::Connected,
+                false => ConnectionEvent::Reconnected,
+            });
+        }
+        state.current = Some(link);
+        for waiting in state.waiting.drain(..) {
+            let _gone = waiting.send(());
+        }
+    }
+
+    /// Something happened to this connection. Of one that is not current nobody is told.
+    pub(super) fn tell(&self, id: ConnectionId, event: &ConnectionEvent) {
+        let mut state = self.lock();
+        if !state.is_current(id) {
+            return;
+        }
+        match event {
+            ConnectionEvent::Closed => state.down(DisconnectCause::Lost),
+            ConnectionEvent::Disconnected(cause) => state.down(cause.clone()),
+            ConnectionEvent::Reconnected => {
+                state.is_up = true;
+                state.events.send(event);
+            }
+            _ => state.events.send(event),
+        }
+    }
+
+    /// Tells all who listen.
+    pub(super) fn announce(&self, event: &ConnectionEvent) {
+        self.lock().events.send(event);
+    }
+
+    /// This connection is over.
+    pub(super) fn lose(&self, id: ConnectionId) {
+        let mut state = self.lock();
+        if state.is_current(id) {
+            state.current = None;
+            state.down(DisconnectCause::Lost);
+        }
+    }
+
+    /// The login is over: nothing works any more, and all that listens ends.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        if !state.is_closed {
+            state.is_closed = true;
+            state.current = None;
+            state.relays.clear();
+            state.waiting.clear();
+            state.events.send(&ConnectionEvent::Closed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<ConnectionOf<E>>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is offered to one who listens; ends with the line.
+pub(super) type Registration<C> = mpsc::UnboundedReceiver<Offer<C>>;
+
+impl<C: Connection> State<C> {
+    fn is_current(&self, id: ConnectionId) -> bool {
+        let current = self.current.as_ref();
+        current.is_some_and(|link| link.connection.id() == id)
+    }
+
+    fn offer(&mut self, link: &Arc<Link<C>>, done: Option<&mpsc::Sender<Infallible>>) {
+        self.relays.retain(|_, relay| {
+            let link = Arc::clone(link);
+            let done = done.cloned();
+            relay.send(Offer { link, done }).is_ok()
+        });
+    }
+
+    fn down(&mut self, cause: DisconnectCause) {
+        if std::mem::take(&mut self.is_up) {
+            self.events.send(&ConnectionEvent::Disconnected(cause));
+        }
+    }
+}
