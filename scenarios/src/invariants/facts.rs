@@ -172,7 +172,11 @@ impl<'a> Key<'a> {
         let stored = places.map(|place| {
             let (from, commit) = self.commits[place];
             let next = self.commits.get(place + 1);
-            (from, commit, next.map_or(Instant::FAR_FUTURE, |(at, _)| *at))
+            (
+                from,
+                commit,
+                next.map_or(Instant::FAR_FUTURE, |(at, _)| *at),
+            )
         });
         let back = self.returns.iter().filter_map(|(from, revision)| {
             let mut earlier = self.commits.iter().rev();

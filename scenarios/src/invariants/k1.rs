@@ -89,7 +89,9 @@ impl Moments<'_> {
             }
             (Call::Read { .. }, Ended::Ok(Reply::Read { revision })) => {
                 let may_be_old = self.facts.plan.world.has_copies();
-                let is_right = self.any(may_be_old, |latest| latest.map(|commit| commit.revision) == *revision);
+                let is_right = self.any(may_be_old, |latest| {
+                    latest.map(|commit| commit.revision) == *revision
+                });
                 (!is_right).then(|| {
                     let read =
                         revision.map_or_else(|| "nothing".to_owned(), |r| format!("revision {r}"));

@@ -105,7 +105,9 @@ impl Store {
                 size: record.size,
                 is_exempt: record.is_exempt,
             };
-            store.append(store.name(subject), new);
+            let name = store.name(subject);
+            let known = store.find(name);
+            store.append(name, known, new);
         }
         store.skip_to(last);
         store.unsynced = Some(Unsynced::default());
