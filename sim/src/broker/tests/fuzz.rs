@@ -16,7 +16,7 @@ use squall_core::transport::{
     StreamConfig,
 };
 
-use super::super::{Incarnation, Loss, SyncInterval};
+use super::super::Incarnation;
 use super::*;
 use crate::keys::SimKey;
 use crate::wire::{ConsumerAction, Get, INBOX, Presented};
@@ -292,7 +292,6 @@ enum Disturbance {
     Freeze { seconds: u8 },
     Jump { seconds: i16 },
     Stop { is_orderly: bool },
-    PowerLoss { is_whole: bool },
     LameDuck,
     Mute(bool),
 }
@@ -594,7 +593,6 @@ impl Party {
         let mut bench = Bench::with(|config| {
             config.delivery_delay_max = millis(1);
             config.realm = is_secure.then(realm);
-            config.sync_interval = Some(SyncInterval::Every(secs(20)));
         });
         bench.close(ALICE);
         bench.close(BOB);
@@ -784,14 +782,6 @@ impl Party {
                 });
                 self.clients = [None; 4];
             }
-            Disturbance::PowerLoss { is_whole } => {
-                let loss = if is_whole { Loss::All } else { Loss::Some };
-                self.bench.act(|broker, _, effects| {
-                    broker.stop(effects);
-                    broker.lose_power(loss, effects);
-                });
-                self.clients = [None; 4];
-            }
             Disturbance::LameDuck => self
                 .bench
                 .act(|broker, now, effects| broker.lame_duck(now, effects)),
@@ -829,17 +819,7 @@ impl Party {
                 Effect::Dropped(dropped) => {
                     self.went(&dropped.stream, dropped.incarnation, dropped.sequence.0);
                 }
-                Effect::LostTail(lost) => {
-                    let held = self
-                        .told
-                        .entry((lost.stream, lost.incarnation))
-                        .or_default();
-                    assert!(
-                        held.last().is_none_or(|last| *last <= lost.last.0),
-                        "lost too little"
-                    );
-                    held.extend(lost.back.iter().map(|(_, sequence)| sequence.0));
-                }
+                Effect::LostTail(_) => panic!("its power was not lost"),
             }
         }
     }
