@@ -34,8 +34,8 @@ pub enum FaultKind {
     Drift(i64),
     /// The server is killed, and started again at the end of the fault.
     ServerStop,
-    /// The server's machine loses its power, and with it an end of what was acknowledged and not synced; both are back at
-    /// the end of the fault.
+    /// The server's machine loses its power, and with it the end of what was acknowledged and not synced; the server is
+    /// started again at the end of the fault.
     PowerLoss,
     /// The server stands still (SIGSTOP).
     ServerPause,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use squall_core::nats::{NatsEnv, Nkey, TokioClock};
 use squall_core::transport::{ConnectOptions, Message, names};
 use squall_core::{Clock as _, Connection as _, Env, Transport as _};
-use squall_sim::broker::{Loss, ServerConfig, Version};
+use squall_sim::broker::{ServerConfig, Version};
 use squall_sim::{HostKey, ServerKey, SimClock, SimEnv, SimKey, World};
 use tokio::sync::Mutex;
 
@@ -53,6 +53,10 @@ fn which(verb: ServerVerb) -> Stop {
 
 fn no_lame_duck() -> Stop {
     Stop("what a lame duck does to a cluster was not measured".to_owned())
+}
+
+fn no_power_loss() -> Stop {
+    Stop("what a loss of power does to a cluster was not measured".to_owned())
 }
 
 /// Three simulated servers.
@@ -149,8 +153,7 @@ impl Trio for SimulatedTrio {
             ServerVerb::Pause => self.world.pause_server(server),
             ServerVerb::Resume => self.world.resume_server(server),
             ServerVerb::Retire => return Err(no_lame_duck()),
-            ServerVerb::Sync => self.world.sync_server(server),
-            ServerVerb::LosePower => self.world.power_loss(server, Loss::All),
+            ServerVerb::Sync | ServerVerb::LosePower => return Err(no_power_loss()),
         }
         Ok(())
     }
@@ -268,8 +271,7 @@ impl Trio for RealTrio {
             ServerVerb::Pause => cluster.pause(server).await?,
             ServerVerb::Resume => cluster.resume(server)?,
             ServerVerb::Retire => return Err(no_lame_duck()),
-            ServerVerb::Sync => cluster.server(server).keep_copy()?,
-            ServerVerb::LosePower => cluster.lose_power(server).await?,
+            ServerVerb::Sync | ServerVerb::LosePower => return Err(no_power_loss()),
         }
         Ok(())
     }

@@ -136,14 +136,6 @@ no_auth_user: a
         self.servers[server].kill().await
     }
 
-    /// Kills a server and puts the copy of its store that was kept last in the place of the store.
-    ///
-    /// # Errors
-    /// As [`NatsServer::lose_power`].
-    pub async fn lose_power(&mut self, server: usize) -> Result<(), ServerError> {
-        self.servers[server].lose_power().await
-    }
-
     /// Starts a server again on its port with its store, and waits until it greets; stops it first where it runs.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 //!
 //! nats-server syncs its files every two minutes and acknowledges long before: to end the process costs nothing, because
 //! the kernel keeps what was written; to end the machine costs what the kernel had not yet brought to disk.
+//!
+//! Not modelled, and so never lost: which streams there are, and their settings.
 
 use std::time::Duration;
 

@@ -122,3 +122,74 @@ impl Store {
         Some((store, undone))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use squall_core::{Rng, UnixTime};
+
+    use super::super::head::Head;
+    use super::*;
+
+    /// Every message with its subject, and the last sequence given out.
+    fn there(store: &Store) -> (Vec<(Sequence, Arc<str>)>, Sequence) {
+        let all = store.from(Sequence::NONE);
+        let all = all.map(|record| (record.sequence, Arc::clone(store.subject_of(record))));
+        (all.collect(), store.last())
+    }
+
+    fn append(store: &mut Store, subject: &str) {
+        let new = New {
+            head: Head::PUT,
+            payload: Bytes::new(),
+            time: UnixTime::EPOCH,
+            size: 1,
+            is_exempt: false,
+        };
+        store.append(store.name(subject), new);
+    }
+
+    #[test]
+    fn whatever_is_undone_leaves_what_was_there_before_it() {
+        for seed in 0..50 {
+            let mut rng = Rng::labelled(seed, "unsynced");
+            let mut store = Store::new("");
+            append(&mut store, "synced");
+            store.unsynced = Some(Unsynced::default());
+            // After so many steps.
+            let mut was = vec![there(&store)];
+            while was.len() < 60 {
+                match rng.below(4) {
+                    0 => {
+                        let at = Sequence(rng.between(1, store.last().0));
+                        store.remove(at, |_, _| {});
+                    }
+                    1 => store.skip_to(store.last().next()),
+                    _ => append(&mut store, ["a", "b", "c"][rng.below(3) as usize]),
+                }
+                let steps = store.unsynced.as_ref().map_or(0, Unsynced::len);
+                if steps == was.len() {
+                    was.push(there(&store));
+                }
+            }
+            assert!(store.undone(59).is_none(), "all 59 steps are kept");
+            for (kept, was) in was.iter().enumerate().take(59) {
+                let (then, undone) = store.undone(kept).expect("there are steps after it");
+                assert_eq!(there(&then), *was, "seed {seed}, {kept} steps");
+                let held = |store: &Store, at: &Sequence| store.at(*at).is_some();
+                assert!(
+                    undone
+                        .lost
+                        .iter()
+                        .all(|at| held(&store, at) && !held(&then, at))
+                );
+                assert!(
+                    undone
+                        .back
+                        .iter()
+                        .all(|at| held(&then, at) && !held(&store, at))
+                );
+            }
+        }
+    }
+}
