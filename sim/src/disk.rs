@@ -1,12 +1,13 @@
 //! The disk of a simulated host: what a crash leaves, what a loss of power leaves, and what fails.
 //!
 //! A disk holds everything twice: as its processes see it, and as it stands on the platter. A process that dies takes
-//! nothing with it. When the power is lost only the platter is left, and on it what was not synced may be there in part:
-//! of the changes to the folder the first few, in their order; of what was added to a file a beginning, perhaps with zeros
-//! in the place of bytes. How much, the seed decides. So a file that is put in its place before it is synced can read as
-//! empty, as on real disks, and a name that was not synced can be the old one.
+//! nothing with it. When the power is lost only the platter is left, and on it what was not synced may be there in
+//! part: of the changes to the folder the first few, in their order; of what was added to a file a beginning, perhaps
+//! with zeros in the place of bytes. How much, the seed decides. So a file that is put in its place before it is synced
+//! can read as empty, as on real disks, and a name that was not synced can be the old one.
 //!
-//! Every operation is a row of steps (make, fill, sync, rename, sync the folder), and a fault can begin between any two.
+//! Every operation is a row of steps (make, fill, sync, rename, sync the folder), and a fault can begin between any
+//! two.
 
 use std::collections::BTreeMap;
 use std::io;

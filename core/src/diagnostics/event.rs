@@ -1,9 +1,9 @@
 //! One line of the connection-event log: [`NatsEvent`], schema version 1.
 //!
-//! The log outlives the program that writes it and is read by others, so reading is generous and writing is strict: types and
-//! fields that a later writer adds are kept as they stand, while this core writes the closed set of types and names one
-//! [`Caller`] for each transition. Time is wall time, because the reader has no other; nothing is decided by it but
-//! reports.
+//! The log outlives the program that writes it and is read by others, so reading is generous and writing is strict:
+//! types and fields that a later writer adds are kept as they stand, while this core writes the closed set of types and
+//! names one [`Caller`] for each transition. Time is wall time, because the reader has no other; nothing is decided by
+//! it but reports.
 
 use std::borrow::Cow;
 use std::fmt;

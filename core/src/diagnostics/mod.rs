@@ -6,9 +6,10 @@
 //!   readings of watches and consumers, logs of other clients ───────▶
 //! ```
 //!
-//! [`NatsEvent`] is one line of the log: one transition, with the one who caused it. [`EventLog`] keeps them, in memory and
-//! on disk. [`Diagnosis`] says what they amount to: it is a pure function of a log, so that `squall diagnose` says the same
-//! of a log that another program wrote. The [detectors](patterns::DETECTORS) are explained in `docs/diagnostics.md`.
+//! [`NatsEvent`] is one line of the log: one transition, with the one who caused it. [`EventLog`] keeps them, in memory
+//! and on disk. [`Diagnosis`] says what they amount to: it is a pure function of a log, so that `squall diagnose` says
+//! the same of a log that another program wrote. The [detectors](patterns::DETECTORS) are explained in
+//! `docs/diagnostics.md`.
 
 mod diagnosis;
 mod drops;

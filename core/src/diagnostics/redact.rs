@@ -1,8 +1,8 @@
 //! Keeps secrets out of what is written down and shown.
 //!
-//! The reasons of events are the texts of other programs, and those quote what they were given: a URL with a password in
-//! it, a token, a seed. What has the shape of a secret, or stands behind the name of one, is struck out. That errs on the
-//! side of silence, and still is only the second line of defence: nobody should put a secret into a reason.
+//! The reasons of events are the texts of other programs, and those quote what they were given: a URL with a password
+//! in it, a token, a seed. What has the shape of a secret, or stands behind the name of one, is struck out. That errs
+//! on the side of silence, and still is only the second line of defence: nobody should put a secret into a reason.
 
 use std::borrow::Cow;
 

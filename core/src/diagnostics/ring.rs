@@ -26,7 +26,8 @@ impl Ring {
     /// Takes an event in. False, and it is left out, where it is a refresh error that was told already: within the last
     /// minute, with this very reason.
     ///
-    /// The minute is one of wall time, so that it holds across a restart. Where the clock was set back, the error is told.
+    /// The minute is one of wall time, so that it holds across a restart. Where the clock was set back, the error is
+    /// told.
     pub fn push(&mut self, event: NatsEvent) -> bool {
         if event.kind == EventType::RefreshError && self.has_told(&event) {
             return false;

@@ -28,14 +28,19 @@ impl HomeFiles {
         self.folder.join(name)
     }
 
-    /// Where it lies, which is there from now on.
+    /// Where it lies, in a folder that is there from now on, also after a loss of power.
     fn place(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.path(name);
         let folder = path.parent().unwrap_or(&self.folder);
+        let missing = folder.ancestors().take_while(|folder| !folder.exists());
+        let missing: Vec<&Path> = missing.collect();
         DirBuilder::new()
             .recursive(true)
             .mode(OWNER_ONLY_FOLDER)
             .create(folder)?;
+        for parent in missing.iter().filter_map(|folder| folder.parent()) {
+            sync_folder(parent)?;
+        }
         Ok(path)
     }
 }
@@ -58,9 +63,7 @@ impl Files for HomeFiles {
             .persist(&path)
             .map_err(|error| failed(FileStep::Replace)(error.error))?;
         // The name too is on disk only once the folder is.
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed(FileStep::Replace))
+        sync_folder(folder).map_err(failed(FileStep::Replace))
     }
 
     fn append_line(
@@ -79,6 +82,16 @@ impl Files for HomeFiles {
         append(&path, line).map_err(failed(FileStep::Append))?;
         rotated
     }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    // The folder of a path without one is the current.
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    File::open(folder)?.sync_all()
 }
 
 /// A temporary file with these bytes, on disk. It is removed where it is not put in its place.

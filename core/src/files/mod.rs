@@ -1,8 +1,8 @@
 //! Files that outlive a program: the state of a daemon, and its log.
 //!
 //! [`Files`] stands at the height of what such files need and no deeper. A state file is written whole or not at all
-//! ([`Files::write`]): after a crash at any point it reads as it was before or as it should be, never as empty but valid
-//! (S1). A log grows by lines ([`Files::append_line`]): a crash may cost its last line, and no other.
+//! ([`Files::write`]): after a crash at any point it reads as it was before or as it should be, never as empty but
+//! valid (S1). A log grows by lines ([`Files::append_line`]): a crash may cost its last line, and no other.
 //!
 //! There are two of them: [`HomeFiles`] on a real disk, and the simulated disk of `squall-sim`, which crashes and
 //! fails as the seed says. Calls are short and block; none waits for another program.
@@ -28,8 +28,9 @@ pub trait Files: Send + Sync {
     /// The file is as it was; where the [outcome](FileError::outcome) is unknown, it is as it was or as it should be.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FileError>;
 
-    /// Adds a line to the end of a file, which it makes where there is none. Where another left the last line torn, it is
-    /// ended first. Several programs may append at once; a line holds together. A loss of power may cost the last lines.
+    /// Adds a line to the end of a file, which it makes where there is none. Where another left the last line torn, it
+    /// is ended first. Several programs may append at once; a line holds together. A loss of power may cost the last
+    /// lines.
     ///
     /// With a [`Rotation`], a file that would grow too large makes room for a new one first.
     ///

@@ -1,9 +1,10 @@
 //! Who of an account has been heard of lately, after `who` of ppz: a cache of heartbeats.
 //!
-//! Agents publish beats, and whoever listens remembers the last of each. Beats of an account can arrive after a switch to
-//! another: a subscription that is being closed still delivers what was on its way. No order of closing and clearing keeps
-//! them out, so each beat is tagged with the account of the subscription that it came by, and only those of the current
-//! account are shown (C5). What is cached is never written down: after a restart everybody is offline until the next beat.
+//! Agents publish beats, and whoever listens remembers the last of each. Beats of an account can arrive after a switch
+//! to another: a subscription that is being closed still delivers what was on its way. No order of closing and clearing
+//! keeps them out, so each beat is tagged with the account of the subscription that it came by, and only those of the
+//! current account are shown (C5). What is cached is never written down: after a restart everybody is offline until the
+//! next beat.
 
 mod status;
 

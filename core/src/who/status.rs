@@ -23,8 +23,8 @@ pub enum Status {
 }
 
 impl Status {
-    /// The status of an agent whose latest beat came then, of so many apart. A beat from the future, after the clock was
-    /// set back, is a beat.
+    /// The status of an agent whose latest beat came then, of so many apart. A beat from the future, after the clock
+    /// was set back, is a beat.
     pub fn of(now: UnixTime, beat: Option<(UnixTime, Duration)>) -> Self {
         let Some((at, interval)) = beat else {
             return Self::Offline;

@@ -1,7 +1,7 @@
 //! What a user types.
 //!
-//! Exit status: 0 all held, 1 a violation or a pattern, 2 unusable input (one sentence, with file and line where there is one), 3
-//! inconclusive. Long work shows a progress bar on a terminal and plain lines elsewhere.
+//! Exit status: 0 all held, 1 a violation or a pattern, 2 unusable input (one sentence, with file and line where there
+//! is one), 3 inconclusive. Long work shows a progress bar on a terminal and plain lines elsewhere.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_macros,
@@ -171,8 +171,8 @@ enum Command {
         #[arg(long, value_parser = humantime::parse_duration)]
         r#for: Option<Duration>,
     },
-    /// Says what a connection-event log amounts to: state, drops, patterns, the last events. Exit status 1 where a pattern
-    /// was found.
+    /// Says what a connection-event log amounts to: state, drops, patterns, the last events. Exit status 1 where a
+    /// pattern was found.
     Diagnose {
         /// A file of JSON lines, such as nats-events.jsonl; `-` for standard input.
         log: PathBuf,

@@ -1,4 +1,5 @@
-//! `squall diagnose` on logs made by hand: what it finds, what it must not find, what it passes over and what it refuses.
+//! `squall diagnose` on logs made by hand: what it finds, what it must not find, what it passes over and what it
+//! refuses.
 
 use std::io::Write as _;
 use std::path::Path;

@@ -9,8 +9,8 @@ use crate::time::UnixTime;
 
 pub(super) const DETECTOR: Detector = Detector {
     name: "burst-swap-storm",
-    trigger: "3 or more `swap` events within 2 s, whoever caused them; other events between them do not split the burst, \
-              and bursts that share a swap are one.",
+    trigger: "3 or more `swap` events within 2 s, whoever caused them; other events \
+        between them do not split the burst, and bursts that share a swap are one.",
     find,
 };
 

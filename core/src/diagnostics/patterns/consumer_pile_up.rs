@@ -10,8 +10,9 @@ use crate::time::UnixTime;
 
 pub(super) const DETECTOR: Detector = Detector {
     name: "consumer-pile-up",
-    trigger: "More than twice as many consumers on a stream as its client has watches, and their surplus grown by 3 or \
-              more since an earlier reading, over 3 or more of `connect`, `reconnect` and `swap`.",
+    trigger: "More than twice as many consumers on a stream as its client has watches, \
+        and their surplus grown by 3 or more since an earlier reading, over 3 or more of \
+        `connect`, `reconnect` and `swap`.",
     find,
 };
 
@@ -60,7 +61,8 @@ fn find(evidence: &Evidence<'_>) -> Vec<Finding> {
         if is_pile && !*found {
             *found = true;
             let seen = format!(
-                "{} consumers on {} for {} watches, after {connects} connects: they are made anew and the old ones stay",
+                "{} consumers on {} where {} would do, after {connects} connects: they are \
+                    made anew and the old ones stay",
                 reading.consumers, reading.stream, reading.watches,
             );
             findings.push(Finding(base.at, seen));
@@ -111,7 +113,8 @@ mod tests {
             (35.0, 4, 1),
             (45.0, 5, 1),
         ];
-        let seen = "4 consumers on KV_presence for 1 watches, after 3 connects: they are made anew and the old ones stay";
+        let seen = "4 consumers on KV_presence where 1 would do, after 3 connects: they are \
+            made anew and the old ones stay";
         assert_eq!(found(&reconnects, &readings), [(at(0.0), seen.to_owned())]);
     }
 

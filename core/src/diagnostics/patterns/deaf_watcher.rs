@@ -11,8 +11,9 @@ use crate::time::UnixTime;
 
 pub(super) const DETECTOR: Detector = Detector {
     name: "deaf-watcher",
-    trigger: "Readings of one watch over 30 s or more that all have the same last sequence told, below what the stream \
-              held for it at the first of them, and no interruption told.",
+    trigger: "Readings of one watch over 30 s or more that all have the same last \
+        sequence told, below what the stream held for it at the first of them, and no \
+        interruption told.",
     find,
 };
 
@@ -95,7 +96,8 @@ mod tests {
             reading(40.0, 7, 12),
             reading(70.0, 7, 15),
         ];
-        let seen = "the watch on KV_presence > has told up to 7 for 30s, and its stream held 9 all the while";
+        let seen = "the watch on KV_presence > has told up to 7 for 30s, and its stream \
+            held 9 all the while";
         assert_eq!(found(&readings), [(at(10.0), seen.to_owned())]);
     }
 

@@ -12,8 +12,8 @@ use crate::time::UnixTime;
 
 pub(super) const DETECTOR: Detector = Detector {
     name: "exp-second-flapping",
-    trigger: "3 or more `disconnect` events of one connection within 1 s, with one and the same `jwt_exp`, which lies \
-              within 60 s of them.",
+    trigger: "3 or more `disconnect` events of one connection within 1 s, with one and \
+        the same `jwt_exp`, which lies within 60 s of them.",
     find,
 };
 

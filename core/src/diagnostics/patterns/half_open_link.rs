@@ -7,9 +7,9 @@ use crate::diagnostics::event::EventType;
 
 pub(super) const DETECTOR: Detector = Detector {
     name: "half-open-link",
-    trigger: "A `force_close` of a connection that the log has as connected, whose `reason` tells of a time-out, or a \
-              `disconnect` whose `reason` contains \"stale connection\"; unless a `wake` within 60 s says that the machine \
-              had slept.",
+    trigger: "A `force_close` of a connection that the log has as connected, whose \
+        `reason` tells of a time-out, or a `disconnect` whose `reason` contains \"stale \
+        connection\"; unless a `wake` within 60 s says that the machine had slept.",
     find,
 };
 
@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn a_probe_that_finds_a_connected_one_dead_is_found() {
         let log = [event(EventType::Connect, 0.0, "a"), force_close(60.0)];
-        let seen = "connection a was taken for connected until a probe found it dead (put: timed out; probe: timed out)";
+        let seen = "connection a was taken for connected until a probe found it dead \
+            (put: timed out; probe: timed out)";
         assert_eq!(
             said(DETECTOR, &Evidence::of_log(&log)),
             [(at(60.0), seen.to_owned())]

@@ -9,8 +9,9 @@ use crate::time::UnixTime;
 
 pub(super) const DETECTOR: Detector = Detector {
     name: "lockstep-reconnects",
-    trigger: "10 or more connections come back within 1 s (`reconnect`, or a `connect` or `swap` by `recovery`), and they \
-              are more than 20 % of all that come back within 30 s of it.",
+    trigger: "10 or more connections come back within 1 s (`reconnect`, or a `connect` or \
+        `swap` by `recovery`), and they are more than 20 % of all that come back within 30 s \
+        of it.",
     find,
 };
 

@@ -1,8 +1,8 @@
 //! Patterns: from what was logged to what went wrong, in words.
 //!
 //! A [`Detector`] is a pure function from [`Evidence`] to [`PatternHit`]s. Most need the log of one client and nothing
-//! else. Where a log cannot tell, because the client does not know it either, the detector takes readings beside it, and
-//! finds nothing where there are none. What each means and what to do about it stands in `docs/diagnostics.md`, one
+//! else. Where a log cannot tell, because the client does not know it either, the detector takes readings beside it,
+//! and finds nothing where there are none. What each means and what to do about it stands in `docs/diagnostics.md`, one
 //! section for each; a test keeps the page in step.
 
 mod burst_swap_storm;

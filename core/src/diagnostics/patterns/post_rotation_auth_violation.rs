@@ -7,8 +7,9 @@ use crate::diagnostics::event::{EventType, NatsEvent};
 
 pub(super) const DETECTOR: Detector = Detector {
     name: "post-rotation-auth-violation",
-    trigger: "A `closed` whose `reason` contains \"Authorization Violation\", after a `disconnect` of the same connection \
-              whose `jwt_exp` lies within 60 s of that disconnect.",
+    trigger: "A `closed` whose `reason` contains \"Authorization Violation\", after a \
+        `disconnect` of the same connection whose `jwt_exp` lies within 60 s of that \
+        disconnect.",
     find,
 };
 
@@ -35,7 +36,8 @@ fn find(evidence: &Evidence<'_>) -> Vec<Finding> {
         let delta = apart(kick.at, jwt_exp);
         let side = if kick.at < jwt_exp { "before" } else { "after" };
         let seen = format!(
-            "disconnected {:?} {side} its credential's end, and refused {:?} later: no new credential was there in time",
+            "disconnected {:?} {side} its credential's end, and refused {:?} later: no \
+                new credential was there in time",
             rounded(delta),
             rounded(closed.at.since(kick.at)),
         );
@@ -62,8 +64,8 @@ mod tests {
     #[test]
     fn a_refusal_after_the_end_of_the_credential_is_found() {
         let log = [kick(0.45, "a", 0.0), closed(5.0, "a", REFUSED)];
-        let seen = "disconnected 450ms after its credential's end, and refused 4.55s later: no new credential was there \
-                    in time";
+        let seen = "disconnected 450ms after its credential's end, and refused 4.55s \
+            later: no new credential was there in time";
         assert_eq!(
             said(DETECTOR, &Evidence::of_log(&log)),
             [(at(0.45), seen.to_owned())]

@@ -8,9 +8,10 @@ use crate::time::UnixTime;
 
 pub(super) const DETECTOR: Detector = Detector {
     name: "refresh-starvation",
-    trigger: "An event more than 5 s after the newest `jwt_exp` of the log so far, which was there before it ended, and no \
-              newer one since; unless a connection was made whose `jwt_exp` is not told, the program was started anew, \
-              somebody logged out, or a `wake` within 60 s says that the machine had slept.",
+    trigger: "An event more than 5 s after the newest `jwt_exp` of the log so far, which \
+        was there before it ended, and no newer one since; unless a connection was made \
+        whose `jwt_exp` is not told, the program was started anew, somebody logged out, or a \
+        `wake` within 60 s says that the machine had slept.",
     find,
 };
 
@@ -115,7 +116,8 @@ mod tests {
             kick(300.4, 300.0),
             error(390.0),
         ];
-        let seen = "the credential ended and no newer one is there (refresh errors told: 2, the last: 503)";
+        let seen = "the credential ended and no newer one is there (refresh errors told: \
+            2, the last: 503)";
         assert_eq!(
             said(DETECTOR, &Evidence::of_log(&log)),
             [(at(300.0), seen.to_owned())]
