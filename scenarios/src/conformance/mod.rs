@@ -44,7 +44,7 @@ mod watch_outages;
 pub use cluster::{CLUSTER_CASES, ClusterCase};
 pub use compare::{Difference, compare};
 pub use explained::{EXPLAINED, Explained};
-pub use kindness::{KINDNESSES, Planted};
+pub use kindness::{KINDNESSES, Planted, scripts_needed};
 pub use laboratory::{Laboratory, Setup, Stop};
 pub use real::{Program, Real, block_on as observe};
 pub use samples::Sample;
