@@ -3,8 +3,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
+
+use squall_core::transport::{Discard, Retention, StreamConfig};
 
 use super::script::Expected;
+
+/// How long markers live: longer than any script.
+const MARKERS: Duration = Duration::from_secs(60);
 
 /// An enumeration of plain words.
 macro_rules! words {
@@ -72,6 +78,26 @@ words! {
         Lives = "lives",
         /// Markers take the place of what ages out.
         Markers = "markers",
+    }
+}
+
+impl Setting {
+    /// Makes it so.
+    pub(super) const fn apply(self, config: &mut StreamConfig) {
+        match self {
+            Self::Few => config.max_messages = 4,
+            Self::TwoEach => config.max_messages_per_subject = 2,
+            Self::Small => config.max_message_size = 120,
+            Self::Refuse => config.discard = Discard::New,
+            Self::RefuseEach => config.discard_new_per_subject = true,
+            Self::Interest => config.retention = Retention::Interest,
+            Self::Queue => config.retention = Retention::WorkQueue,
+            Self::Rollup => config.allow_rollup = true,
+            Self::NoRemove => config.deny_delete = true,
+            Self::NoPurge => config.deny_purge = true,
+            Self::Lives => config.allow_message_ttl = true,
+            Self::Markers => config.subject_delete_markers = Some(MARKERS),
+        }
     }
 }
 

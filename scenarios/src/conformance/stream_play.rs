@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use squall_core::transport::{
-    Connection, Discard, JetStream, Message, MessageTtl, Purge, ReadStart, Reader, ReaderEvent,
-    Retention, Sequence, StoreOptions, StoredMessage, Stream, StreamConfig,
+    Connection, JetStream, Message, MessageTtl, Purge, ReadStart, Reader, ReaderEvent, Sequence,
+    StoreOptions, StoredMessage, Stream, StreamConfig,
 };
 
 use super::laboratory::{Laboratory, Stop, sleep, until, within};
@@ -26,9 +26,6 @@ const SUBJECTS: [&str; 4] = ["a", "b.x", "b.y", "c"];
 const MOMENT: Duration = Duration::from_millis(50);
 /// A life of a second is over by then, also on a busy machine.
 const LIFE_MAX: Duration = Duration::from_secs(4);
-/// How long markers live: longer than any script.
-const MARKERS: Duration = Duration::from_secs(60);
-const SMALL: i32 = 120;
 const BIG: usize = 150;
 
 struct OpenReader {
@@ -232,20 +229,7 @@ impl<C: Connection + JetStream> Log<C> {
             ..StreamConfig::new(&self.config.name)
         };
         for setting in settings {
-            match setting {
-                Setting::Few => config.max_messages = 4,
-                Setting::TwoEach => config.max_messages_per_subject = 2,
-                Setting::Small => config.max_message_size = SMALL,
-                Setting::Refuse => config.discard = Discard::New,
-                Setting::RefuseEach => config.discard_new_per_subject = true,
-                Setting::Interest => config.retention = Retention::Interest,
-                Setting::Queue => config.retention = Retention::WorkQueue,
-                Setting::Rollup => config.allow_rollup = true,
-                Setting::NoRemove => config.deny_delete = true,
-                Setting::NoPurge => config.deny_purge = true,
-                Setting::Lives => config.allow_message_ttl = true,
-                Setting::Markers => config.subject_delete_markers = Some(MARKERS),
-            }
+            setting.apply(&mut config);
         }
         config
     }
@@ -294,8 +278,8 @@ impl<C: Connection + JetStream> Log<C> {
                 }
                 Demand::LastId(number) => options.expected_last_message_id = Some(id(*number)),
                 Demand::Stream(is_this) => {
-                    let this = || self.config.name.clone();
-                    options.expected_stream = Some(is_this.then(this).unwrap_or("T".to_owned()));
+                    let name = if *is_this { &self.config.name } else { "T" };
+                    options.expected_stream = Some(name.to_owned());
                 }
                 Demand::Life(seconds) => {
                     let life = |seconds: &u16| Duration::from_secs(u64::from(*seconds));
