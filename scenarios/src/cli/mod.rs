@@ -153,8 +153,11 @@ enum Command {
         /// Writes the smallest script that differs into this directory.
         #[arg(long)]
         keep: Option<PathBuf>,
+        /// Plants each way in which a simulated NATS could be kinder than a real one, and prints what finds it.
+        #[arg(long, conflicts_with_all = ["filter", "jobs", "markdown", "keep"])]
+        kindnesses: bool,
         /// Plays these kept scripts, and nothing else.
-        #[arg(conflicts_with_all = ["cases", "filter", "markdown", "keep"])]
+        #[arg(conflicts_with_all = ["cases", "filter", "markdown", "keep", "kindnesses"])]
         scripts: Vec<PathBuf>,
     },
     /// Judges a recorded history by all invariants.
@@ -235,9 +238,12 @@ pub fn main() -> ExitCode {
             jobs,
             markdown,
             keep,
+            kindnesses,
             scripts,
         } => {
-            if scripts.is_empty() {
+            if kindnesses {
+                conformance::plant(cases, &server)
+            } else if scripts.is_empty() {
                 let wanted = conformance::Wanted {
                     scripts: cases,
                     filter: &filter,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use squall_core::Env as _;
+use squall_core::{Clock as _, Env as _, UnixTime};
 use squall_sim::broker::{Kindness, Loss, ServerConfig, SyncInterval, Version};
+use squall_sim::clock::signed;
 use squall_sim::{
     Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, SimKey, Simulation, World,
 };
@@ -115,6 +116,15 @@ impl Laboratory for Simulated {
 
     fn clock(&self) -> &SimClock {
         self.observer.clock()
+    }
+
+    fn wall(&self, link: &str) -> UnixTime {
+        self.host(link).1.clock().wall()
+    }
+
+    fn set_ahead(&self, link: &str, by: Duration) {
+        let (host, _) = self.host(link);
+        self.world.jump(host, signed(true, by));
     }
 
     fn issuer(&self) -> &Issuer<SimKey> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use squall_core::nats::{NatsEnv, Nkey, TokioClock};
 use squall_core::transport::{ConnectOptions, Message, names};
-use squall_core::{Clock as _, Connection as _, Env, Transport as _};
-use squall_sim::broker::{ServerConfig, Version};
+use squall_core::{Clock as _, Connection as _, Env, Transport as _, UnixTime};
+use squall_sim::broker::{Kindness, ServerConfig, Version};
 use squall_sim::{HostKey, ServerKey, SimClock, SimEnv, SimKey, World};
 use tokio::sync::Mutex;
 
@@ -74,8 +74,11 @@ impl SimulatedTrio {
     ///
     /// # Errors
     /// If it has none in a minute.
-    pub async fn start(world: World) -> Result<Self, Stop> {
-        let servers = [0, 1, 2].map(|server| ServerConfig::new(NatsCluster::name(server)));
+    pub async fn start(world: World, kindness: Option<Kindness>) -> Result<Self, Stop> {
+        let servers = [0, 1, 2].map(|server| ServerConfig {
+            kindness,
+            ..ServerConfig::new(NatsCluster::name(server))
+        });
         let servers = world.add_cluster(servers);
         let host = world.add_host("observer");
         let observer = world.start_process(host, "observer");
@@ -128,6 +131,14 @@ impl Laboratory for SimulatedTrio {
 
     fn clock(&self) -> &SimClock {
         self.observer.clock()
+    }
+
+    fn wall(&self, _: &str) -> UnixTime {
+        self.clock().wall()
+    }
+
+    fn set_ahead(&self, link: &str, _: Duration) {
+        panic!("cases of a cluster leave the clocks of clients alone: {link}");
     }
 
     /// Nobody logs in: the cluster is not in operator mode.
@@ -246,6 +257,14 @@ impl Laboratory for RealTrio {
 
     fn clock(&self) -> &TokioClock {
         self.env.clock()
+    }
+
+    fn wall(&self, _: &str) -> UnixTime {
+        self.clock().wall()
+    }
+
+    fn set_ahead(&self, link: &str, _: Duration) {
+        panic!("cases of a cluster leave the clocks of clients alone: {link}");
     }
 
     /// Nobody logs in: the cluster is not in operator mode.
