@@ -5,6 +5,7 @@ compile_error!(
      environment variable RUSTFLAGS replaces what stands there: unset it, or add `--cfg madsim` to it."
 );
 
+mod auth;
 pub mod broker;
 mod client;
 pub mod clock;
@@ -17,12 +18,15 @@ mod link;
 mod net;
 mod queue;
 mod routes;
+#[cfg(test)]
+mod session_tests;
 mod simulation;
 mod tasks;
 pub mod trace;
 pub mod wire;
 mod world;
 
+pub use auth::{AuthFault, AuthServer};
 pub use client::{SimBucket, SimConnection, SimConsumer, SimStream, SimTransport};
 pub use env::{SimClock, SimEnv};
 pub use keys::SimKey;
