@@ -128,6 +128,8 @@ impl<E: Env> Line<E> {
                     return Some(Arc::clone(link));
                 }
                 let (sender, came) = oneshot::channel();
+                // Who has lost patience meanwhile waits no more.
+                state.waiting.retain(|waiting| !waiting.is_closed());
                 state.waiting.push(sender);
                 came
             };
