@@ -237,7 +237,7 @@ mod tests {
             })
         }
 
-        fn is_unknown(self, from: u64, value: u64, until: u64) -> Self {
+        fn hears_nothing(self, from: u64, value: u64, until: u64) -> Self {
             self.calls(from, Self::written(None, value), until, |id| {
                 What::Unknown {
                     id,
@@ -318,7 +318,7 @@ mod tests {
                 .stores(2, Some(0), 1, 5)
                 .commits(4, 1)
                 .conflicts(4, 0, 6)
-                .is_unknown(7, 2, 9)
+                .hears_nothing(7, 2, 9)
                 .reads(10, Some(1), 11)
                 .commits(12, 2)
                 .reads(11, Some(1), 13)
@@ -402,7 +402,7 @@ mod tests {
             };
             let story = begun.stores(1, None, 1, 3);
             let story = if unknown {
-                story.is_unknown(2, 7, 4)
+                story.hears_nothing(2, 7, 4)
             } else {
                 story
             };

@@ -112,8 +112,8 @@ impl Smaller<'_> {
             .collect();
         let line = Timeline::new(self.register, &operations);
         self.cost += line.events.len() as u64;
-        let mut search = Search::new(&line);
-        let found = search.run(COST_MAX.saturating_sub(self.cost));
+        let mut search = Search::new(&line, COST_MAX.saturating_sub(self.cost));
+        let found = search.run(COST_MAX);
         self.cost += search.steps();
         let (explained, of) = search.progress();
         let progress = Progress {

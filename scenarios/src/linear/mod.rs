@@ -66,10 +66,9 @@ pub fn check(
     look: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Verdict {
     let line = Timeline::new(register, operations);
-    let mut search = Search::new(&line);
+    let mut search = Search::new(&line, steps_max);
     loop {
-        let left = steps_max.saturating_sub(search.steps());
-        match search.run(left.min(STEPS_BETWEEN_LOOKS)) {
+        match search.run(STEPS_BETWEEN_LOOKS) {
             Found::Order => return Verdict::Linearizable,
             Found::NoOrder(stuck) => return Verdict::NotLinearizable(stuck),
             Found::GivenUp => {

@@ -89,6 +89,7 @@ pub(super) struct Search<'a> {
     /// Used up, for their memory.
     spare: Vec<Choice>,
     seen: Seen,
+    steps_max: u64,
     /// What was done so far, see [`steps`](Self::steps).
     placed: u64,
     /// What one operation counts: about the memory that it takes, in units of 128 bytes.
@@ -112,7 +113,8 @@ fn clear(words: &mut [u32], slot: u32) {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(line: &'a Timeline) -> Self {
+    /// A search that may take so many steps in all.
+    pub(super) fn new(line: &'a Timeline, steps_max: u64) -> Self {
         let layout = Layout::new(line.slots, line.classes.len());
         let mut now = vec![0; layout.len()];
         now[0] = line.register.initial.bits();
@@ -130,6 +132,7 @@ impl<'a> Search<'a> {
             choices: Vec::new(),
             spare: Vec::new(),
             seen: Seen::new(layout),
+            steps_max,
             placed: 0,
             weight: 1 + layout.len() as u64 / 32,
             furthest: 0,
@@ -149,9 +152,10 @@ impl<'a> Search<'a> {
         self.placed + self.seen.compared / COMPARED_AT_ONCE
     }
 
-    /// Searches for so many more steps. `GivenUp` where they were not enough: then it can be called again.
+    /// Searches for so many more steps. `GivenUp` where they were not enough: then it can be called again, as long as there
+    /// are any left of all.
     pub(super) fn run(&mut self, steps: u64) -> Found {
-        let limit = self.steps().saturating_add(steps);
+        let limit = self.steps().saturating_add(steps).min(self.steps_max);
         loop {
             if !self.is_going_back && self.forward() {
                 return Found::Order;
@@ -162,6 +166,7 @@ impl<'a> Search<'a> {
                     return Found::GivenUp;
                 }
                 match self.next_choice() {
+                    _ if self.steps() >= self.steps_max => return Found::GivenUp,
                     Next::Goes => self.is_going_back = false,
                     Next::Again => {}
                     Next::Nothing => return Found::NoOrder(self.stuck()),
@@ -331,6 +336,10 @@ impl<'a> Search<'a> {
         choice.placed.clear();
         choice.tried = 0;
         for (config, idle) in frontier.chunks_exact(len).zip(idle) {
+            // One level may be wider than all that is allowed; nobody asks what comes after that.
+            if self.steps() >= self.steps_max {
+                return;
+            }
             self.add_known(choice, config, idle, slot);
             self.add_unknown(choice, config, idle, slot);
         }

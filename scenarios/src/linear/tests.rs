@@ -72,7 +72,7 @@ fn explained(register: Register, operations: &[Operation], stuck: Stuck) -> Unex
 /// What the search finds if it is given up and called again after every step.
 fn step_by_step(register: Register, operations: &[Operation]) -> Verdict {
     let line = Timeline::new(register, operations);
-    let mut search = Search::new(&line);
+    let mut search = Search::new(&line, u64::MAX);
     loop {
         match search.run(1) {
             Found::Order => return Verdict::Linearizable,
