@@ -76,7 +76,7 @@ impl fmt::Debug for AuthServer {
 impl AuthServer {
     /// A service that knows nobody yet.
     pub fn new(world: &World, name: &str) -> Self {
-        let seed = world.lock().net.seed;
+        let seed = world.change(|state| state.net.seed);
         let state = State {
             rng: Rng::labelled(seed, &format!("auth/{name}")),
             users: BTreeMap::new(),

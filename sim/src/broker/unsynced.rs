@@ -146,7 +146,9 @@ mod tests {
             size: 1,
             is_exempt: false,
         };
-        store.append(store.name(subject), new);
+        let name = store.name(subject);
+        let known = store.find(name);
+        store.append(name, known, new);
     }
 
     #[test]
