@@ -16,6 +16,7 @@
 pub mod bare_madsim;
 pub mod bare_turmoil;
 pub mod squall;
+pub mod wing_gong;
 
 use std::time::Duration;
 

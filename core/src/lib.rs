@@ -1,4 +1,4 @@
-//! The coordination core of squall: presence today, and the seam it stands on.
+//! The coordination core of squall: presence and sessions today, and the seam they stand on.
 //!
 //! Everything here is written once, over an abstract clock and transport, and runs unchanged in two worlds: the
 //! simulated one of `squall-sim`, where a seed decides every delay and fault, and a real nats-server through
@@ -17,6 +17,7 @@
 
 pub mod diagnostics;
 pub mod env;
+pub mod files;
 pub mod jwt;
 pub mod machine;
 #[cfg(feature = "nats")]
@@ -25,6 +26,7 @@ pub mod presence;
 pub mod session;
 pub mod time;
 pub mod transport;
+pub mod who;
 
 pub use env::{Env, Rng, Task};
 pub use machine::{Machine, Shell, drive};

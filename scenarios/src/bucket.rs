@@ -3,15 +3,23 @@
 
 use std::time::Duration;
 
-use squall_core::Env;
 use squall_core::presence::TTL_MULTIPLIER;
-use squall_core::transport::{Bucket, BucketConfig, ConnectOptions, Connection, Transport};
+use squall_core::transport::{
+    Bucket, BucketConfig, BucketError, ConnectOptions, Connection, Transport,
+};
+use squall_core::{Clock as _, Env};
 
 use crate::parse::BUCKET;
 use crate::plan::{ForeignWrite, Plan};
 
-/// Creates it with delete markers, for the slowest of the plan's agents.
-pub(crate) async fn create<E: Env>(env: &E, servers: Vec<String>, plan: &Plan, markers: Duration) {
+/// Time between two tries.
+const RETRY: Duration = Duration::from_millis(200);
+/// So long after its creation all servers of a cluster answer for a bucket.
+const KNOWN_AFTER: Duration = Duration::from_millis(2500);
+
+/// Creates it as the plan wants it, for the slowest of its agents. Where there is a cluster: as soon as that has found a
+/// leader, and waits until all servers answer for it.
+pub(crate) async fn create<E: Env>(env: &E, servers: Vec<String>, plan: &Plan) {
     let slowest = plan
         .agents
         .iter()
@@ -20,21 +28,35 @@ pub(crate) async fn create<E: Env>(env: &E, servers: Vec<String>, plan: &Plan, m
         .unwrap_or_default();
     let config = BucketConfig {
         max_age: slowest * TTL_MULTIPLIER,
-        delete_markers: Some(markers),
+        delete_markers: plan.world.delete_markers,
+        replicas: plan.world.replicas as u8,
         ..BucketConfig::new(BUCKET)
     };
-    let options = ConnectOptions {
+    let mut options = ConnectOptions {
         servers,
         ..ConnectOptions::default()
     };
+    let is_cluster = plan.world.is_cluster();
+    if is_cluster {
+        // Who asks a server that knows no leader yet is not answered.
+        options.request_timeout = Duration::from_secs(1);
+    }
+    let clock = env.clock();
     match env.transport().connect(options).await {
         Ok(connection) => {
-            if let Err(error) = connection.create_bucket(&config).await {
+            while let Err(error) = connection.create_bucket(&config).await {
                 tracing::warn!(%error, "the bucket was not made beforehand");
+                if !is_cluster || error == BucketError::Exists {
+                    break;
+                }
+                clock.sleep_until(clock.now() + RETRY).await;
             }
             connection.close().await;
         }
         Err(error) => tracing::warn!(%error, "the bucket was not made beforehand"),
+    }
+    if is_cluster {
+        clock.sleep_until(clock.now() + KNOWN_AFTER).await;
     }
 }
 

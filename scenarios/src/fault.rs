@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use squall_sim::Direction;
 
+use crate::parse::SERVER;
+
 /// What is done. Verbs; what each means is said in `squall_sim`'s faults and, for a real server, in the testbed's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
@@ -32,6 +34,9 @@ pub enum FaultKind {
     Drift(i64),
     /// The server is killed, and started again at the end of the fault.
     ServerStop,
+    /// The server's machine loses its power, and with it the end of what was acknowledged and not synced; the server is
+    /// started again at the end of the fault.
+    PowerLoss,
     /// The server stands still (SIGSTOP).
     ServerPause,
     /// JetStream answers nobody; core messaging goes on.
@@ -58,6 +63,57 @@ pub enum FaultKind {
     Logout,
     /// The agent logs in to the other account, and back at the end of the fault.
     SwitchAccount,
+    /// The server that leads the bucket hands over to another of its cluster.
+    LeaderChange,
+    /// Nothing gets through between the server and this other one of its cluster; it waits.
+    RoutePartition(Member),
+}
+
+/// Servers of a cluster.
+pub const CLUSTER_SIZE: usize = 3;
+
+/// One of the servers of a plan, counted from 0: the only one, called `server`, or `n1` to `n3` of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member(pub usize);
+
+impl Member {
+    /// All that a plan with so many servers has.
+    pub fn all(servers: usize) -> impl Iterator<Item = Self> {
+        (0..servers).map(Self)
+    }
+
+    /// As plans with so many servers write it.
+    pub fn name(self, servers: usize) -> String {
+        match servers {
+            1 => SERVER.to_owned(),
+            _ => self.to_string(),
+        }
+    }
+
+    /// Reads what [`name`](Self::name) gives.
+    pub fn from_name(name: &str, servers: usize) -> Option<Self> {
+        Self::all(servers).find(|member| member.name(servers) == name)
+    }
+}
+
+/// As one of a cluster.
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0 + 1)
+    }
+}
+
+/// What a kind of fault acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// An agent.
+    Agent,
+    /// One of the servers.
+    Server,
+    /// A cluster as a whole, and whoever leads the bucket in it.
+    Cluster,
+    /// Whoever issues credentials.
+    Auth,
 }
 
 /// Which ways a partition or a blackhole cuts.
@@ -99,7 +155,7 @@ impl Directions {
 }
 
 /// The names of all kinds, as plans write them.
-pub const KINDS: [&str; 25] = [
+pub const KINDS: [&str; 28] = [
     "partition",
     "blackhole",
     "cut",
@@ -114,6 +170,9 @@ pub const KINDS: [&str; 25] = [
     "server-stop",
     "server-pause",
     "jetstream-mute",
+    "power-loss",
+    "leader-change",
+    "route-partition",
     "rotate",
     "kick",
     "revoke",
@@ -143,8 +202,11 @@ impl FaultKind {
             Self::Jump(_) => "jump",
             Self::Drift(_) => "drift",
             Self::ServerStop => "server-stop",
+            Self::PowerLoss => "power-loss",
             Self::ServerPause => "server-pause",
             Self::JetstreamMute => "jetstream-mute",
+            Self::LeaderChange => "leader-change",
+            Self::RoutePartition(_) => "route-partition",
             Self::Rotate => "rotate",
             Self::Kick => "kick",
             Self::Revoke => "revoke",
@@ -159,12 +221,23 @@ impl FaultKind {
         }
     }
 
-    /// True where it acts on the server and not on an agent.
-    pub const fn is_of_server(self) -> bool {
-        matches!(
-            self,
-            Self::ServerStop | Self::ServerPause | Self::JetstreamMute
-        )
+    /// What it acts on.
+    pub const fn scope(self) -> Scope {
+        match self {
+            Self::ServerStop
+            | Self::PowerLoss
+            | Self::ServerPause
+            | Self::JetstreamMute
+            | Self::RoutePartition(_) => Scope::Server,
+            Self::LeaderChange => Scope::Cluster,
+            _ if self.is_of_auth() => Scope::Auth,
+            _ => Scope::Agent,
+        }
+    }
+
+    /// True where it needs a cluster.
+    pub const fn is_of_cluster(self) -> bool {
+        matches!(self, Self::LeaderChange | Self::RoutePartition(_))
     }
 
     /// True where it acts on whoever issues credentials, and not on an agent.
@@ -197,7 +270,12 @@ impl FaultKind {
     pub const fn is_instant(self) -> bool {
         matches!(
             self,
-            Self::Cut | Self::Rotate | Self::Kick | Self::Revoke | Self::RevokeSigner
+            Self::Cut
+                | Self::LeaderChange
+                | Self::Rotate
+                | Self::Kick
+                | Self::Revoke
+                | Self::RevokeSigner
         )
     }
 }
@@ -209,7 +287,7 @@ pub struct Fault {
     pub at: Duration,
     /// How long it lasts before it mends itself; zero for instant ones.
     pub lasts: Duration,
-    /// To whom: an agent, `server`, or `auth`.
+    /// To whom: an agent, one of the servers, the cluster, or `auth`.
     pub target: String,
     /// What.
     pub kind: FaultKind,
@@ -230,6 +308,7 @@ impl fmt::Display for Fault {
             FaultKind::Partition(ways) | FaultKind::Blackhole(ways) if ways != Directions::Both => {
                 write!(f, " ({})", ways.name())
             }
+            FaultKind::RoutePartition(other) => write!(f, " and {other}"),
             FaultKind::Delay(by) | FaultKind::AuthSlow(by) => write!(f, " by {by:?}"),
             FaultKind::Jump(nanos) | FaultKind::AuthSkew(nanos) => {
                 write!(f, " by {}", signed(nanos))

@@ -58,6 +58,9 @@ pub enum What {
         id: u64,
         /// Why.
         error: String,
+        /// Whether it was because the key's latest record was not the one that the call demanded.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        conflict: bool,
     },
     /// The call failed and may have had its effect, or may yet.
     Unknown {
@@ -107,6 +110,17 @@ pub enum What {
         sequence: Sequence,
         /// Why, in words.
         cause: String,
+    },
+    /// The power was lost, and with it the end of a stream: what was lost was told before, as removed.
+    LostTail {
+        /// Which stream.
+        stream: Arc<str>,
+        /// The bucket that it is behind.
+        bucket: Option<Arc<str>>,
+        /// Sequences, and revisions, above this one are given out again.
+        last: Sequence,
+        /// Keys, or subjects, of messages that are there again, because what had taken their place is lost.
+        back: Vec<(Arc<str>, Sequence)>,
     },
     /// Something happened to a process.
     Life {
@@ -538,6 +552,11 @@ impl Recorder {
         }
     }
 
+    /// Makes room for so many records, at once instead of little by little.
+    pub(crate) fn expect(&self, records: usize) {
+        self.recording(|recording| recording.records.reserve(records));
+    }
+
     fn recording<R>(&self, work: impl FnOnce(&mut Recording) -> R) -> R {
         work(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -587,7 +606,11 @@ impl Recorder {
     pub fn ended(&self, id: u64, result: Result<Reply, (Outcome, String)>) {
         self.record(match result {
             Ok(reply) => What::Ok { id, reply },
-            Err((Outcome::Refused, error)) => What::Refused { id, error },
+            Err((Outcome::Refused, error)) => What::Refused {
+                id,
+                error,
+                conflict: false,
+            },
             Err((Outcome::Unknown, error)) => What::Unknown { id, error },
         });
     }

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod history;
 pub mod invariants;
 pub mod issuer;
+pub mod linear;
 mod nats_testbed;
 mod nearest;
 pub mod parse;

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use squall_core::presence;
 use squall_core::transport::names;
 use squall_sim::Latency;
-use squall_sim::broker::Version;
+use squall_sim::broker::{SyncInterval, Version};
 use toml::Spanned;
 
-use crate::fault::{Directions, Fault, FaultKind, KINDS};
+use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, KINDS, Member, Scope};
 use crate::nearest::nearest;
 use crate::plan::{AgentPlan, AuthPlan, ForeignWrite, LIFE_MIN, On, Plan, Role, WorldPlan};
 use crate::{specimens, stories};
@@ -53,6 +53,9 @@ struct RawWorld {
     latency: Option<Spanned<String>>,
     jitter: Option<Spanned<String>>,
     delete_markers: Option<Spanned<String>>,
+    sync_interval: Option<Spanned<String>>,
+    servers: Option<Spanned<usize>>,
+    replicas: Option<Spanned<usize>>,
 }
 
 #[derive(Deserialize)]
@@ -95,6 +98,7 @@ struct RawFault {
     direction: Option<Spanned<String>>,
     by: Option<Spanned<String>>,
     ppm: Option<Spanned<i64>>,
+    peer: Option<Spanned<String>>,
 }
 
 /// Reads a plan.
@@ -206,7 +210,7 @@ impl Reader<'_> {
         }
         let mut faults = Vec::with_capacity(raw.faults.len());
         for raw in &raw.faults {
-            faults.push(self.fault(raw.get_ref(), raw.span(), duration, &agents, auth)?);
+            faults.push(self.fault(raw.get_ref(), raw.span(), duration, &agents, world, auth)?);
         }
         let foreign = raw.foreign.iter();
         let foreign = foreign
@@ -259,6 +263,42 @@ impl Reader<'_> {
             }
             world.delete_markers = Some(lives);
         }
+        if let Some(servers) = &raw.servers {
+            world.servers = *servers.get_ref();
+            if ![1, CLUSTER_SIZE].contains(&world.servers) {
+                let reason = format!("servers must be 1 or {CLUSTER_SIZE}");
+                return self.wrong(servers.span(), reason);
+            }
+            if world.is_cluster() && world.server != Version::REFERENCE {
+                let reason = format!(
+                    "a cluster is modelled as nats-server {} has it, not {}",
+                    Version::REFERENCE,
+                    world.server
+                );
+                return self.wrong(servers.span(), reason);
+            }
+        }
+        if let Some(replicas) = &raw.replicas {
+            world.replicas = *replicas.get_ref();
+            if ![1, world.servers].contains(&world.replicas) {
+                let servers = world.servers;
+                let reason =
+                    format!("replicas must be 1 or as many as there are servers, {servers}");
+                return self.wrong(replicas.span(), reason);
+            }
+        }
+        if let Some(interval) = &raw.sync_interval {
+            world.sync_interval = match interval.get_ref().as_str() {
+                "always" => SyncInterval::Always,
+                _ => match self.time("sync-interval", interval)? {
+                    Duration::ZERO => {
+                        let reason = "sync-interval must be greater than zero, or always";
+                        return self.wrong(interval.span(), reason);
+                    }
+                    every => SyncInterval::Every(every),
+                },
+            };
+        }
         Ok(world)
     }
 
@@ -280,7 +320,9 @@ impl Reader<'_> {
 
     fn agent(&self, raw: &RawAgent, duration: Duration) -> Result<AgentPlan, PlanError> {
         let name = raw.name.get_ref().clone();
-        if [SERVER, AUTH, MONITOR].contains(&name.as_str()) {
+        let mut members = Member::all(CLUSTER_SIZE).map(|member| member.to_string());
+        let taken = [SERVER, AUTH, MONITOR, CLUSTER];
+        if taken.contains(&&*name) || members.any(|member| member == name) {
             return self.wrong(
                 raw.name.span(),
                 format!("an agent cannot be called {name:?}"),
@@ -363,25 +405,33 @@ impl Reader<'_> {
         span: Range<usize>,
         duration: Duration,
         agents: &[AgentPlan],
+        world: WorldPlan,
         auth: Option<AuthPlan>,
     ) -> Result<Fault, PlanError> {
         let at = self.within("at", &raw.at, duration)?;
         let name = raw.kind.get_ref().as_str();
         let kind = self.kind(raw, &span)?;
+        self.check_servers(raw, kind, world)?;
         let target = raw.target.get_ref();
-        let only = match kind {
-            _ if kind.is_of_server() => Some(SERVER),
-            _ if kind.is_of_auth() => Some(AUTH),
-            _ => None,
-        };
-        let found = match only {
-            Some(only) => target == only,
-            None => agents.iter().any(|agent| agent.name == *target),
+        let found = match kind.scope() {
+            Scope::Server => Member::from_name(target, world.servers).is_some(),
+            Scope::Cluster => target == CLUSTER,
+            Scope::Auth => target == AUTH,
+            Scope::Agent => agents.iter().any(|agent| agent.name == *target),
         };
         if !found {
-            let reason = match only {
-                Some(only) => format!("{name} acts on {only:?}, not on {target:?}"),
-                None => {
+            let reason = match kind.scope() {
+                Scope::Server => {
+                    let servers = Member::all(world.servers);
+                    let names: Vec<String> = servers
+                        .map(|server| format!("{:?}", server.name(world.servers)))
+                        .collect();
+                    let names = names.join(", ");
+                    format!("{name} acts on {names}, not on {target:?}")
+                }
+                Scope::Cluster => format!("{name} acts on {CLUSTER:?}, not on {target:?}"),
+                Scope::Auth => format!("{name} acts on {AUTH:?}, not on {target:?}"),
+                Scope::Agent => {
                     let names = agents.iter().map(|agent| agent.name.as_str());
                     format!("there is no agent {target:?}{}", nearest(target, names))
                 }
@@ -421,6 +471,32 @@ impl Reader<'_> {
             target: target.clone(),
             kind,
         })
+    }
+
+    /// Some faults need a cluster, and one cannot be done to it.
+    fn check_servers(
+        &self,
+        raw: &RawFault,
+        kind: FaultKind,
+        world: WorldPlan,
+    ) -> Result<(), PlanError> {
+        let name = kind.name();
+        if kind.is_of_cluster() && !world.is_cluster() {
+            let reason = format!("{name} needs a cluster: servers = {CLUSTER_SIZE}");
+            return self.wrong(raw.kind.span(), reason);
+        }
+        if kind == FaultKind::PowerLoss && world.is_cluster() {
+            let reason = format!("{name} is modelled for a server alone, not for one of a cluster");
+            return self.wrong(raw.kind.span(), reason);
+        }
+        match (kind, &raw.peer) {
+            (FaultKind::RoutePartition(other), Some(peer))
+                if raw.target.get_ref() == &other.to_string() =>
+            {
+                self.wrong(peer.span(), "peer must be another server than the target")
+            }
+            _ => Ok(()),
+        }
     }
 
     fn kind(&self, raw: &RawFault, span: &Range<usize>) -> Result<FaultKind, PlanError> {
@@ -465,8 +541,21 @@ impl Reader<'_> {
                 None => return needed("ppm"),
             },
             "server-stop" => FaultKind::ServerStop,
+            "power-loss" => FaultKind::PowerLoss,
             "server-pause" => FaultKind::ServerPause,
             "jetstream-mute" => FaultKind::JetstreamMute,
+            "leader-change" => FaultKind::LeaderChange,
+            "route-partition" => match &raw.peer {
+                Some(peer) => match Member::from_name(peer.get_ref(), CLUSTER_SIZE) {
+                    Some(other) => FaultKind::RoutePartition(other),
+                    None => {
+                        let value = peer.get_ref();
+                        let reason = format!("peer = {value:?} is none of n1, n2, n3");
+                        return self.wrong(peer.span(), reason);
+                    }
+                },
+                None => return needed("peer"),
+            },
             "rotate" => FaultKind::Rotate,
             "kick" => FaultKind::Kick,
             "revoke" => FaultKind::Revoke,
@@ -505,6 +594,11 @@ impl Reader<'_> {
             ),
             ("by", raw.by.as_ref().map(Spanned::span), takes_by),
             (
+                "peer",
+                raw.peer.as_ref().map(Spanned::span),
+                matches!(kind, FaultKind::RoutePartition(_)),
+            ),
+            (
                 "ppm",
                 raw.ppm.as_ref().map(Spanned::span),
                 matches!(kind, FaultKind::Drift(_)),
@@ -531,8 +625,10 @@ impl Reader<'_> {
     }
 }
 
-/// What faults of the server name as their target.
+/// What faults of a server that is alone name as their target.
 pub const SERVER: &str = "server";
+/// What faults of a cluster as a whole name as their target.
+pub const CLUSTER: &str = "cluster";
 /// What faults of whoever issues credentials name as their target.
 pub const AUTH: &str = "auth";
 /// The name kept for the harness itself.

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use squall_sim::Latency;
-use squall_sim::broker::Version;
+use squall_sim::broker::{SyncInterval, Version};
 
 use crate::fault::{Directions, Fault, FaultKind, signed};
 
@@ -65,6 +65,12 @@ pub struct WorldPlan {
     pub latency: Latency,
     /// Whether the bucket is created beforehand with delete markers that live this long.
     pub delete_markers: Option<Duration>,
+    /// How many servers there are: 1, or 3, which form a cluster.
+    pub servers: usize,
+    /// On how many of them the bucket is kept.
+    pub replicas: usize,
+    /// How often the server syncs its files.
+    pub sync_interval: SyncInterval,
 }
 
 impl Default for WorldPlan {
@@ -74,6 +80,9 @@ impl Default for WorldPlan {
             server: Version::REFERENCE,
             latency: Latency::default(),
             delete_markers: None,
+            servers: 1,
+            replicas: 1,
+            sync_interval: SyncInterval::default(),
         }
     }
 }
@@ -97,6 +106,18 @@ impl AuthPlan {
             takes: Duration::from_millis(20),
             skew: 0,
         }
+    }
+}
+
+impl WorldPlan {
+    /// Whether there are several servers.
+    pub const fn is_cluster(&self) -> bool {
+        self.servers > 1
+    }
+
+    /// Whether the bucket has copies, of which any may answer a read, however far behind it is.
+    pub const fn has_copies(&self) -> bool {
+        self.replicas > 1
     }
 }
 
@@ -224,6 +245,12 @@ impl Plan {
         plan
     }
 
+    /// Whether a fault of the plan takes the power from a server.
+    pub fn loses_power(&self) -> bool {
+        let mut kinds = self.faults.iter().map(|fault| fault.kind);
+        kinds.any(|kind| kind == FaultKind::PowerLoss)
+    }
+
     /// The most that links are slowed at any time, one way.
     pub fn delay_max(&self) -> Duration {
         let slowed = self.faults.iter().map(|fault| match fault.kind {
@@ -263,6 +290,15 @@ impl fmt::Display for Plan {
         writeln!(f, "jitter = {}", time(self.world.latency.jitter))?;
         if let Some(markers) = self.world.delete_markers {
             writeln!(f, "delete-markers = {}", time(markers))?;
+        }
+        if self.world.is_cluster() {
+            writeln!(f, "servers = {}", self.world.servers)?;
+            writeln!(f, "replicas = {}", self.world.replicas)?;
+        }
+        match self.world.sync_interval {
+            SyncInterval::Always => writeln!(f, "sync-interval = \"always\"")?,
+            every if every == SyncInterval::default() => {}
+            SyncInterval::Every(interval) => writeln!(f, "sync-interval = {}", time(interval))?,
         }
         if let Some(auth) = self.auth {
             writeln!(f, "\n[auth]")?;
@@ -309,6 +345,7 @@ impl fmt::Display for Plan {
                 {
                     write!(line, "\ndirection = {:?}", ways.name())?;
                 }
+                FaultKind::RoutePartition(other) => write!(line, "\npeer = \"{other}\"")?,
                 FaultKind::Delay(by) | FaultKind::AuthSlow(by) => {
                     write!(line, "\nby = {}", time(by))?;
                 }

@@ -14,7 +14,7 @@ use squall_core::transport::{
 };
 use squall_core::{Env, Rng, Task};
 
-use crate::history::{Call, Recorder, Reply, value_hash};
+use crate::history::{Call, Recorder, Reply, What, value_hash};
 
 /// An environment whose calls go into the history.
 #[derive(Clone, Debug)]
@@ -83,6 +83,35 @@ impl Who {
         self.recorder.ended(id, ended);
         result
     }
+
+    /// The same for a write that demands something of the key's latest record.
+    fn decided<E: Fallible + ToString>(
+        &self,
+        id: u64,
+        result: Result<Revision, E>,
+        is_conflict: impl FnOnce(&E) -> bool,
+    ) -> Result<Revision, E> {
+        match &result {
+            Err(refusal) if is_conflict(refusal) => {
+                let error = refusal.to_string();
+                self.recorder.record(What::Refused {
+                    id,
+                    error,
+                    conflict: true,
+                });
+                result
+            }
+            _ => self.ended(id, result, stored),
+        }
+    }
+}
+
+const fn is_other_revision(error: &UpdateError) -> bool {
+    matches!(error, UpdateError::WrongRevision { .. })
+}
+
+const fn is_taken(error: &CreateError) -> bool {
+    matches!(error, CreateError::AlreadyExists)
 }
 
 /// A transport whose calls go into the history.
@@ -301,7 +330,7 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
     ) -> Result<Revision, UpdateError> {
         let id = self.writes(key, Operation::Put, options.expected, &value);
         let written = self.inner.put_with(key, value, options).await;
-        self.who.ended(id, written, stored)
+        self.who.decided(id, written, is_other_revision)
     }
 
     async fn create_with(
@@ -312,13 +341,13 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
     ) -> Result<Revision, CreateError> {
         let id = self.writes(key, Operation::Put, Some(Revision::NONE), &value);
         let written = self.inner.create_with(key, value, ttl).await;
-        self.who.ended(id, written, stored)
+        self.who.decided(id, written, is_taken)
     }
 
     async fn create(&self, key: &str, value: Bytes) -> Result<Revision, CreateError> {
         let id = self.writes(key, Operation::Put, Some(Revision::NONE), &value);
         let written = self.inner.create(key, value).await;
-        self.who.ended(id, written, stored)
+        self.who.decided(id, written, is_taken)
     }
 
     async fn update(
@@ -329,19 +358,19 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
     ) -> Result<Revision, UpdateError> {
         let id = self.writes(key, Operation::Put, Some(expected), &value);
         let written = self.inner.update(key, value, expected).await;
-        self.who.ended(id, written, stored)
+        self.who.decided(id, written, is_other_revision)
     }
 
     async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
         let id = self.writes(key, Operation::Delete, expected, &[]);
         let written = self.inner.delete(key, expected).await;
-        self.who.ended(id, written, stored)
+        self.who.decided(id, written, is_other_revision)
     }
 
     async fn purge(&self, key: &str, expected: Option<Revision>) -> Result<Revision, UpdateError> {
         let id = self.writes(key, Operation::Purge, expected, &[]);
         let written = self.inner.purge(key, expected).await;
-        self.who.ended(id, written, stored)
+        self.who.decided(id, written, is_other_revision)
     }
 
     async fn watch(&self, filter: &str, start: WatchStart) -> Result<Watch, WatchError> {

@@ -167,7 +167,10 @@ fn faults(run: &Run) -> Vec<FaultBand> {
                 .unwrap_or(from + fault.lasts);
             FaultBand {
                 name: fault.kind.name().to_owned(),
-                target: fault.target.clone(),
+                target: match run.plan.agent(&fault.target) {
+                    Some(agent) => agent.name.clone(),
+                    None => SERVER.to_owned(),
+                },
                 from: time(from),
                 to: time(to),
                 bit: run.bitten.get(number).copied().unwrap_or(false),
@@ -275,7 +278,7 @@ impl<'a> Writer<'a> {
                     }
                 }
             }
-            What::Refused { id, error } => {
+            What::Refused { id, error, .. } => {
                 if let Some(call) = self.calls.remove(id) {
                     self.answer(at, MarkKind::Refused, call, error.clone());
                 }
@@ -328,6 +331,17 @@ impl<'a> Writer<'a> {
                 cause,
             } => {
                 let text = format!("sequence {sequence} of {stream} {cause}");
+                self.mark(at, server, MarkKind::Removed, text);
+            }
+            What::LostTail {
+                stream, last, back, ..
+            } => {
+                let back = match back.len() {
+                    0 => String::new(),
+                    1 => ", and a message that was replaced is back".to_owned(),
+                    n => format!(", and {n} messages that were replaced are back"),
+                };
+                let text = format!("{stream} ends at sequence {last} again{back}");
                 self.mark(at, server, MarkKind::Removed, text);
             }
             What::Life { process, event } => {

@@ -217,10 +217,12 @@ pub(crate) async fn perform<T: Testbed>(
 impl<T: Testbed> Stage<'_, T> {
     /// A bucket that operators made beforehand.
     async fn prepare(&self) {
-        if let Some(markers) = self.plan.world.delete_markers {
+        let world = &self.plan.world;
+        if world.delete_markers.is_some() || world.is_cluster() {
             let (env, servers) = self.testbed.start(MONITOR, &MONITOR.into());
-            let made = crate::bucket::create(&env, servers, self.plan, markers);
-            let deadline = env.clock().now() + Duration::from_secs(10);
+            let made = crate::bucket::create(&env, servers, self.plan);
+            let patience = if world.is_cluster() { 60 } else { 10 };
+            let deadline = env.clock().now() + Duration::from_secs(patience);
             tokio::select! {
                 biased;
                 () = made => {}

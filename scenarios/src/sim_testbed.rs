@@ -2,28 +2,33 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use squall_core::presence::Entry;
+use squall_core::transport::names;
 use squall_core::{Instant, UnixTime};
-use squall_sim::broker::{Cause, ServerConfig};
+use squall_sim::broker::{Loss, ServerConfig};
 use squall_sim::clock::{WALL_START, ppm};
 use squall_sim::trace::{Bite, Truth};
-use squall_sim::{HostKey, ProcessKey, ServerKey, SimEnv, SimKey, Simulation, World};
+use squall_sim::{Direction, HostKey, ProcessKey, ServerKey, SimEnv, SimKey, Simulation, World};
 
 use crate::authority::Authority;
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Directions, Fault, FaultKind, Member};
 use crate::history::{Commit, Record, Recorder, What, value_hash};
+use crate::parse::BUCKET;
 use crate::plan::Plan;
-use crate::testbed::Testbed;
+use crate::testbed::{Testbed, addresses};
 
-/// The only server, for now.
-const SERVER_NAME: &str = "n1";
+/// Room is made for no more records of a history before they come: about 120 MiB of addresses, not of memory.
+const RECORDS_AT_ONCE: usize = 1 << 20;
 
 /// A simulated world and who is who in it.
 #[derive(Clone, Debug)]
 pub struct SimTestbed {
     world: World,
-    server: ServerKey,
+    servers: Vec<ServerKey>,
+    /// Agents, in the order of the plan: their clients begin with different servers.
+    agents: Arc<[String]>,
     authority: Option<Authority<SimKey>>,
     names: Arc<Mutex<Names>>,
 }
@@ -32,15 +37,6 @@ pub struct SimTestbed {
 struct Names {
     hosts: BTreeMap<String, HostKey>,
     processes: BTreeMap<Arc<str>, ProcessKey>,
-    /// Names of processes, by their number.
-    numbered: Vec<Arc<str>>,
-}
-
-impl Names {
-    /// The name of the process whose request something was.
-    fn of(&self, process: Option<ProcessKey>) -> Option<Arc<str>> {
-        self.numbered.get(process?.number()).cloned()
-    }
 }
 
 impl SimTestbed {
@@ -49,27 +45,28 @@ impl SimTestbed {
         let simulation = Simulation::new(plan.seed, plan.world.latency);
         let world = simulation.world().clone();
         let authority = plan.auth.map(|auth| Authority::new(auth, SimKey::new));
-        let config = ServerConfig {
+        let config = |server: usize| ServerConfig {
             version: plan.world.server,
+            sync_interval: plan.loses_power().then_some(plan.world.sync_interval),
             realm: authority.as_ref().map(Authority::realm),
-            ..ServerConfig::new(SERVER_NAME)
+            ..ServerConfig::new(Member(server).to_string())
         };
-        let server = world.add_server(config);
+        let servers = if plan.world.is_cluster() {
+            world.add_cluster([0, 1, 2].map(config)).to_vec()
+        } else {
+            vec![world.add_server(config(0))]
+        };
         let clock = world.clone();
         let recorder = Recorder::new(move || clock.now());
-        let names: Arc<Mutex<Names>> = Arc::default();
-        let (known, history) = (Arc::clone(&names), recorder.clone());
-        world.set_witness(move |truth| {
-            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(record) = Self::record(&known, truth) {
-                history.add(record);
-            }
-        });
+        recorder.expect(records_expected(plan));
+        let history = recorder.clone();
+        world.set_witness(move |truth| history.add(Self::record(truth)));
         let testbed = Self {
             world,
-            server,
+            servers,
+            agents: plan.agents.iter().map(|agent| agent.name.clone()).collect(),
             authority,
-            names,
+            names: Arc::default(),
         };
         (simulation, testbed, recorder)
     }
@@ -93,16 +90,38 @@ impl SimTestbed {
         host
     }
 
+    /// The server that a fault names as its target.
+    fn server(&self, fault: &Fault) -> Result<ServerKey, String> {
+        let server = Member::from_name(&fault.target, self.servers.len());
+        let server = server.and_then(|server| self.servers.get(server.0));
+        server
+            .copied()
+            .ok_or_else(|| format!("there is no server {}", fault.target))
+    }
+
+    /// Both directions between the target of a fault and another server.
+    fn routes(&self, fault: &Fault, other: Member) -> Result<[(ServerKey, ServerKey); 2], String> {
+        let server = self.server(fault)?;
+        let other = self.servers.get(other.0).ok_or("there is no such server")?;
+        Ok([(server, *other), (*other, server)])
+    }
+
+    fn step_down(&self) {
+        let stream = names::bucket_stream(BUCKET);
+        for server in &self.servers {
+            self.world.step_down(*server, Some(&stream));
+        }
+    }
+
     fn process(&self, name: &Arc<str>) -> Option<ProcessKey> {
         self.names().processes.get(name).copied()
     }
 
-    fn record(names: &Names, truth: Truth) -> Option<Record> {
+    fn record(truth: Truth) -> Record {
         match truth {
             Truth::Committed { at, commit, by } => {
                 let entry = Entry::decode(&commit.entry);
                 let value = value_hash(&commit.entry.value);
-                let by = names.of(by);
                 let what = What::Committed(Commit {
                     bucket: commit.bucket,
                     key: commit.entry.key,
@@ -113,10 +132,8 @@ impl SimTestbed {
                     ttl: entry.as_ref().and_then(Entry::ttl),
                     value,
                 });
-                Some(Record { at, what })
+                Record { at, what }
             }
-            // That a newer record has taken the place says the newer record itself.
-            Truth::Removed { removed, .. } if removed.cause == Cause::Evicted => None,
             Truth::Removed { at, removed } => {
                 let what = What::Removed {
                     bucket: removed.bucket,
@@ -124,7 +141,7 @@ impl SimTestbed {
                     revision: removed.revision,
                     cause: removed.cause.to_string(),
                 };
-                Some(Record { at, what })
+                Record { at, what }
             }
             Truth::Stored { at, stored, by } => {
                 let what = What::Stored {
@@ -132,9 +149,18 @@ impl SimTestbed {
                     subject: stored.subject,
                     sequence: stored.sequence,
                     message_id: stored.message_id,
-                    by: names.of(by),
+                    by,
                 };
-                Some(Record { at, what })
+                Record { at, what }
+            }
+            Truth::LostTail { at, lost } => {
+                let what = What::LostTail {
+                    stream: lost.stream,
+                    bucket: lost.bucket,
+                    last: lost.last,
+                    back: lost.back,
+                };
+                Record { at, what }
             }
             Truth::Dropped { at, dropped } => {
                 let what = What::Dropped {
@@ -142,10 +168,17 @@ impl SimTestbed {
                     sequence: dropped.sequence,
                     cause: dropped.cause.to_string(),
                 };
-                Some(Record { at, what })
+                Record { at, what }
             }
         }
     }
+}
+
+/// Nearly all of a history are beats: the call, what it wrote, and its end.
+fn records_expected(plan: &Plan) -> usize {
+    let beats = |interval: Duration| plan.duration.as_nanos() / interval.as_nanos().max(1);
+    let beats: u128 = plan.agents.iter().map(|agent| beats(agent.interval)).sum();
+    usize::try_from(beats * 3).map_or(RECORDS_AT_ONCE, |records| records.min(RECORDS_AT_ONCE))
 }
 
 impl Testbed for SimTestbed {
@@ -169,11 +202,15 @@ impl Testbed for SimTestbed {
     }
 
     fn start(&self, host: &str, process: &Arc<str>) -> (SimEnv, Vec<String>) {
-        let env = self.world.start_process(self.host(host), process);
+        let env = self.world.start_process(self.host(host), process.clone());
         let mut names = self.names();
         names.processes.insert(process.clone(), env.process());
-        names.numbered.push(process.clone());
-        (env, vec![format!("nats://{SERVER_NAME}")])
+        (
+            env,
+            addresses(&self.agents, host, self.servers.len(), |server| {
+                format!("nats://{server}")
+            }),
+        )
     }
 
     fn crash(&self, process: &Arc<str>) {
@@ -183,28 +220,36 @@ impl Testbed for SimTestbed {
     }
 
     async fn begin(&self, fault: &Fault, process: Option<&Arc<str>>) -> Result<(), String> {
-        let (world, server) = (&self.world, self.server);
+        let world = &self.world;
         let process = process.and_then(|process| self.process(process));
+        // A host that is cut off reaches none of the servers.
+        let each = |work: &dyn Fn(ServerKey)| self.servers.iter().for_each(|server| work(*server));
+        let each_way = |ways: Directions, work: &dyn Fn(ServerKey, Direction)| {
+            each(&|server| ways.each().iter().for_each(|way| work(server, *way)));
+        };
         match fault.kind {
-            FaultKind::ServerStop => world.stop_server(server),
-            FaultKind::ServerPause => world.pause_server(server),
-            FaultKind::JetstreamMute => world.mute_jetstream(server),
+            FaultKind::ServerStop => world.stop_server(self.server(fault)?),
+            FaultKind::PowerLoss => world.power_loss(self.server(fault)?, Loss::Some),
+            FaultKind::ServerPause => world.pause_server(self.server(fault)?),
+            FaultKind::JetstreamMute => world.mute_jetstream(self.server(fault)?),
+            FaultKind::LeaderChange => self.step_down(),
+            FaultKind::RoutePartition(other) => {
+                for (from, to) in self.routes(fault, other)? {
+                    world.partition_route(from, to);
+                }
+            }
             kind => {
                 let host = self.host(&fault.target);
                 match kind {
                     FaultKind::Partition(ways) => {
-                        ways.each()
-                            .iter()
-                            .for_each(|way| world.partition(host, server, *way));
+                        each_way(ways, &|server, way| world.partition(host, server, way));
                     }
                     FaultKind::Blackhole(ways) => {
-                        ways.each()
-                            .iter()
-                            .for_each(|way| world.blackhole(host, server, *way));
+                        each_way(ways, &|server, way| world.blackhole(host, server, way));
                     }
-                    FaultKind::Cut => world.cut(host, server),
-                    FaultKind::Delay(by) => world.delay(host, server, by),
-                    FaultKind::LoseReply => world.lose_reply(host, server),
+                    FaultKind::Cut => each(&|server| world.cut(host, server)),
+                    FaultKind::Delay(by) => each(&|server| world.delay(host, server, by)),
+                    FaultKind::LoseReply => each(&|server| world.lose_reply(host, server)),
                     FaultKind::Pause => process.into_iter().for_each(|p| world.pause(p)),
                     FaultKind::Suspend => world.suspend(host),
                     FaultKind::Jump(nanos) => world.jump(host, nanos),
@@ -217,27 +262,36 @@ impl Testbed for SimTestbed {
     }
 
     async fn end(&self, fault: &Fault, process: Option<&Arc<str>>) -> Result<(), String> {
-        let (world, server) = (&self.world, self.server);
+        let world = &self.world;
         let process = process.and_then(|process| self.process(process));
+        // A host that is cut off reaches none of the servers.
+        let each = |work: &dyn Fn(ServerKey)| self.servers.iter().for_each(|server| work(*server));
+        let each_way = |ways: Directions, work: &dyn Fn(ServerKey, Direction)| {
+            each(&|server| ways.each().iter().for_each(|way| work(server, *way)));
+        };
         match fault.kind {
-            FaultKind::ServerStop => world.start_server(server),
-            FaultKind::ServerPause => world.resume_server(server),
-            FaultKind::JetstreamMute => world.unmute_jetstream(server),
+            FaultKind::ServerStop | FaultKind::PowerLoss => {
+                world.start_server(self.server(fault)?);
+            }
+            FaultKind::ServerPause => world.resume_server(self.server(fault)?),
+            FaultKind::JetstreamMute => world.unmute_jetstream(self.server(fault)?),
+            FaultKind::LeaderChange => {}
+            FaultKind::RoutePartition(other) => {
+                for (from, to) in self.routes(fault, other)? {
+                    world.heal_route(from, to);
+                }
+            }
             kind => {
                 let host = self.host(&fault.target);
                 match kind {
                     FaultKind::Partition(ways) => {
-                        ways.each()
-                            .iter()
-                            .for_each(|way| world.heal(host, server, *way));
+                        each_way(ways, &|server, way| world.heal(host, server, way));
                     }
                     FaultKind::Blackhole(ways) => {
-                        ways.each()
-                            .iter()
-                            .for_each(|way| world.fill(host, server, *way));
+                        each_way(ways, &|server, way| world.fill(host, server, way));
                     }
-                    FaultKind::Delay(by) => world.restore(host, server, by),
-                    FaultKind::LoseReply => world.keep_replies(host, server),
+                    FaultKind::Delay(by) => each(&|server| world.restore(host, server, by)),
+                    FaultKind::LoseReply => each(&|server| world.keep_replies(host, server)),
                     FaultKind::Pause => process.into_iter().for_each(|p| world.resume(p)),
                     FaultKind::Suspend => world.wake(host),
                     FaultKind::Jump(nanos) => world.jump(host, -nanos),
@@ -260,8 +314,10 @@ impl Testbed for SimTestbed {
             FaultKind::Pause | FaultKind::Suspend => Bite::Frozen,
             FaultKind::Crash | FaultKind::Overlap => Bite::Crash,
             FaultKind::Jump(_) | FaultKind::Drift(_) => Bite::Clock,
-            FaultKind::ServerStop | FaultKind::ServerPause => Bite::Server,
+            FaultKind::ServerStop | FaultKind::PowerLoss | FaultKind::ServerPause => Bite::Server,
             FaultKind::JetstreamMute => Bite::Mute,
+            FaultKind::LeaderChange => Bite::Leader,
+            FaultKind::RoutePartition(_) => Bite::Partition,
             // The runner's to count.
             _ => return 0,
         };

@@ -6,8 +6,20 @@ use squall_core::jwt::KeyPair;
 use squall_core::{Env, Instant, UnixTime};
 
 use crate::authority::Authority;
-use crate::fault::Fault;
+use crate::fault::{Fault, Member};
 use crate::history::Record;
+
+/// The servers' addresses as this host knows them. Hosts of different agents begin with different servers.
+pub(crate) fn addresses(
+    agents: &[String],
+    host: &str,
+    servers: usize,
+    address: impl Fn(Member) -> String,
+) -> Vec<String> {
+    let first = agents.iter().position(|agent| agent == host).unwrap_or(0);
+    let in_turn = (0..servers).map(|place| Member((first + place) % servers));
+    in_turn.map(address).collect()
+}
 
 /// Where processes run, servers serve and faults are done.
 ///

@@ -52,12 +52,12 @@ impl Env for SimEnv {
     }
 
     fn rng(&self, purpose: &str) -> Rng {
-        let mut state = self.clock.world.lock();
-        let seed = state.net.seed;
-        let process = &mut state.processes[self.process.0 as usize];
-        process.streams += 1;
-        let label = format!("process/{}/{purpose}/{}", process.name, process.streams);
-        Rng::labelled(seed, &label)
+        self.clock.world.change(|state| {
+            let process = &mut state.processes[self.process.0 as usize];
+            process.streams += 1;
+            let label = format!("process/{}/{purpose}/{}", process.name, process.streams);
+            Rng::labelled(state.net.seed, &label)
+        })
     }
 
     fn spawn<F>(&self, _name: &'static str, future: F) -> Task
@@ -79,12 +79,12 @@ pub struct SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Instant {
-        self.world.lock().net.local(self.host)
+        self.world.change(|state| state.net.local(self.host))
     }
 
     fn wall(&self) -> UnixTime {
-        let state = self.world.lock();
-        state.net.host(self.host).clock.wall(state.net.now)
+        self.world
+            .change(|state| state.net.host(self.host).clock.wall(state.net.now))
     }
 
     fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()> + Send + 'static {
@@ -114,37 +114,43 @@ impl SleepUntil {
 impl Future for SleepUntil {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let (host, deadline) = (self.host, self.deadline);
-        let world = self.world.clone();
-        let mut state = world.lock();
-        if state.net.time_of(host) >= deadline {
-            if let Some(key) = self.key.take() {
-                state.sleepers.remove(key);
-            }
-            return Poll::Ready(());
-        }
-        if let Some(sleeper) = self.key.and_then(|key| state.sleepers.get_mut(key)) {
-            sleeper.waker.clone_from(context.waker());
-            return Poll::Pending;
-        }
-        let key = state.sleepers.insert(Sleeper {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self {
+            world,
             host,
             deadline,
-            waker: context.waker().clone(),
-        });
-        if let Some(at) = state.net.true_time_of(host, deadline) {
-            state.net.queue.push(at, Due::Sleep(key));
-        }
-        self.key = Some(key);
-        Poll::Pending
+            key,
+        } = self.get_mut();
+        let (host, deadline) = (*host, *deadline);
+        world.change(|state| {
+            if state.net.time_of(host) >= deadline {
+                if let Some(key) = key.take() {
+                    state.sleepers.remove(key);
+                }
+                return Poll::Ready(());
+            }
+            if let Some(sleeper) = key.and_then(|key| state.sleepers.get_mut(key)) {
+                sleeper.waker.clone_from(context.waker());
+                return Poll::Pending;
+            }
+            let sleeper = state.sleepers.insert(Sleeper {
+                host,
+                deadline,
+                waker: context.waker().clone(),
+            });
+            if let Some(at) = state.net.true_time_of(host, deadline) {
+                state.net.queue.push(at, Due::Sleep(sleeper));
+            }
+            *key = Some(sleeper);
+            Poll::Pending
+        })
     }
 }
 
 impl Drop for SleepUntil {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.world.lock().sleepers.remove(key);
+            self.world.change(|state| state.sleepers.remove(key));
         }
     }
 }

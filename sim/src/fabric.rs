@@ -1,8 +1,10 @@
 //! What the fabric does with everything that is due: hands parcels to brokers and clients, and does what they want done.
 //!
-//! Pure but for wakers: all of it runs under the world's lock, at one instant of true time.
+//! Pure but for wakers: all of it is one change of the world, at one instant of true time.
 
-use crate::broker::{Broker, Effect, Now};
+use std::sync::Arc;
+
+use crate::broker::{Broker, Cause, Effect, Now};
 use crate::client::ClientKey;
 use crate::link::{Direction, LinkKey, Parcel};
 use crate::net::Due;
@@ -31,7 +33,7 @@ impl State {
                 return;
             };
             link.up.armed = false;
-            let Some(&(at, _)) = link.up.waiting.front() else {
+            let Some(at) = link.up.arrival() else {
                 return;
             };
             let (host, server) = (link.host, link.server);
@@ -56,7 +58,7 @@ impl State {
                 return;
             };
             if let Some(parcel) = link.up.pop() {
-                let is_last = link.up.waiting.is_empty();
+                let is_last = link.up.is_empty();
                 self.deliver_up(key, server, parcel);
                 if is_last {
                     return;
@@ -111,7 +113,7 @@ impl State {
                 return;
             };
             link.down.armed = false;
-            let Some(&(at, _)) = link.down.waiting.front() else {
+            let Some(at) = link.down.arrival() else {
                 return;
             };
             let (host, server, client) = (link.host, link.server, link.client);
@@ -136,7 +138,7 @@ impl State {
                 return;
             };
             if let Some(parcel) = link.down.pop() {
-                let is_last = link.down.waiting.is_empty();
+                let is_last = link.down.is_empty();
                 self.deliver_down(key, client, parcel);
                 if is_last {
                     return;
@@ -151,7 +153,6 @@ impl State {
         match (parcel, self.clients.get_mut(client)) {
             (Parcel::Op(op), Some(client)) => {
                 client.receive(&mut self.net, key, op);
-                client.arm(&mut self.net);
             }
             (Parcel::Eof, found) => {
                 if let Some(link) = self.net.links.get_mut(key) {
@@ -237,24 +238,21 @@ impl State {
             Effect::Commit(commit) if self.is_new_commit(server, &commit) => {
                 let at = self.net.now;
                 self.net.trace.add(at, 4, commit.entry.revision.0);
-                let by = commit.by.and_then(|(link, _)| {
-                    let link = self.net.links.get(link_key(link))?;
-                    Some(link.process)
-                });
+                let by = commit.by.and_then(|(link, _)| self.name_of(link));
                 self.testify(Truth::Committed { at, commit, by });
             }
             Effect::Removed(removed) if self.is_new_removal(server, &removed) => {
                 let at = self.net.now;
                 self.net.trace.add(at, 5, removed.revision.0);
-                self.testify(Truth::Removed { at, removed });
+                // That a newer record has taken the place says the newer record itself.
+                if removed.cause != Cause::Evicted {
+                    self.testify(Truth::Removed { at, removed });
+                }
             }
             Effect::Stored(stored) if self.is_new_message(server, &stored) => {
                 let at = self.net.now;
                 self.net.trace.add(at, 6, stored.sequence.0);
-                let by = stored.by.and_then(|(link, _)| {
-                    let link = self.net.links.get(link_key(link))?;
-                    Some(link.process)
-                });
+                let by = stored.by.and_then(|(link, _)| self.name_of(link));
                 self.testify(Truth::Stored { at, stored, by });
             }
             Effect::Dropped(dropped) if self.is_new_drop(server, &dropped) => {
@@ -262,10 +260,21 @@ impl State {
                 self.net.trace.add(at, 7, dropped.sequence.0);
                 self.testify(Truth::Dropped { at, dropped });
             }
+            Effect::LostTail(lost) => {
+                let at = self.net.now;
+                self.net.trace.add(at, 8, lost.last.0);
+                self.testify(Truth::LostTail { at, lost });
+            }
             Effect::Commit(_) | Effect::Removed(_) | Effect::Stored(_) | Effect::Dropped(_) => {
                 // Another server of the cluster has said so before.
             }
         }
+    }
+
+    /// The name of the process that has this link.
+    fn name_of(&self, link: LinkId) -> Option<Arc<str>> {
+        let link = self.net.links.get(link_key(link))?;
+        Some(Arc::clone(&self.processes[link.process.0 as usize].name))
     }
 
     /// The server's process is gone: its kernel closes every connection.

@@ -5,17 +5,13 @@
 
 use std::time::Duration;
 
-use crate::broker::{Broker, Effect};
+use crate::broker::{Broker, Effect, Kindness, Loss};
 use crate::link::{Direction, LinkKey};
 use crate::net::Due;
 use crate::trace::Bite;
 use crate::world::{HostKey, ProcessKey, ServerKey, SleepKey, State, World};
 
 impl World {
-    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
-        change(&mut self.lock())
-    }
-
     // --- routes ---
 
     /// Nothing gets through in this direction until [`heal`](Self::heal); it waits, and connects time out.
@@ -120,14 +116,13 @@ impl World {
 
     /// Lets the scheduler run the process's tasks, or not, as its state demands.
     fn hold_or_release(&self, process: ProcessKey) {
-        let (alive, frozen) = {
-            let state = self.lock();
+        let (alive, frozen) = self.change(|state| {
             let found = &state.processes[process.0 as usize];
             (
                 found.alive,
                 found.paused > 0 || state.net.host(found.host).suspended > 0,
             )
-        };
+        });
         if alive {
             self.tasks().freeze(process, frozen);
         }
@@ -149,7 +144,7 @@ impl World {
 
     /// True unless it crashed.
     pub fn is_alive(&self, process: ProcessKey) -> bool {
-        self.lock().processes[process.0 as usize].alive
+        self.change(|state| state.processes[process.0 as usize].alive)
     }
 
     // --- hosts and clocks ---
@@ -187,6 +182,9 @@ impl World {
     /// The wall clock jumps by so many nanoseconds (and so is skewed from now on).
     pub fn jump(&self, host: HostKey, nanos: i64) {
         self.change(|state| {
+            if state.net.kindness == Some(Kindness::OneClock) {
+                return;
+            }
             let now = state.net.now;
             state.net.host_mut(host).clock.jump(now, nanos);
             state.net.bites.add(Bite::Clock);
@@ -226,7 +224,27 @@ impl World {
         });
     }
 
-    /// Ends one [`stop_server`](Self::stop_server) or [`terminate_server`](Self::terminate_server); with the last it starts again, on its old storage.
+    /// The server's machine loses its power, and with it what was acknowledged and not synced to files yet, or a part
+    /// of that. Lasts as [`stop_server`](Self::stop_server) does.
+    ///
+    /// # Panics
+    /// If the server was not told how often it syncs its files.
+    pub fn power_loss(&self, server: ServerKey, loss: Loss) {
+        self.stop_server(server);
+        self.change(|state| {
+            state.serve(server, |broker, _, effects| {
+                broker.lose_power(loss, effects)
+            });
+        });
+    }
+
+    /// The server's files are synced: nothing written so far can be lost with the power.
+    pub fn sync_server(&self, server: ServerKey) {
+        self.change(|state| state.serve(server, |broker, _, _| broker.sync()));
+    }
+
+    /// Ends one [`stop_server`](Self::stop_server), [`terminate_server`](Self::terminate_server) or
+    /// [`power_loss`](Self::power_loss); with the last it starts again, on its old storage.
     pub fn start_server(&self, server: ServerKey) {
         self.change(|state| {
             let starting = &mut state.servers[server.0 as usize];

@@ -5,25 +5,32 @@ compile_error!(
      environment variable RUSTFLAGS replaces what stands there: unset it, or add `--cfg madsim` to it."
 );
 
+mod auth;
 pub mod broker;
 mod client;
 pub mod clock;
 pub mod cluster;
+mod disk;
 mod env;
 mod fabric;
 mod faults;
+mod held;
 mod keys;
 mod link;
 mod net;
 mod queue;
 mod routes;
+#[cfg(test)]
+mod session_tests;
 mod simulation;
 mod tasks;
 pub mod trace;
 pub mod wire;
 mod world;
 
+pub use auth::{AuthFault, AuthServer};
 pub use client::{SimBucket, SimConnection, SimConsumer, SimStream, SimTransport};
+pub use disk::SimFiles;
 pub use env::{SimClock, SimEnv};
 pub use keys::SimKey;
 pub use link::{Direction, Latency};

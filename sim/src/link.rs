@@ -40,10 +40,11 @@ pub(crate) enum Parcel<T> {
     Eof,
 }
 
-/// One direction of a link: first in, first out.
+/// One direction of a link: first in, first out. Mostly there is one parcel in it: that one lies here, the others behind.
 #[derive(Debug)]
 pub(crate) struct Pipe<T> {
-    pub(crate) waiting: VecDeque<(Instant, Parcel<T>)>,
+    head: Option<(Instant, Parcel<T>)>,
+    behind: VecDeque<(Instant, Parcel<T>)>,
     /// No parcel may arrive before the one sent before it.
     last_arrival: Instant,
     /// An entry for the head is in the world's queue.
@@ -53,7 +54,8 @@ pub(crate) struct Pipe<T> {
 impl<T> Pipe<T> {
     pub(crate) const fn new() -> Self {
         Self {
-            waiting: VecDeque::new(),
+            head: None,
+            behind: VecDeque::new(),
             last_arrival: Instant::ZERO,
             armed: false,
         }
@@ -61,17 +63,33 @@ impl<T> Pipe<T> {
 
     pub(crate) fn push(&mut self, arrival: Instant, parcel: Parcel<T>) {
         self.last_arrival = self.last_arrival.max(arrival);
-        self.waiting.push_back((self.last_arrival, parcel));
+        let arriving = Some((self.last_arrival, parcel));
+        match self.head {
+            None => self.head = arriving,
+            Some(_) => self.behind.extend(arriving),
+        }
     }
 
-    /// Takes the first parcel. An emptied pipe begins again at the start of its memory: the next parcel lies where this one
-    /// lay, which is still in a cache.
     pub(crate) fn pop(&mut self) -> Option<Parcel<T>> {
-        let (_, parcel) = self.waiting.pop_front()?;
-        if self.waiting.is_empty() {
-            self.waiting.clear();
+        let (_, parcel) = self.head.take()?;
+        if !self.behind.is_empty() {
+            self.head = self.behind.pop_front();
         }
         Some(parcel)
+    }
+
+    /// When the first parcel arrives.
+    pub(crate) fn arrival(&self) -> Option<Instant> {
+        self.head.as_ref().map(|(at, _)| *at)
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.head.is_none()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.head = None;
+        self.behind.clear();
     }
 }
 

@@ -11,6 +11,7 @@ use squall_core::{Instant, Rng};
 use crate::broker::Kindness;
 use crate::client::ClientKey;
 use crate::clock::HostClock;
+use crate::disk::Disk;
 use crate::link::{Direction, Latency, Link, LinkKey, Parcel, Route};
 use crate::queue::Queue;
 use crate::trace::{Bite, Bites, Trace};
@@ -39,6 +40,7 @@ pub(crate) struct Host {
     pub(crate) clock: HostClock,
     /// One for each server, by its number.
     pub(crate) routes: Vec<Route>,
+    pub(crate) disk: Disk,
     /// Sleeps for so many reasons.
     pub(crate) suspended: u32,
 }
@@ -106,6 +108,7 @@ impl Net {
             name: name.into(),
             clock: HostClock::new(up),
             routes: Vec::with_capacity(servers.len()),
+            disk: Disk::new(Rng::labelled(self.seed, &format!("disk/{name}"))),
             suspended: 0,
         };
         for server in servers {
@@ -156,7 +159,7 @@ impl Net {
         link.up.push(route.arrival(self.now), parcel);
         if !link.up.armed {
             link.up.armed = true;
-            let (at, _) = link.up.waiting[0];
+            let at = link.up.arrival().unwrap_or(self.now);
             self.queue.push(at, Due::Link(key, Direction::ToServer));
         }
     }
@@ -190,7 +193,7 @@ impl Net {
         link.down.push(route.arrival(self.now), parcel);
         if !link.down.armed {
             link.down.armed = true;
-            let (at, _) = link.down.waiting[0];
+            let at = link.down.arrival().unwrap_or(self.now);
             self.queue.push(at, Due::Link(key, Direction::ToHost));
         }
     }
@@ -199,7 +202,7 @@ impl Net {
     pub(crate) fn hang_up(&mut self, key: LinkKey) {
         if let Some(link) = self.links.get_mut(key) {
             link.client_open = false;
-            link.down.waiting.clear();
+            link.down.clear();
             self.push_up(key, Parcel::Eof);
             self.forget_if_over(key);
         }
@@ -208,8 +211,8 @@ impl Net {
     /// Something between the ends resets the link: what is on its way is lost, and both ends are told.
     pub(crate) fn reset(&mut self, key: LinkKey) {
         if let Some(link) = self.links.get_mut(key) {
-            link.up.waiting.clear();
-            link.down.waiting.clear();
+            link.up.clear();
+            link.down.clear();
             link.torn = false;
             self.push_up(key, Parcel::Eof);
             self.push_down(key, Parcel::Eof);
@@ -220,7 +223,7 @@ impl Net {
         if let Some(link) = self.links.get(key)
             && !link.client_open
             && !link.server_open
-            && link.up.waiting.is_empty()
+            && link.up.is_empty()
         {
             self.links.remove(key);
         }
@@ -246,13 +249,13 @@ impl Net {
             let Some(link) = self.links.get_mut(key) else {
                 continue;
             };
-            if let (false, Some((at, _))) = (link.up.armed, link.up.waiting.front()) {
+            if let (false, Some(at)) = (link.up.armed, link.up.arrival()) {
                 link.up.armed = true;
-                self.queue.push(*at, Due::Link(key, Direction::ToServer));
+                self.queue.push(at, Due::Link(key, Direction::ToServer));
             }
-            if let (false, Some((at, _))) = (link.down.armed, link.down.waiting.front()) {
+            if let (false, Some(at)) = (link.down.armed, link.down.arrival()) {
                 link.down.armed = true;
-                self.queue.push(*at, Due::Link(key, Direction::ToHost));
+                self.queue.push(at, Due::Link(key, Direction::ToHost));
             }
         }
     }

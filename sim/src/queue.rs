@@ -65,6 +65,14 @@ impl<T> Queue<T> {
             }
             let bit = self.filled.trailing_zeros();
             self.filled &= !(1 << bit);
+            let bucket = &mut self.later[bit as usize];
+            if bucket.len() == 1
+                && let Some(Entry { at, item }) = bucket.pop()
+            {
+                self.now = at;
+                self.due.push_back(item);
+                return Some(at);
+            }
             let mut dealt = std::mem::take(&mut self.later[bit as usize]);
             self.now = dealt.iter().map(|entry| entry.at).min()?;
             for Entry { at, item } in dealt.drain(..) {

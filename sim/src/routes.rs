@@ -133,7 +133,8 @@ impl World {
     pub fn step_down(&self, server: ServerKey, stream: Option<&str>) {
         self.change(|state| {
             let of = &state.servers[server.0 as usize];
-            if of.running && of.paused == 0 {
+            if of.running && of.paused == 0 && of.broker.is_leader(stream) {
+                state.net.bites.add(Bite::Leader);
                 state.serve(server, |broker, now, effects| {
                     broker.step_down(now, stream, effects);
                 });
@@ -143,9 +144,10 @@ impl World {
 
     /// Whether this server takes itself for the leader of a stream, or of the cluster.
     pub fn is_leader(&self, server: ServerKey, stream: Option<&str>) -> bool {
-        let state = self.lock();
-        let server = &state.servers[server.0 as usize];
-        server.running && server.broker.is_leader(stream)
+        self.change(|state| {
+            let server = &state.servers[server.0 as usize];
+            server.running && server.broker.is_leader(stream)
+        })
     }
 }
 
@@ -180,7 +182,7 @@ impl State {
     pub(crate) fn close_routes(&mut self, server: ServerKey) {
         for other in self.companions(server) {
             if let Some(route) = self.route_between(other, server) {
-                route.pipe.waiting.clear();
+                route.pipe.clear();
             }
             self.push_route(server, other, Parcel::Eof);
         }
@@ -209,8 +211,7 @@ impl State {
         let Some(route) = self.route_between(from, to) else {
             return;
         };
-        if let (false, Some((at, _))) = (route.pipe.armed, route.pipe.waiting.front()) {
-            let at = *at;
+        if let (false, Some(at)) = (route.pipe.armed, route.pipe.arrival()) {
             route.pipe.armed = true;
             self.net.queue.push(at, Due::Route(from, to));
         }
@@ -231,10 +232,10 @@ impl State {
                 return;
             };
             route.pipe.armed = false;
-            let Some((at, _)) = route.pipe.waiting.front() else {
+            let Some(at) = route.pipe.arrival() else {
                 return;
             };
-            if *at > now {
+            if at > now {
                 self.rearm_route(from, to);
                 return;
             }
@@ -246,8 +247,7 @@ impl State {
                 self.net.bites.add(Bite::Server);
                 return;
             }
-            let parcel = route.pipe.waiting.pop_front();
-            if let Some((_, parcel)) = parcel {
+            if let Some(parcel) = route.pipe.pop() {
                 self.deliver_over_route(from, to, parcel);
             }
         }

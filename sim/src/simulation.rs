@@ -65,6 +65,7 @@ impl Drop for Simulation {
 
 fn play<T>(world: &World, mut run: Pin<&mut impl Future<Output = T>>) -> T {
     let tasks = world.tasks();
+    let _in_hand = world.take_up();
     let bell = tasks.bell_of_run();
     let mut turned = None;
     loop {

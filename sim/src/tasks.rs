@@ -8,15 +8,18 @@
 //! A task is ready from its wake-up until its next turn, however often it is woken. While its process stands still it keeps its
 //! turn and takes it afterwards.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
+use std::thread::LocalKey;
 
 use slotmap::{Key as _, SlotMap, new_key_type};
 use squall_core::Rng;
 
+use crate::held::{Hand, Held, Holdable, TakenUp};
 use crate::world::ProcessKey;
 
 new_key_type! {
@@ -32,12 +35,12 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Tasks(Arc<Shared>);
 
 struct Shared {
-    state: Mutex<State>,
-    /// Somebody may wait for a turn: to be asked without the lock.
+    state: Held<State>,
+    /// Somebody may wait for a turn.
     is_rung: AtomicBool,
 }
 
-struct State {
+pub(crate) struct State {
     tasks: SlotMap<TaskKey, Slot>,
     ready: Vec<Ready>,
     /// Had their turn while their process stood still.
@@ -47,6 +50,16 @@ struct State {
     /// Ended by somebody else; dropped between two turns, when nothing is locked and nobody runs.
     ended: Vec<Runnable>,
     scheduling: Rng,
+}
+
+thread_local! {
+    static HAND: Hand<State> = const { RefCell::new(None) };
+}
+
+impl Holdable for State {
+    fn hand() -> &'static LocalKey<Hand<Self>> {
+        &HAND
+    }
 }
 
 struct Slot {
@@ -94,8 +107,10 @@ impl Wake for Ringer {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.is_ready.swap(true, Ordering::Relaxed) {
-            self.tasks.lock_and_ring().ready.push(self.who);
+        // Not at once, as everything of a world happens on one thread.
+        if !self.is_ready.load(Ordering::Relaxed) {
+            self.is_ready.store(true, Ordering::Relaxed);
+            self.tasks.ring(|state| state.ready.push(self.who));
         }
     }
 }
@@ -131,19 +146,20 @@ impl Tasks {
             scheduling,
         };
         Self(Arc::new(Shared {
-            state: Mutex::new(state),
+            state: Held::new(state),
             is_rung: AtomicBool::new(false),
         }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For the time of a run.
+    pub(crate) fn take_up(&self) -> TakenUp<'_, State> {
+        self.0.state.take_up()
     }
 
-    /// For what needs attention before time goes on.
-    fn lock_and_ring(&self) -> MutexGuard<'_, State> {
+    /// Does what needs attention before time goes on.
+    fn ring<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         self.0.is_rung.store(true, Ordering::Relaxed);
-        self.lock()
+        self.0.state.with(change)
     }
 
     /// The bell of the run itself.
@@ -166,100 +182,84 @@ impl Tasks {
         work: impl Future<Output = ()> + Send + 'static,
     ) -> TaskKey {
         let work: Work = Box::pin(work);
-        let mut state = self.lock_and_ring();
-        let task = state.tasks.insert(Slot {
-            process,
-            runnable: None,
-        });
-        let who = Ready {
-            task,
-            process: Some(process),
-        };
-        let bell = Bell::new(self, who);
-        bell.ringer.is_ready.store(true, Ordering::Relaxed);
-        state.ready.push(who);
-        state.tasks[task].runnable = Some(Runnable { work, bell });
-        task
+        self.ring(|state| {
+            let task = state.tasks.insert(Slot {
+                process,
+                runnable: None,
+            });
+            let who = Ready {
+                task,
+                process: Some(process),
+            };
+            let bell = Bell::new(self, who);
+            bell.ringer.is_ready.store(true, Ordering::Relaxed);
+            state.ready.push(who);
+            state.tasks[task].runnable = Some(Runnable { work, bell });
+            task
+        })
     }
 
     /// Ends a task, if it has not ended; at its next await, if it is its turn.
     pub(crate) fn end(&self, task: TaskKey) {
-        let mut state = self.lock_and_ring();
-        let slot = state.tasks.remove(task);
-        let ended = slot.and_then(|slot| slot.runnable);
-        state.ended.extend(ended);
+        self.ring(|state| {
+            let slot = state.tasks.remove(task);
+            let ended = slot.and_then(|slot| slot.runnable);
+            state.ended.extend(ended);
+        });
     }
 
     /// Ends all tasks of a process.
     pub(crate) fn end_all(&self, process: ProcessKey) {
-        let mut state = self.lock_and_ring();
-        let State { tasks, ended, .. } = &mut *state;
-        tasks.retain(|_, slot| {
-            let is_others = slot.process != process;
-            if !is_others {
-                ended.extend(slot.runnable.take());
-            }
-            is_others
+        self.ring(|State { tasks, ended, .. }| {
+            tasks.retain(|_, slot| {
+                let is_others = slot.process != process;
+                if !is_others {
+                    ended.extend(slot.runnable.take());
+                }
+                is_others
+            });
         });
     }
 
     /// Lets the tasks of a process have their turns, or not.
     pub(crate) fn freeze(&self, process: ProcessKey, is_frozen: bool) {
-        let mut state = self.lock_and_ring();
-        let number = process.number();
-        if state.frozen.len() <= number {
-            state.frozen.resize(number + 1, false);
-        }
-        state.frozen[number] = is_frozen;
-        if !is_frozen {
-            let State { held, ready, .. } = &mut *state;
-            ready.extend(held.extract_if(.., |held| held.process == Some(process)));
-        }
+        self.ring(|state| {
+            let number = process.number();
+            if state.frozen.len() <= number {
+                state.frozen.resize(number + 1, false);
+            }
+            state.frozen[number] = is_frozen;
+            if !is_frozen {
+                let State { held, ready, .. } = state;
+                ready.extend(held.extract_if(.., |held| held.process == Some(process)));
+            }
+        });
     }
 
     /// Tasks alive in a process.
     pub(crate) fn count(&self, process: ProcessKey) -> u32 {
-        let state = self.lock();
-        let alive = state.tasks.values().filter(|slot| slot.process == process);
-        alive.count() as u32
+        self.0.state.with(|state| {
+            let alive = state.tasks.values().filter(|slot| slot.process == process);
+            alive.count() as u32
+        })
     }
 
     /// Takes a task back whose turn is over, and says who is next; asked only while [`is_rung`](Self::is_rung). What was
     /// ended meanwhile is dropped here.
     pub(crate) fn next(&self, turned: Option<(TaskKey, Runnable)>) -> Option<Turn> {
-        let mut state = self.lock();
-        if let Some((task, runnable)) = turned {
-            match state.tasks.get_mut(task) {
-                Some(slot) => slot.runnable = Some(runnable),
-                None => state.ended.push(runnable),
+        let mut next = self.0.state.with(|state| {
+            if let Some((task, runnable)) = turned {
+                state.take_back(task, runnable);
             }
+            state.next(&self.0.is_rung)
+        });
+        while let Next::Drop(ended) = next {
+            drop(ended);
+            next = self.0.state.with(|state| state.next(&self.0.is_rung));
         }
-        loop {
-            if !state.ended.is_empty() {
-                let ended = std::mem::take(&mut state.ended);
-                drop(state);
-                drop(ended);
-                state = self.lock();
-                continue;
-            }
-            let next = state.pick();
-            self.0
-                .is_rung
-                .store(!state.ready.is_empty(), Ordering::Relaxed);
-            let next = next?;
-            if next.process.is_some_and(|process| state.is_frozen(process)) {
-                state.held.push(next);
-                continue;
-            }
-            if next.task.is_null() {
-                return Some(Turn::Run);
-            }
-            // Otherwise it has ended since it was woken.
-            if let Some(slot) = state.tasks.get_mut(next.task)
-                && let Some(runnable) = slot.runnable.take()
-            {
-                return Some(Turn::Task(next.task, runnable));
-            }
+        match next {
+            Next::Turn(turn) => Some(turn),
+            Next::Nobody | Next::Drop(_) => None,
         }
     }
 
@@ -271,12 +271,13 @@ impl Tasks {
     /// Ends every task.
     pub(crate) fn clear(&self) {
         loop {
-            let mut state = self.lock();
-            let mut ended = std::mem::take(&mut state.ended);
-            ended.extend(state.tasks.drain().filter_map(|(_, slot)| slot.runnable));
-            state.ready.clear();
-            state.held.clear();
-            drop(state);
+            let ended = self.0.state.with(|state| {
+                let mut ended = std::mem::take(&mut state.ended);
+                ended.extend(state.tasks.drain().filter_map(|(_, slot)| slot.runnable));
+                state.ready.clear();
+                state.held.clear();
+                ended
+            });
             if ended.is_empty() {
                 return;
             }
@@ -284,7 +285,48 @@ impl Tasks {
     }
 }
 
+/// What is next.
+enum Next {
+    Turn(Turn),
+    Nobody,
+    /// These have ended, and may do anything when they are dropped.
+    Drop(Vec<Runnable>),
+}
+
 impl State {
+    fn take_back(&mut self, task: TaskKey, runnable: Runnable) {
+        match self.tasks.get_mut(task) {
+            Some(slot) => slot.runnable = Some(runnable),
+            None => self.ended.push(runnable),
+        }
+    }
+
+    fn next(&mut self, is_rung: &AtomicBool) -> Next {
+        loop {
+            if !self.ended.is_empty() {
+                return Next::Drop(std::mem::take(&mut self.ended));
+            }
+            let next = self.pick();
+            is_rung.store(!self.ready.is_empty(), Ordering::Relaxed);
+            let Some(next) = next else {
+                return Next::Nobody;
+            };
+            if next.process.is_some_and(|process| self.is_frozen(process)) {
+                self.held.push(next);
+                continue;
+            }
+            if next.task.is_null() {
+                return Next::Turn(Turn::Run);
+            }
+            // Otherwise it has ended since it was woken.
+            if let Some(slot) = self.tasks.get_mut(next.task)
+                && let Some(runnable) = slot.runnable.take()
+            {
+                return Next::Turn(Turn::Task(next.task, runnable));
+            }
+        }
+    }
+
     /// Of all that are ready, whichever: every order that a real scheduler might choose is possible.
     fn pick(&mut self) -> Option<Ready> {
         let place = match self.ready.len() {

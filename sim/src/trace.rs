@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use squall_core::Instant;
 
-use crate::broker::{Commit, Dropped, Removed, Stored};
-use crate::world::ProcessKey;
+use crate::broker::{Commit, Dropped, LostTail, Removed, Stored};
 
 /// A hash over every event of the run with its true time: equal hashes mean equal runs, to the nanosecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +61,14 @@ pub enum Bite {
     Server,
     /// JetStream did not answer a request.
     Mute,
+    /// A leader stepped down.
+    Leader,
     /// A clock told another time than it would have.
     Clock,
+    /// A step of a disk failed, or bytes arrived in part.
+    Disk,
+    /// The power was lost, and with it what a file or folder had not synced.
+    UnsyncedFile,
 }
 
 /// How often each kind bit.
@@ -89,10 +95,10 @@ pub enum Truth {
         at: Instant,
         /// What and where.
         commit: Commit,
-        /// The process whose request it was; `None` for the server's own.
-        by: Option<ProcessKey>,
+        /// The name of the process whose request it was; `None` for the server's own.
+        by: Option<Arc<str>>,
     },
-    /// A record went away.
+    /// A record went away, and not for a newer one of its key.
     Removed {
         /// When, in true time.
         at: Instant,
@@ -105,8 +111,8 @@ pub enum Truth {
         at: Instant,
         /// What and where.
         stored: Stored,
-        /// The process whose request it was; `None` for the server's own.
-        by: Option<ProcessKey>,
+        /// The name of the process whose request it was; `None` for the server's own.
+        by: Option<Arc<str>>,
     },
     /// A message of such a stream went away.
     Dropped {
@@ -114,5 +120,12 @@ pub enum Truth {
         at: Instant,
         /// What, where and why.
         dropped: Dropped,
+    },
+    /// The power was lost, and with it the end of a stream.
+    LostTail {
+        /// When, in true time.
+        at: Instant,
+        /// What is left.
+        lost: LostTail,
     },
 }

@@ -174,6 +174,13 @@ pub enum Request {
         /// What is wanted of it.
         wish: ConsumerWish,
     },
+    /// `$JS.API.CONSUMER.DELETE.<stream>.<name>`, by the name that the server gave to a push consumer.
+    EndConsumer {
+        /// Of which stream.
+        stream: Arc<str>,
+        /// Where it delivered to.
+        deliver: Sid,
+    },
     /// `$JS.API.CONSUMER.CREATE.<stream>.<name>`: a pull consumer.
     CreatePullConsumer {
         /// Of which stream.
@@ -239,6 +246,9 @@ impl Request {
                 format!("$JS.API.DIRECT.GET.{stream}")
             }
             Self::CreateConsumer { stream, .. } => format!("$JS.API.CONSUMER.CREATE.{stream}"),
+            Self::EndConsumer { stream, deliver } => {
+                format!("$JS.API.CONSUMER.DELETE.{stream}.{}", deliver.0)
+            }
             Self::CreatePullConsumer { stream, config, .. } => {
                 format!("$JS.API.CONSUMER.CREATE.{stream}.{}", config.name)
             }
@@ -260,6 +270,7 @@ impl Request {
             | Self::Purge { stream, .. }
             | Self::DeleteMessage { stream, .. }
             | Self::CreateConsumer { stream, .. }
+            | Self::EndConsumer { stream, .. }
             | Self::CreatePullConsumer { stream, .. }
             | Self::ConsumerInfo { stream, .. }
             | Self::DeleteConsumer { stream, .. } => Some(stream),

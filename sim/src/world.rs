@@ -1,14 +1,16 @@
-//! The simulated world: hosts, processes, servers and the fabric between them, under one lock and one queue.
+//! The simulated world: hosts, processes, servers and the fabric between them, in one hand and with one queue.
 //!
 //! Everything that takes time goes through the fabric's queue: parcels on links, timers of clients and servers, sleeping
 //! tasks. True time is the queue's: [`Simulation`](crate::Simulation) moves it on to the next entry whenever no task is
 //! ready to run, and hands out what is due then. Nothing else depends on time, so that what a run does is a function of
 //! the seed: of the order in which tasks run, the links' latencies (one stream a route) and the faults (the plan).
 
+use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::thread::LocalKey;
 
 use slotmap::{SlotMap, new_key_type};
 use squall_core::transport::{ConnectError, ConnectOptions, ConnectionId};
@@ -18,10 +20,11 @@ use crate::broker::{Broker, Effect, ServerConfig};
 use crate::client::{Client, ClientKey};
 use crate::clock::HostClock;
 use crate::env::{SimClock, SimEnv, SleepUntil};
+use crate::held::{Hand, Held, Holdable, TakenUp};
 use crate::link::Latency;
 use crate::net::{Net, Process, Processes};
 use crate::routes::Cluster;
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 use crate::trace::{Bites, Trace, Truth};
 
 new_key_type! {
@@ -99,9 +102,19 @@ pub(crate) struct State {
     pub(crate) effects: Vec<Effect>,
 }
 
+thread_local! {
+    static HAND: Hand<State> = const { RefCell::new(None) };
+}
+
+impl Holdable for State {
+    fn hand() -> &'static LocalKey<Hand<Self>> {
+        &HAND
+    }
+}
+
 struct Shared {
-    state: Mutex<State>,
-    /// `State::net.now`, to be read without the lock.
+    state: Held<State>,
+    /// `State::net.now`, to be read by anybody.
     now: AtomicU64,
     tasks: Tasks,
 }
@@ -130,7 +143,7 @@ impl World {
             effects: Vec::new(),
         };
         Self(Arc::new(Shared {
-            state: Mutex::new(state),
+            state: Held::new(state),
             now: AtomicU64::new(0),
             tasks: Tasks::new(Rng::labelled(seed, "scheduling")),
         }))
@@ -150,47 +163,22 @@ impl World {
 
     /// Adds a server, running. Hosts reach it as `nats://<its name>`.
     pub fn add_server(&self, config: ServerConfig) -> ServerKey {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let name = config.name.clone();
-        let key = ServerKey(state.servers.len() as u32);
-        let seed = state.net.seed;
-        state.net.kindness = state.net.kindness.or(config.kindness);
-        let mut rng = Rng::labelled(seed, &format!("server/{name}"));
-        let up = Instant::from_nanos(rng.below(3_600_000_000_000));
-        let broker = Broker::new(config, rng);
-        state.servers.push(Server {
-            broker,
-            clock: HostClock::new(up),
-            running: true,
-            stopped: 0,
-            paused: 0,
-            muted: 0,
-            armed: None,
-            generation: 0,
-            cluster: None,
-        });
-        for host in 0..state.net.hosts.len() {
-            let route = state.net.route(&state.net.hosts[host].name.clone(), &name);
-            state.net.hosts[host].routes.push(route);
-        }
-        state.server_names.push(name);
-        key
+        self.change(|state| state.add_server(config))
     }
 
     /// Adds a host.
     pub fn add_host(&self, name: &str) -> HostKey {
-        let mut state = self.lock();
-        let names = state.server_names.clone();
-        state.net.add_host(name, &names)
+        self.change(|state| state.net.add_host(name, &state.server_names))
     }
 
     /// Starts a process on a host: a fresh life with nothing in memory.
-    pub fn start_process(&self, host: HostKey, name: &str) -> SimEnv {
-        let mut state = self.lock();
-        let key = ProcessKey(state.processes.len() as u32);
-        state.processes.push(Process::new(name.into(), host));
-        drop(state);
+    pub fn start_process(&self, host: HostKey, name: impl Into<Arc<str>>) -> SimEnv {
+        let name = name.into();
+        let key = self.change(|state| {
+            let key = ProcessKey(state.processes.len() as u32);
+            state.processes.push(Process::new(name, host));
+            key
+        });
         SimEnv::new(self.clone(), key)
     }
 
@@ -199,17 +187,18 @@ impl World {
     /// From now on `witness` is told everything that servers take as true, as it becomes true. It must not ask the world
     /// for more than the time.
     pub fn set_witness(&self, witness: impl FnMut(Truth) + Send + 'static) {
-        self.lock().witness = Some(Witness(Box::new(witness)));
+        let witness = Witness(Box::new(witness));
+        self.change(|state| state.witness = Some(witness));
     }
 
     /// The hash of everything that has happened.
     pub fn trace(&self) -> Trace {
-        self.lock().net.trace
+        self.change(|state| state.net.trace)
     }
 
     /// How often each kind of fault has bitten.
     pub fn bites(&self) -> Bites {
-        self.lock().net.bites.clone()
+        self.change(|state| state.net.bites.clone())
     }
 
     /// Tasks alive in a process.
@@ -219,14 +208,21 @@ impl World {
 
     // --- for the faces of the world: clients, clocks, faults ---
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Looks at everything that is the case, or changes it.
+    #[inline]
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        self.0.state.with(change)
+    }
+
+    /// From now on this thread runs the world, until the answer is dropped.
+    pub(crate) fn take_up(&self) -> (TakenUp<'_, State>, TakenUp<'_, tasks::State>) {
+        (self.0.state.take_up(), self.0.tasks.take_up())
     }
 
     /// Lets go of what holds the world itself.
     pub(crate) fn retire(&self) {
         self.0.tasks.clear();
-        let witness = self.lock().witness.take();
+        let witness = self.change(|state| state.witness.take());
         drop(witness);
     }
 
@@ -237,18 +233,19 @@ impl World {
     /// Moves time on to whatever is due next and hands it out, until that has woken a task. False where nothing will
     /// ever be due.
     pub(crate) fn advance(&self) -> bool {
-        let mut state = self.lock();
-        loop {
-            let Some(now) = state.net.queue.advance() else {
-                return false;
-            };
-            state.net.now = now;
-            self.0.now.store(now.as_nanos(), Ordering::Relaxed);
-            state.step();
-            if self.0.tasks.is_rung() {
-                return true;
+        self.change(|state| {
+            loop {
+                let Some(now) = state.net.queue.advance() else {
+                    return false;
+                };
+                state.net.now = now;
+                self.0.now.store(now.as_nanos(), Ordering::Relaxed);
+                state.step();
+                if self.0.tasks.is_rung() {
+                    return true;
+                }
             }
-        }
+        })
     }
 
     pub(crate) fn with_client<R>(
@@ -256,12 +253,12 @@ impl World {
         key: ClientKey,
         work: impl FnOnce(&mut Client, &mut Net) -> R,
     ) -> Option<R> {
-        let mut state = self.lock();
-        let State { clients, net, .. } = &mut *state;
-        let client = clients.get_mut(key)?;
-        let result = work(client, net);
-        client.arm(net);
-        Some(result)
+        self.change(|State { clients, net, .. }| {
+            let client = clients.get_mut(key)?;
+            let result = work(client, net);
+            client.arm(net);
+            Some(result)
+        })
     }
 
     /// Looks at a client, and moves none of its deadlines forward.
@@ -270,11 +267,11 @@ impl World {
         key: ClientKey,
         look: impl FnOnce(&mut Client) -> R,
     ) -> Option<R> {
-        self.lock().clients.get_mut(key).map(look)
+        self.change(|state| state.clients.get_mut(key).map(look))
     }
 
     pub(crate) fn clock(&self, process: ProcessKey) -> SimClock {
-        let host = self.lock().processes[process.0 as usize].host;
+        let host = self.change(|state| state.processes[process.0 as usize].host);
         SimClock {
             world: self.clone(),
             host,
@@ -286,14 +283,53 @@ impl World {
         process: ProcessKey,
         options: ConnectOptions,
     ) -> Result<ClientKey, ConnectError> {
-        let mut state = self.lock();
-        let state = &mut *state;
+        self.change(|state| state.open_client(process, options))
+    }
+
+    pub(crate) fn remove_client(&self, key: ClientKey) {
+        self.change(|state| state.remove_client(key));
+    }
+}
+
+impl State {
+    fn add_server(&mut self, config: ServerConfig) -> ServerKey {
+        let name = config.name.clone();
+        let key = ServerKey(self.servers.len() as u32);
+        let seed = self.net.seed;
+        self.net.kindness = self.net.kindness.or(config.kindness);
+        let mut rng = Rng::labelled(seed, &format!("server/{name}"));
+        let up = Instant::from_nanos(rng.below(3_600_000_000_000));
+        let broker = Broker::new(config, rng);
+        self.servers.push(Server {
+            broker,
+            clock: HostClock::new(up),
+            running: true,
+            stopped: 0,
+            paused: 0,
+            muted: 0,
+            armed: None,
+            generation: 0,
+            cluster: None,
+        });
+        for host in 0..self.net.hosts.len() {
+            let route = self.net.route(&self.net.hosts[host].name, &name);
+            self.net.hosts[host].routes.push(route);
+        }
+        self.server_names.push(name);
+        key
+    }
+
+    fn open_client(
+        &mut self,
+        process: ProcessKey,
+        options: ConnectOptions,
+    ) -> Result<ClientKey, ConnectError> {
         let servers = options
             .servers
             .iter()
             .map(|address| {
                 let name = address.strip_prefix("nats://").unwrap_or(address);
-                let found = state.server_names.iter().position(|known| **known == *name);
+                let found = self.server_names.iter().position(|known| **known == *name);
                 let found = found.map(|index| ServerKey(index as u32));
                 found.ok_or_else(|| ConnectError::InvalidAddress(address.clone()))
             })
@@ -301,26 +337,22 @@ impl World {
         if servers.is_empty() {
             return Err(ConnectError::InvalidAddress(String::new()));
         }
-        let Process { host, alive, .. } = state.processes[process.0 as usize];
+        let Process { host, alive, .. } = self.processes[process.0 as usize];
         if !alive {
             return Err(ConnectError::Unreachable("the process is dead".into()));
         }
-        let running = &mut state.processes[process.0 as usize];
+        let running = &mut self.processes[process.0 as usize];
         running.connections += 1;
         let id = ConnectionId(running.connections);
         let options = Arc::new(options);
-        let key = state
+        let key = self
             .clients
             .insert_with_key(|key| Client::new(key, process, host, id, options, servers));
-        state.processes[process.0 as usize].clients.push(key);
-        let State { clients, net, .. } = state;
+        self.processes[process.0 as usize].clients.push(key);
+        let Self { clients, net, .. } = self;
         let client = &mut clients[key];
         client.dial(net);
         client.arm(net);
         Ok(key)
-    }
-
-    pub(crate) fn remove_client(&self, key: ClientKey) {
-        self.lock().remove_client(key);
     }
 }

@@ -1,9 +1,9 @@
 //! One line of the connection-event log: [`NatsEvent`], schema version 1.
 //!
-//! The log outlives the program that writes it and is read by others, so reading is generous and writing is strict: types and
-//! fields that a later writer adds are kept as they stand, while this core writes the closed set of types and names one
-//! [`Caller`] for each transition. Time is wall time, because the reader has no other; nothing is decided by it but
-//! reports.
+//! The log outlives the program that writes it and is read by others, so reading is generous and writing is strict:
+//! types and fields that a later writer adds are kept as they stand, while this core writes the closed set of types and
+//! names one [`Caller`] for each transition. Time is wall time, because the reader has no other; nothing is decided by
+//! it but reports.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::redact::{redact, redact_value};
 use crate::time::UnixTime;
 use crate::transport::ConnectionId;
 
@@ -114,6 +115,42 @@ impl NatsEvent {
             return None;
         }
         Swap::parse(self.reason.as_deref()?)
+    }
+
+    /// Whether the account was left with it.
+    pub(super) fn is_logout(&self) -> bool {
+        let by_logout = self.caller.as_ref().is_some_and(|caller| {
+            caller
+                .as_str()
+                .to_ascii_lowercase()
+                .contains(Caller::LOGOUT.as_str())
+        });
+        (self.kind == EventType::Closed && by_logout)
+            || self.swapped().is_some_and(|swap| swap.new.is_none())
+    }
+
+    /// The event without the secrets that may stand in its texts.
+    #[must_use]
+    pub fn redacted(mut self) -> Self {
+        if let Some(Cow::Owned(clean)) = self.reason.as_deref().map(redact) {
+            self.reason = Some(clean);
+        }
+        if let Some(Cow::Owned(clean)) = self.caller.as_ref().map(|caller| redact(caller.as_str()))
+        {
+            self.caller = Some(Caller(clean.into()));
+        }
+        if let Some(Cow::Owned(clean)) = self.nc_id.as_ref().map(|id| redact(id.as_str())) {
+            self.nc_id = Some(NcId(clean.into()));
+        }
+        if let EventType::Unknown(name) = &mut self.kind
+            && let Cow::Owned(clean) = redact(name)
+        {
+            *name = clean;
+        }
+        for (name, value) in &mut self.others {
+            redact_value(name, value);
+        }
+        self
     }
 
     /// One line of the log, without its end.
@@ -409,6 +446,18 @@ mod tests {
             .expect("it is an event");
         assert_eq!((early.v, early.nc_id, early.caller), (1, None, None));
         assert_eq!(early.jwt_exp, Some(UnixTime::from_secs(1_780_000_200)));
+    }
+
+    #[test]
+    fn no_text_of_an_event_keeps_a_secret() {
+        let jwt = "eyJhbGciOiJlZDI1NTE5LW5rZXkifQ.e30.c2ln";
+        let line = r#"{"v":1,"type":"JWT","at":"2026-05-28T20:26:40Z","caller":"JWT","nc_id":"JWT","reason":"with JWT","more":{"jwt":1}}"#;
+        let event = read(&line.replace("JWT", jwt)).expect("it is an event");
+        let clean = r#"{"v":1,"type":"JWT","at":"2026-05-28T20:26:40Z","caller":"JWT","nc_id":"JWT","reason":"with JWT","more":{"jwt":"JWT"}}"#;
+        assert_eq!(
+            event.redacted().to_line(),
+            clean.replace("JWT", "[redacted]")
+        );
     }
 
     #[test]

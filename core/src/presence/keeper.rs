@@ -104,6 +104,9 @@ pub(super) struct Keeper {
     evicted: Option<EvictReason>,
     /// Another incarnation holds the key: it is looked at, not written over.
     yielded: bool,
+    /// The connection was lost since the entry was last known to be ours: a server that has lost its power may have given
+    /// its revision out again, to the marker of its end. So it is looked at before it is renewed.
+    unsure: bool,
     connected: bool,
     next: Instant,
     /// The operation under way; answers to older ones count only for what they prove.
@@ -134,6 +137,7 @@ impl Keeper {
             renewed_wall: renewed.1,
             evicted: None,
             yielded: false,
+            unsure: false,
             connected: true,
             next: renewed.0 + interval,
             number: 0,
@@ -149,7 +153,7 @@ impl Keeper {
 
     fn act(&mut self, now: Instant, effects: &mut Vec<KeeperEffect>) {
         let number = self.begin(now);
-        if self.yielded {
+        if self.yielded || (self.unsure && self.evicted.is_none()) {
             effects.push(KeeperEffect::Look { number });
             return;
         }
@@ -259,6 +263,7 @@ impl Keeper {
     }
 
     fn looked(&mut self, now: Instant, record: Option<KvEntry>, effects: &mut Vec<KeeperEffect>) {
+        self.unsure = false;
         let over = record
             .as_ref()
             .map_or(Revision::NONE, |record| record.revision);
@@ -348,7 +353,7 @@ impl Machine for Keeper {
                     self.follow_up(now, Step::Act, effects);
                 }
             }
-            KeeperEvent::Disconnected => self.connected = false,
+            KeeperEvent::Disconnected => (self.connected, self.unsure) = (false, true),
             KeeperEvent::Reconnected => {
                 self.connected = true;
                 self.act(now, effects);
@@ -787,6 +792,23 @@ mod tests {
         assert_eq!(story.wakes(3000), ["evicted: Unrenewed"]);
         let told = story.hears(3500, KeeperEvent::Reconnected);
         assert_eq!(told, ["write 1: 1 over 1000"]);
+    }
+
+    /// The server had lost its power and our last beat; what we wrote before has expired, and its marker has the revision
+    /// of that beat. To renew over it would be to beat on after we were told down.
+    #[test]
+    fn after_a_reconnect_the_entry_is_looked_at_before_it_is_renewed() {
+        let mut story = Story::new();
+        story.hears(500, KeeperEvent::Disconnected);
+        assert_eq!(story.hears(900, KeeperEvent::Reconnected), ["look 1"]);
+        // Nothing was learnt: the next beat looks again.
+        let (number, result) = (1, Err(ReadError::TimedOut));
+        let told = story.hears(1000, KeeperEvent::Looked { number, result });
+        assert!(told.is_empty());
+        assert_eq!(story.wakes(1900), ["look 2"]);
+        let marker = record(None, FIRST);
+        let told = story.looked(1910, 2, Some(marker));
+        assert_eq!(told, ["evicted: Missing", "attach 3"]);
     }
 
     #[test]

@@ -254,3 +254,120 @@ impl Machine for Keeper {
         self.swapped(now, decided, effects);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::ConnectionId;
+
+    const WALL: UnixTime = UnixTime::from_secs(1_700_000_000);
+
+    fn keeper() -> Keeper {
+        let (margin, retry) = (Duration::from_secs(30), Duration::from_secs(5));
+        let mut keeper = Keeper::new(margin, retry, Rng::new(1));
+        let mut effects = Vec::new();
+        keeper.handle(Instant::ZERO, KeeperEvent::Begun, &mut effects);
+        keeper
+    }
+
+    fn tell(keeper: &mut Keeper, now: Instant, event: KeeperEvent) -> Vec<KeeperEffect> {
+        let mut effects = Vec::new();
+        keeper.handle(now, event, &mut effects);
+        effects
+    }
+
+    fn told(effects: &[KeeperEffect], kind: &EventType) -> usize {
+        let of_kind = |effect: &&KeeperEffect| matches!(effect, KeeperEffect::Tell(happened) if happened.kind == *kind);
+        effects.iter().filter(of_kind).count()
+    }
+
+    fn exchange(effects: &[KeeperEffect]) -> Option<Exchange> {
+        effects.iter().find_map(|effect| match effect {
+            KeeperEffect::Exchange(exchange) => Some(*exchange),
+            _ => None,
+        })
+    }
+
+    /// Logged in with a credential of five minutes, on connection 1.
+    fn logged_in() -> Keeper {
+        let mut keeper = keeper();
+        let now = Instant::ZERO;
+        let asked = tell(&mut keeper, now, KeeperEvent::Login(LoginNumber(1)));
+        let answer = KeeperEvent::Exchanged(
+            exchange(&asked).expect("it asks"),
+            WALL,
+            Ok(WALL + Duration::from_secs(300)),
+        );
+        let dialled = tell(&mut keeper, now, answer);
+        let [
+            KeeperEffect::Accepted(_, Generation(1)),
+            KeeperEffect::Swapper(SwapperEffect::Dial(dial, Generation(1))),
+        ] = dialled[..]
+        else {
+            panic!("a fresh credential is dialled with in the same step: {dialled:?}");
+        };
+        let id = ConnectionId(1);
+        let connected = SwapperEvent::Dialled(dial, Ok(id));
+        tell(&mut keeper, now, KeeperEvent::Swapper(connected));
+        let armed = SwapperEvent::Armed(dial, Ok(()));
+        let armed = tell(&mut keeper, now, KeeperEvent::Swapper(armed));
+        assert_eq!(told(&armed, &EventType::Connect), 1);
+        keeper
+    }
+
+    #[test]
+    fn a_gap_of_the_wall_clock_is_a_sleep() {
+        let mut keeper = logged_in();
+        let mut wall = WALL;
+        let mut look = |now: Instant, gap: u64| {
+            let mut effects = Vec::new();
+            keeper.on_deadline(now, &mut effects);
+            assert!(effects.contains(&KeeperEffect::LookAtClock));
+            wall = wall + Duration::from_secs(gap);
+            let is_asked = false;
+            tell(&mut keeper, now, KeeperEvent::Clock { wall, is_asked })
+        };
+        let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
+        assert_eq!(look(at(0), 0), []);
+        assert_eq!(look(at(30), 30), []);
+        assert_eq!(look(at(60), 60), []);
+        let woke = look(at(90), 61);
+        assert_eq!((told(&woke, &EventType::Wake), exchange(&woke)), (1, None));
+        let probe = KeeperEffect::Swapper(SwapperEffect::Probe(ConnectionId(1)));
+        assert!(woke.contains(&probe), "the connection may be dead");
+        let woke = look(at(120), 200);
+        assert!(exchange(&woke).is_some(), "the credential is due");
+    }
+
+    #[test]
+    fn the_same_reason_is_told_once_a_minute() {
+        let mut keeper = logged_in();
+        let mut now = Instant::ZERO + Duration::from_secs(270);
+        let mut count = 0;
+        for i in 0..24 {
+            let mut effects = Vec::new();
+            keeper.on_deadline(now, &mut effects);
+            let asked = exchange(&effects).expect("it is due");
+            let status = if i < 13 { 503 } else { 502 };
+            let answer = KeeperEvent::Exchanged(asked, WALL, Err(ExchangeError::Status(status)));
+            let effects = tell(&mut keeper, now, answer);
+            count += told(&effects, &EventType::RefreshError);
+            now += Duration::from_secs(5);
+        }
+        assert_eq!(count, 3, "503 at once and after a minute, 502 at once");
+    }
+
+    #[test]
+    fn a_refused_credential_is_replaced_in_the_same_step() {
+        let mut keeper = logged_in();
+        let now = Instant::ZERO + Duration::from_secs(10);
+        let cause =
+            crate::transport::DisconnectCause::ServerError("User Authentication Revoked".into());
+        let kicked = crate::transport::ConnectionEvent::Disconnected(cause);
+        let kicked = SwapperEvent::Heard(ConnectionId(1), kicked);
+        let effects = tell(&mut keeper, now, KeeperEvent::Swapper(kicked));
+        assert!(exchange(&effects).is_some(), "{effects:?}");
+        let closed = KeeperEffect::Swapper(SwapperEffect::Close(ConnectionId(1)));
+        assert!(effects.contains(&closed));
+    }
+}

@@ -62,15 +62,6 @@ pub(super) struct Offer<C> {
     pub(super) done: Option<mpsc::Sender<Infallible>>,
 }
 
-impl<C> Clone for Offer<C> {
-    fn clone(&self) -> Self {
-        Self {
-            link: Arc::clone(&self.link),
-            done: self.done.clone(),
-        }
-    }
-}
-
 /// Those who listen, each under a number of its own.
 type Relays<C> = BTreeMap<u64, mpsc::UnboundedSender<Offer<C>>>;
 
@@ -137,6 +128,8 @@ impl<E: Env> Line<E> {
                     return Some(Arc::clone(link));
                 }
                 let (sender, came) = oneshot::channel();
+                // Who has lost patience meanwhile waits no more.
+                state.waiting.retain(|waiting| !waiting.is_closed());
                 state.waiting.push(sender);
                 came
             };
@@ -273,23 +266,17 @@ impl<E: Env> Line<E> {
     /// Offers a connection to all who listen; ready once all have answered.
     pub(super) fn offer(&self, link: &Arc<Link<ConnectionOf<E>>>) -> mpsc::Receiver<Infallible> {
         let (done, answered) = mpsc::channel(1);
-        let offer = Offer {
-            link: Arc::clone(link),
-            done: Some(done),
-        };
-        self.lock()
-            .relays
-            .retain(|_, relay| relay.send(offer.clone()).is_ok());
+        self.lock().offer(link, Some(&done));
         answered
     }
 
     pub(super) fn install(&self, link: Arc<Link<ConnectionOf<E>>>) {
-        // Also those who have come to listen since it was offered.
-        drop(self.offer(&link));
         let mut state = self.lock();
         if state.is_closed {
             return;
         }
+        // Also to those who have come to listen since it was offered.
+        state.offer(&link, None);
         let is_first = state.id.is_none();
         state.id.get_or_insert_with(|| link.connection.id());
         state.events.send(&ConnectionEvent::LoggingIn(link.login));
@@ -361,6 +348,14 @@ impl<C: Connection> State<C> {
     fn is_current(&self, id: ConnectionId) -> bool {
         let current = self.current.as_ref();
         current.is_some_and(|link| link.connection.id() == id)
+    }
+
+    fn offer(&mut self, link: &Arc<Link<C>>, done: Option<&mpsc::Sender<Infallible>>) {
+        self.relays.retain(|_, relay| {
+            let link = Arc::clone(link);
+            let done = done.cloned();
+            relay.send(Offer { link, done }).is_ok()
+        });
     }
 
     fn down(&mut self, cause: DisconnectCause) {

@@ -65,6 +65,9 @@ pub(super) async fn open<E: Env, S: Source<ConnectionOf<E>>>(
     Ok(told)
 }
 
+/// What is read, each on its connection.
+type Strands<C, S> = BTreeMap<Strand, (Arc<Link<C>>, S)>;
+
 /// What comes of something that was begun.
 enum Done<C, S> {
     Described(Strand, Result<Description, WatchError>),
@@ -79,7 +82,7 @@ struct Relay<E: Env, S: Source<ConnectionOf<E>>> {
     offers: Registration<ConnectionOf<E>>,
     /// The newest connection offered.
     offered: Arc<Link<ConnectionOf<E>>>,
-    strands: BTreeMap<Strand, (Arc<Link<ConnectionOf<E>>>, S::Stream)>,
+    strands: Strands<ConnectionOf<E>, S::Stream>,
     reading: Option<Strand>,
     under_way: FuturesUnordered<BoxFuture<'static, Done<ConnectionOf<E>, S::Stream>>>,
     /// Those who wait for an answer to their offer.
@@ -139,7 +142,7 @@ impl<E: Env, S: Source<ConnectionOf<E>>> Relay<E, S> {
 /// The next of what is read; for ever nothing where nothing is.
 async fn next_of<C, S: Source<C>>(
     reading: Option<Strand>,
-    strands: &mut BTreeMap<Strand, (Arc<Link<C>>, S::Stream)>,
+    strands: &mut Strands<C, S::Stream>,
 ) -> (Strand, Option<Told<S::Item>>) {
     match reading.and_then(|strand| Some((strand, strands.get_mut(&strand)?))) {
         Some((strand, (_, stream))) => (strand, S::next(stream).await),

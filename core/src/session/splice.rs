@@ -318,3 +318,351 @@ impl<T: Item> Machine for Splice<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, VecDeque};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Number(u64);
+
+    impl Item for Number {
+        const NEWEST_IS_ENOUGH: bool = false;
+
+        fn sequence(&self) -> Sequence {
+            Sequence(self.0)
+        }
+    }
+
+    /// What one strand has brought and nobody has heard, and what it would bring next.
+    struct Laid {
+        connection: u64,
+        next: u64,
+        arrived: VecDeque<u64>,
+    }
+
+    /// A stream, connections to it, and a splice over them.
+    struct Desk {
+        splice: Splice<Number>,
+        now: Instant,
+        life: i64,
+        last: u64,
+        connection: u64,
+        /// Connections up to this are dead.
+        dead: u64,
+        strands: BTreeMap<Strand, Laid>,
+        reading: Option<Strand>,
+        describing: Option<(Strand, u64)>,
+        opening: Option<(Strand, u64, ReadStart)>,
+        seeks: bool,
+        told: Vec<Told<Number>>,
+        answered: u32,
+    }
+
+    impl Desk {
+        /// Five items are there, and nothing of them is wanted.
+        fn new(start: ReadStart) -> Self {
+            let found = describe(1, 5);
+            let first = match Splice::<Number>::opening(start, found) {
+                ReadStart::Sequence(first) => first.0,
+                _ => 1,
+            };
+            let laid = Laid {
+                connection: 1,
+                next: first,
+                arrived: VecDeque::new(),
+            };
+            Self {
+                splice: Splice::new(start, 1, found),
+                now: Instant::ZERO,
+                life: 1,
+                last: 5,
+                connection: 1,
+                dead: 0,
+                strands: BTreeMap::from([(Strand(0), laid)]),
+                reading: Some(Strand(0)),
+                describing: None,
+                opening: None,
+                seeks: false,
+                told: Vec::new(),
+                answered: 0,
+            }
+        }
+
+        fn tell(&mut self, event: SpliceEvent<Number>) {
+            let mut effects = Vec::new();
+            self.splice.handle(self.now, event, &mut effects);
+            self.perform(effects);
+        }
+
+        fn perform(&mut self, effects: Vec<SpliceEffect<Number>>) {
+            for effect in effects {
+                match effect {
+                    SpliceEffect::Describe(strand, connection) => {
+                        self.describing = Some((strand, connection));
+                    }
+                    SpliceEffect::Open(strand, from) => {
+                        self.opening = Some((strand, self.splice.offered, from));
+                    }
+                    SpliceEffect::Drain { old, new } => {
+                        while self.hear(old) {}
+                        self.tell(SpliceEvent::Drained(new));
+                    }
+                    SpliceEffect::Keep(strand) => {
+                        self.strands.retain(|kept, _| *kept == strand);
+                        self.reading = Some(strand);
+                    }
+                    SpliceEffect::Tell(told) => self.told.push(told),
+                    SpliceEffect::Answered => self.answered += 1,
+                    SpliceEffect::Seek => self.seeks = true,
+                }
+            }
+        }
+
+        /// Hears one item of a strand.
+        fn hear(&mut self, strand: Strand) -> bool {
+            let laid = self.strands.get_mut(&strand);
+            let Some(item) = laid.and_then(|laid| laid.arrived.pop_front()) else {
+                return false;
+            };
+            self.tell(SpliceEvent::Told(strand, Told::Item(Number(item))));
+            true
+        }
+
+        /// Hears one item of the strand that is read, or its end.
+        fn read(&mut self) {
+            let Some(strand) = self.reading else {
+                return;
+            };
+            let is_dead = self.strands[&strand].connection <= self.dead;
+            if !self.hear(strand) && is_dead {
+                self.reading = None;
+                self.tell(SpliceEvent::Ended(strand));
+            }
+        }
+
+        /// The server sends each strand its next item.
+        fn arrive(&mut self) {
+            for laid in self.strands.values_mut() {
+                if laid.connection > self.dead && laid.next <= self.last {
+                    laid.arrived.push_back(laid.next);
+                    laid.next += 1;
+                }
+            }
+        }
+
+        fn described(&mut self, good: bool) {
+            if let Some((strand, connection)) = self.describing.take() {
+                let result = match good && connection > self.dead {
+                    true => Ok(describe(self.life, self.last)),
+                    false => Err(WatchError::TimedOut),
+                };
+                self.tell(SpliceEvent::Described(strand, result));
+            }
+        }
+
+        fn opened(&mut self, good: bool) {
+            let Some((strand, connection, from)) = self.opening.take() else {
+                return;
+            };
+            if !good || connection <= self.dead {
+                return self.tell(SpliceEvent::Opened(strand, Err(WatchError::Closed)));
+            }
+            let next = match from {
+                ReadStart::Sequence(first) => first.0,
+                _ => 1,
+            };
+            let arrived = VecDeque::new();
+            let laid = Laid {
+                connection,
+                next,
+                arrived,
+            };
+            self.strands.insert(strand, laid);
+            self.tell(SpliceEvent::Opened(strand, Ok(())));
+        }
+
+        fn connect(&mut self) {
+            self.connection += 1;
+            self.tell(SpliceEvent::Offered(self.connection));
+        }
+
+        fn seek(&mut self) {
+            if std::mem::take(&mut self.seeks) && self.connection > self.dead {
+                self.tell(SpliceEvent::Offered(self.connection));
+            }
+        }
+
+        fn wait(&mut self) {
+            if let Some(due) = self.splice.deadline() {
+                self.now = due;
+                let mut effects = Vec::new();
+                self.splice.on_deadline(due, &mut effects);
+                self.perform(effects);
+            }
+        }
+
+        /// All goes well from now on.
+        fn settle(&mut self) {
+            self.connect();
+            for _ in 0..400 {
+                self.described(true);
+                self.opened(true);
+                self.seek();
+                self.wait();
+                self.arrive();
+                self.read();
+            }
+        }
+
+        fn items(&self) -> Vec<u64> {
+            let items = self.told.iter().filter_map(|told| match told {
+                Told::Item(Number(item)) => Some(*item),
+                _ => None,
+            });
+            items.collect()
+        }
+    }
+
+    fn describe(life: i64, last: u64) -> Description {
+        Description {
+            created: UnixTime::from_secs(life),
+            first: Sequence(1),
+            last: Sequence(last),
+        }
+    }
+
+    #[test]
+    fn a_swap_that_goes_well_is_not_told() {
+        let mut desk = Desk::new(ReadStart::New);
+        desk.last = 8;
+        desk.arrive();
+        desk.connect();
+        desk.described(true);
+        desk.arrive();
+        desk.opened(true);
+        assert_eq!(desk.answered, 1);
+        assert_eq!(desk.items(), [6, 7], "what the old one had brought");
+        desk.dead = 1;
+        for _ in 0..3 {
+            desk.arrive();
+            desk.read();
+        }
+        assert_eq!(desk.items(), [6, 7, 8]);
+        assert!(desk.told.iter().all(|told| matches!(told, Told::Item(_))));
+    }
+
+    #[test]
+    fn nothing_told_yet_does_not_mean_that_it_begins_anew() {
+        let mut desk = Desk::new(ReadStart::New);
+        desk.connect();
+        desk.last = 6;
+        desk.described(true);
+        desk.opened(true);
+        desk.arrive();
+        desk.read();
+        assert_eq!(desk.items(), [6]);
+    }
+
+    #[test]
+    fn a_stream_of_another_life_is_told_from_its_beginning() {
+        let mut desk = Desk::new(ReadStart::New);
+        (desk.life, desk.last) = (2, 2);
+        desk.settle();
+        let same = false;
+        let first_held = Sequence(1);
+        let wanted = [
+            Told::Interrupted(InterruptCause::Gap),
+            Told::Resumed { same, first_held },
+            Told::Item(Number(1)),
+            Told::Item(Number(2)),
+        ];
+        assert_eq!(desk.told, wanted);
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_and_what_was_missed_follows() {
+        let mut desk = Desk::new(ReadStart::New);
+        desk.dead = 1;
+        desk.read();
+        desk.last = 7;
+        desk.settle();
+        let (same, first_held) = (true, Sequence(1));
+        let wanted = [
+            Told::Interrupted(InterruptCause::Disconnected),
+            Told::Resumed { same, first_held },
+            Told::Item(Number(6)),
+            Told::Item(Number(7)),
+        ];
+        assert_eq!(desk.told, wanted);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Act {
+        Append,
+        Arrive,
+        Read,
+        Described(bool),
+        Opened(bool),
+        Connect,
+        /// All connections but the newest die; or that too.
+        Die(bool),
+        Seek,
+        Wait,
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let act = prop_oneof![
+            4 => Just(Act::Append),
+            6 => Just(Act::Arrive),
+            6 => Just(Act::Read),
+            4 => (0_u8..4).prop_map(|good| Act::Described(good > 0)),
+            4 => (0_u8..4).prop_map(|good| Act::Opened(good > 0)),
+            3 => Just(Act::Connect),
+            2 => (0_u8..3).prop_map(|all| Act::Die(all == 0)),
+            2 => Just(Act::Seek),
+            2 => Just(Act::Wait),
+        ];
+        proptest::collection::vec(act, 0..150)
+    }
+
+    proptest! {
+        /// However connections come and go, each item is told once and in turn, nothing is told between an interruption
+        /// and its end, and in the end all has been told.
+        #[test]
+        fn each_item_is_told_once_and_in_turn(acts in acts(), is_new in any::<bool>()) {
+            let mut desk = Desk::new(if is_new { ReadStart::New } else { ReadStart::All });
+            for act in acts {
+                match act {
+                    Act::Append => desk.last += 1,
+                    Act::Arrive => desk.arrive(),
+                    Act::Read => desk.read(),
+                    Act::Described(good) => desk.described(good),
+                    Act::Opened(good) => desk.opened(good),
+                    Act::Connect => desk.connect(),
+                    Act::Die(all) => desk.dead = desk.connection - u64::from(!all),
+                    Act::Seek => desk.seek(),
+                    Act::Wait => desk.wait(),
+                }
+            }
+            desk.settle();
+            let first = if is_new { 6 } else { 1 };
+            prop_assert_eq!(desk.items(), (first..=desk.last).collect::<Vec<u64>>());
+            let mut is_interrupted = false;
+            for told in &desk.told {
+                match told {
+                    Told::Interrupted(_) => is_interrupted = true,
+                    Told::Resumed { .. } => {
+                        prop_assert!(is_interrupted);
+                        is_interrupted = false;
+                    }
+                    _ => prop_assert!(!is_interrupted, "told while interrupted"),
+                }
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@
 //! how wide a line is, is told by the caller: nothing here looks at a terminal.
 
 mod chart;
+mod diagnosis;
 mod page;
 mod sweep;
 mod timeline;
@@ -16,6 +17,7 @@ use crate::model::{FaultBand, Run, Verdict, Violation};
 use page::{Ink, Page, indent, piece};
 use words::{clean, clock, columns, count, cut, duration, fit};
 
+pub use diagnosis::render_diagnosis;
 pub use sweep::render_sweep;
 
 /// How to write.

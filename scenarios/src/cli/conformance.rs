@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::{Unusable, VIOLATION, matches, print};
 use crate::conformance::script::Script;
 use crate::conformance::suite::{Suite, differences};
-use crate::conformance::{Case, Program, cases};
+use crate::conformance::{Case, KINDNESSES, Program, cases, scripts_needed};
 use crate::nearest::nearest;
 
 /// What is to be compared.
@@ -62,13 +62,37 @@ pub(super) fn run(
         std::fs::create_dir_all(&directory)
             .map_err(|error| Unusable(format!("{}: {error}", directory.display())))?;
         for cell in matrix.cells() {
-            if let Some(script) = &cell.script {
-                let path = directory.join(format!("found-{}.toml", cell.version));
+            for (number, script) in cell.scripts.iter().enumerate() {
+                let path = directory.join(format!("found-{}-{number}.toml", cell.version));
                 write_whole(&path, script.to_string().as_bytes())?;
             }
         }
     }
     Ok(status(matrix.is_failed()))
+}
+
+/// Plants each kindness, and prints as a table of Markdown what finds it.
+pub(super) fn plant(scripts: u32, servers: &[String]) -> Result<ExitCode, Unusable> {
+    let mut is_failed = false;
+    let needed = scripts_needed(scripts);
+    let programs = programs(servers)?;
+    print("| kindness | found by | generated scripts until one finds it |\n|---|---|---|\n");
+    for (planted, needed) in KINDNESSES.iter().zip(needed) {
+        for program in &programs {
+            let found = planted.differences(program);
+            let is_found = found
+                .iter()
+                .any(|difference| difference.explained.is_none());
+            is_failed |= !is_found;
+            let by = match is_found {
+                true => format!("`{}`", planted.case),
+                false => format!("not by `{}`", planted.case),
+            };
+            let needed = needed.map_or_else(|| format!("none of {scripts}"), |n| n.to_string());
+            print(&format!("| {} | {by} | {needed} |\n", planted.what));
+        }
+    }
+    Ok(status(is_failed))
 }
 
 /// Plays kept scripts again.

@@ -1,14 +1,16 @@
 //! What a user types.
 //!
-//! Exit status: 0 all held, 1 a violation, 2 unusable input (one sentence, with file and line where there is one), 3
-//! inconclusive. Long work shows a progress bar on a terminal and plain lines elsewhere.
+//! Exit status: 0 all held, 1 a violation or a pattern, 2 unusable input (one sentence, with file and line where there
+//! is one), 3 inconclusive. Long work shows a progress bar on a terminal and plain lines elsewhere.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_macros,
     reason = "the command line prints, reads the clock and the environment; nothing of it reaches a run"
 )]
 
+mod check;
 mod conformance;
+mod diagnose;
 mod files;
 mod progress;
 
@@ -21,10 +23,11 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand, ValueEnum};
 use squall_reports::terminal::{self, Style};
 
+use self::diagnose::{Since, diagnose};
 use self::files::{read_plan, write_run, write_whole};
 use self::progress::Progress;
-use crate::history::{History, HistoryError};
 use crate::invariants::{self, Verdict};
+use crate::linear;
 use crate::nats_testbed::{run_on_nats, unsupported};
 use crate::nearest::nearest;
 use crate::plan::{self, Plan};
@@ -150,14 +153,39 @@ enum Command {
         /// Writes the smallest script that differs into this directory.
         #[arg(long)]
         keep: Option<PathBuf>,
+        /// Plants each way in which a simulated NATS could be kinder than a real one, and prints what finds it.
+        #[arg(long, conflicts_with_all = ["filter", "jobs", "markdown", "keep"])]
+        kindnesses: bool,
         /// Plays these kept scripts, and nothing else.
-        #[arg(conflicts_with_all = ["cases", "filter", "markdown", "keep"])]
+        #[arg(conflicts_with_all = ["cases", "filter", "markdown", "keep", "kindnesses"])]
         scripts: Vec<PathBuf>,
     },
     /// Judges a recorded history by all invariants.
     Check {
-        /// A file of JSON lines, which begins with its plan.
+        /// A file of JSON lines, which begins with its plan; or a log.
         history: PathBuf,
+        /// How it is written.
+        #[arg(long, value_enum, default_value_t = check::Format::Squall)]
+        format: check::Format,
+        /// Gives up the search for an order after so many steps: linearizable or not, nobody knows then.
+        #[arg(long, default_value_t = linear::STEPS_MAX)]
+        steps: u64,
+        /// Gives it up after so long, such as 30s.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        r#for: Option<Duration>,
+    },
+    /// Says what a connection-event log amounts to: state, drops, patterns, the last events. Exit status 1 where a
+    /// pattern was found.
+    Diagnose {
+        /// A file of JSON lines, such as nats-events.jsonl; `-` for standard input.
+        log: PathBuf,
+        /// Tells only patterns and events of so long before the log's end, such as 1h, or since a time, such as
+        /// 2026-05-28T20:00:00Z.
+        #[arg(long)]
+        since: Option<Since>,
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -210,9 +238,12 @@ pub fn main() -> ExitCode {
             jobs,
             markdown,
             keep,
+            kindnesses,
             scripts,
         } => {
-            if scripts.is_empty() {
+            if kindnesses {
+                conformance::plant(cases, &server)
+            } else if scripts.is_empty() {
                 let wanted = conformance::Wanted {
                     scripts: cases,
                     filter: &filter,
@@ -223,7 +254,16 @@ pub fn main() -> ExitCode {
                 conformance::replay(&scripts, &server)
             }
         }
-        Command::Check { history } => check(&history),
+        Command::Check {
+            history,
+            format,
+            steps,
+            r#for,
+        } => match format {
+            check::Format::Squall => check::history(&history),
+            check::Format::Jepsen => check::log(&history, steps, r#for),
+        },
+        Command::Diagnose { log, since, json } => diagnose(&log, since, json),
     };
     done.unwrap_or_else(|Unusable(sentence)| {
         eprintln!("squall: {sentence}");
@@ -544,25 +584,4 @@ fn matches(pattern: &str, name: &str) -> bool {
                 .any(|at| matches(after, &rest[at..]))
         }),
     }
-}
-
-fn check(path: &Path) -> Result<ExitCode, Unusable> {
-    let unusable = |error: HistoryError| Unusable(format!("{}: {error}", path.display()));
-    let file = std::fs::File::open(path).map_err(|error| unusable(error.into()))?;
-    let history = History::read(std::io::BufReader::new(file)).map_err(unusable)?;
-    let plan = history.plan().map_err(unusable)?;
-    let verdict = invariants::judge(&plan, &history);
-    match &verdict {
-        Verdict::Pass => print("every invariant held\n"),
-        Verdict::Fail(violations) => {
-            print(
-                &violations
-                    .iter()
-                    .map(|violation| format!("{violation}\n"))
-                    .collect::<String>(),
-            );
-        }
-        Verdict::Inconclusive(why) => print(&format!("inconclusive: {why}\n")),
-    }
-    Ok(status(&verdict))
 }

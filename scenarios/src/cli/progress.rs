@@ -1,9 +1,12 @@
 //! How far long work has come: a bar on a terminal, a line now and then elsewhere.
 
+use std::cell::Cell;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::linear;
 
 /// How far a sweep has come: a bar on a terminal, a line now and then elsewhere.
 pub(super) struct Progress {
@@ -59,6 +62,54 @@ impl Progress {
                 .map_or_else(String::new, |total| format!(" of {total}"));
             let seconds = self.began.elapsed().as_secs();
             eprintln!("{done}{of} runs in {seconds} s, {failed} not passed");
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// How far a search for an order has come. A search may go back, and so may the bar.
+pub(super) struct Searching {
+    bar: Option<ProgressBar>,
+    began: Instant,
+    told: Cell<Instant>,
+}
+
+impl Searching {
+    pub(super) fn new(began: Instant) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(0);
+            let template = "{wide_bar} {pos}/{len} explained, {msg}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self {
+            bar,
+            began,
+            told: Cell::new(began),
+        }
+    }
+
+    pub(super) fn step(&self, progress: linear::Progress) {
+        let linear::Progress {
+            explained,
+            of,
+            steps,
+        } = progress;
+        if let Some(bar) = &self.bar {
+            bar.set_length(of as u64);
+            bar.set_position(explained as u64);
+            bar.set_message(format!("{steps} steps"));
+        } else if self.told.get().elapsed() >= Progress::LINE_EVERY {
+            self.told.set(Instant::now());
+            let seconds = self.began.elapsed().as_secs();
+            eprintln!("{explained} of {of} explained in {seconds} s, {steps} steps");
         }
     }
 

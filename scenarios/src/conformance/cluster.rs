@@ -9,6 +9,7 @@ use squall_core::transport::{
     WatchStart,
 };
 use squall_core::{Bucket, Connection as _, Transport as _};
+use squall_sim::broker::Kindness;
 use squall_sim::{Latency, Simulation};
 
 use super::laboratory::{Conn, Kv, ServerVerb, Stop, options, sleep, soon};
@@ -37,12 +38,12 @@ pub struct ClusterCase {
 
 impl ClusterCase {
     /// What is seen in the simulated world.
-    pub fn simulate(&self, seed: u64) -> Transcript {
+    pub fn simulate(&self, seed: u64, kindness: Option<Kindness>) -> Transcript {
         let mut simulation = Simulation::new(seed, Latency::default());
         let world = simulation.world().clone();
         simulation.run(async {
             let mut transcript = Transcript::default();
-            let told = match SimulatedTrio::start(world).await {
+            let told = match SimulatedTrio::start(world, kindness).await {
                 Ok(trio) => (self.simulated)(&trio, &mut transcript).await,
                 Err(stop) => Err(stop),
             };

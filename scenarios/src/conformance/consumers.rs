@@ -194,11 +194,12 @@ async fn settings_of_consumers_a_server_refuses<L: Laboratory>(
         t.note(what, went(&plain.create_consumer(&config).await));
     }
     let crossing = config(|c| c.filters = filters(&["s.*.1", "s.1.*"]));
-    t.is(
-        "crossing filters",
-        went(&plain.create_consumer(&crossing).await),
-        "done",
-    );
+    let fact = match lab.version().is_at_least(2, 12) {
+        true => "done",
+        false => "refused (consumer subject filters cannot overlap (code 400, error code 10138))",
+    };
+    let crossing = went(&plain.create_consumer(&crossing).await);
+    t.is("crossing filters", crossing, fact);
     near.delete_stream("S").await?;
     let mut queue = StreamConfig::new("S");
     queue.subjects = vec!["s.>".to_owned()];

@@ -24,6 +24,7 @@ super::facts!("core_messaging" {
     what_is_too_large_is_refused_here: "6 max_payload",
     too_long_a_subject_is_refused_here: "1 huge key; 7 control line 4096",
     a_slow_subscriber_loses_the_newest: "6 slow consumer (client)",
+    who_closes_waits_for_no_reader: "6 drain / drop last Client; callbacks run on",
     flush_is_a_round_trip_here: "surprise 13 (the seam is better than async-nats)",
 });
 
@@ -462,5 +463,26 @@ async fn too_long_a_subject_is_refused_here<L: Laboratory>(
     }
     t.is("flush", told(&near.flush().await), "done");
     t.is("events", line(&rest(lab, &mut events).await), "nothing");
+    Ok(())
+}
+
+async fn who_closes_waits_for_no_reader<L: Laboratory>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    let near = connect(lab, "near").await?;
+    let far = connect(lab, "far").await?;
+    let mut heard = far.subscribe("s", None).await?;
+    far.flush().await?;
+    for number in 0..3 {
+        near.publish(Message::new("s", format!("{number}"))).await?;
+    }
+    near.flush().await?;
+    far.flush().await?;
+    let closed = within(lab, Duration::from_secs(1), far.close()).await;
+    t.is("close", closed.map_or("waits", |()| "done"), "done");
+    // What had come before is read afterwards, as a callback that was not joined runs on.
+    let late = until_told(lab, &mut heard, "(end)").await;
+    t.is("read", line(&late), "s=0, s=1, s=2, (end)");
     Ok(())
 }

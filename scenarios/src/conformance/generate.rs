@@ -5,18 +5,22 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::script::{Begin, Expected, Kept, Op, Script, Step};
+use super::stream_generate;
+use super::stream_op::StreamOp;
 
 /// What every script follows from.
 const SEED: [u8; 32] = *b"the same scripts in every run...";
 /// Keys; two share a first token.
-const KEYS: [&str; 4] = ["a", "b.x", "b.y", "c"];
+pub(super) const KEYS: [&str; 4] = ["a", "b.x", "b.y", "c"];
 /// Filters of watches and listings.
-const FILTERS: [&str; 5] = [">", "b.*", "a", "*", "b.>"];
+pub(super) const FILTERS: [&str; 5] = [">", "b.*", "a", "*", "b.>"];
 /// Where messages are published.
 const SUBJECTS: [&str; 4] = ["s", "s.a", "s.a.b", "t"];
 /// Where they are heard.
 const INTERESTS: [&str; 7] = ["s", "s.*", "s.>", "*", "*.a", "s.*.b", "t"];
 
+/// One in so many scripts is about a bucket; the others are about a stream.
+const BUCKET_ONE_IN: u32 = 3;
 /// One in so many scripts stops the server, which takes a server of its own and a second or more.
 const RESTART_ONE_IN: u32 = 40;
 
@@ -35,7 +39,8 @@ fn tree(number: u32) -> Box<dyn ValueTree<Value = Script>> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let restarts = number % RESTART_ONE_IN == RESTART_ONE_IN - 1;
-    let strategy = script(restarts).boxed();
+    let is_about_bucket = number.is_multiple_of(BUCKET_ONE_IN);
+    let strategy = script(is_about_bucket, restarts).boxed();
     #[allow(
         clippy::expect_used,
         reason = "nothing is filtered, so nothing is refused"
@@ -64,11 +69,11 @@ pub fn shrink(number: u32, tries: u32, differs: impl Fn(&Script) -> bool) -> Scr
     smallest
 }
 
-fn one_of(names: &'static [&'static str]) -> impl Strategy<Value = String> {
+pub(super) fn one_of(names: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop::sample::select(names).prop_map(str::to_owned)
 }
 
-fn expected() -> impl Strategy<Value = Expected> {
+pub(super) fn expected() -> impl Strategy<Value = Expected> {
     prop_oneof![
         4 => Just(Expected::Latest),
         2 => Just(Expected::Stale),
@@ -131,20 +136,16 @@ fn message() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn step(restarts: bool) -> impl Strategy<Value = Step> {
+/// What weighs as much as all else, beside which links and the server are treated badly.
+fn step(does: BoxedStrategy<Op>, restarts: bool) -> impl Strategy<Value = Step> {
     let by = || 0..3_u8;
     let rare = if restarts {
         Step::Restart
     } else {
         Step::Does(0, Op::Info)
     };
-    let does = |op: BoxedStrategy<Op>| (by(), op).prop_map(|(by, op)| Step::Does(by, op));
     prop_oneof![
-        36 => does(write().boxed()),
-        10 => does(read().boxed()),
-        8 => does(watch().boxed()),
-        3 => does(bucket().boxed()),
-        8 => does(message().boxed()),
+        65 => (by(), does).prop_map(|(by, op)| Step::Does(by, op)),
         1 => by().prop_map(Step::Cut),
         2 => by().prop_map(Step::Hold),
         3 => by().prop_map(Step::Release),
@@ -152,13 +153,31 @@ fn step(restarts: bool) -> impl Strategy<Value = Step> {
     ]
 }
 
-fn script(restarts: bool) -> impl Strategy<Value = Script> {
+fn about_bucket() -> impl Strategy<Value = Op> {
+    prop_oneof![36 => write(), 10 => read(), 8 => watch(), 3 => bucket(), 8 => message()]
+}
+
+fn about_stream() -> impl Strategy<Value = Op> {
+    prop_oneof![20 => stream_generate::op().prop_map(Op::Stream), 1 => about_bucket()]
+}
+
+fn script(is_about_bucket: bool, restarts: bool) -> impl Strategy<Value = Script> {
     let kept = if restarts {
         Just(Kept::File).boxed()
     } else {
         prop_oneof![3 => Just(Kept::Memory), 1 => Just(Kept::File)].boxed()
     };
-    let steps = prop::collection::vec(step(restarts), 1..40);
+    let steps = |does: BoxedStrategy<Op>| prop::collection::vec(step(does, restarts), 1..40);
+    let steps = if is_about_bucket {
+        steps(about_bucket().boxed()).boxed()
+    } else {
+        let rest = steps(about_stream().boxed());
+        let joined = |(begin, rest): (Vec<StreamOp>, Vec<Step>)| {
+            let begin = begin.into_iter().map(|op| Step::Does(0, Op::Stream(op)));
+            begin.chain(rest).collect()
+        };
+        (stream_generate::begin(), rest).prop_map(joined).boxed()
+    };
     (1..=3_u8, kept, prop::bool::weighted(0.3), steps).prop_map(
         |(history, storage, markers, steps)| Script {
             about: String::new(),

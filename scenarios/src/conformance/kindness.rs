@@ -1,9 +1,11 @@
 //! Proof that the suite finds a simulated NATS that is kinder than the real one: kindnesses, planted one by one, and the
 //! case that tells each from a real server.
 
-use squall_sim::broker::Kindness;
+use squall_sim::broker::{Kindness, Version};
 
-use super::{Case, Difference, Model, Program, cases, compare};
+use super::generate;
+use super::suite::{Seen, in_simulation};
+use super::{CLUSTER_CASES, Difference, Model, Program, cases, compare};
 
 /// A kindness, and what finds it.
 #[derive(Clone, Copy, Debug)]
@@ -66,25 +68,89 @@ pub const KINDNESSES: &[Planted] = &[
         "what was given up is not written later",
         "outages::writes_in_an_outage_are_applied_after_it",
     ),
+    planted(
+        Kindness::IdsAreRemembered,
+        "a duplicate window never ends",
+        "streams::a_window_ends_and_is_not_extended",
+    ),
+    planted(
+        Kindness::DeliversForEver,
+        "the most deliveries of a message are ignored",
+        "consumer_waits::a_message_is_given_up",
+    ),
+    planted(
+        Kindness::ReadersKeepTheirPlace,
+        "a reader never loses its place",
+        "streams_reads::a_reader_goes_on_after_a_cut_link",
+    ),
+    planted(
+        Kindness::LeaderIsRead,
+        "reads are always answered by the leader",
+        "cluster::a_follower_that_is_behind_is_read_from",
+    ),
+    planted(
+        Kindness::KickIsPunctual,
+        "a connection ends exactly when its token does",
+        "logins::the_kick_comes_at_exp_and_the_phase_of_the_login",
+    ),
+    planted(
+        Kindness::OneClock,
+        "there is one clock for all",
+        "logins::the_servers_clock_is_the_one_that_counts",
+    ),
+    planted(
+        Kindness::CloseJoinsReaders,
+        "who closes waits until all has been read",
+        "core_messaging::who_closes_waits_for_no_reader",
+    ),
 ];
 
-impl Planted {
-    /// The case that must differ.
-    pub fn case(&self) -> Option<Case> {
-        cases().into_iter().find(|case| case.path() == self.case)
-    }
+/// How many of so many generated scripts are played until one tells each kindness from a simulated NATS without it; the
+/// real one is as the latter, as far as scripts tell.
+pub fn scripts_needed(count: u32) -> Vec<Option<usize>> {
+    let scripts = generate::scripts(count);
+    let version = Version::REFERENCE;
+    let seen = |kindness| {
+        let model = Model { version, kindness };
+        scripts
+            .iter()
+            .map(move |script| in_simulation(script, model))
+    };
+    let honest: Vec<Seen> = seen(None).collect();
+    KINDNESSES
+        .iter()
+        .map(|planted| {
+            let kind = seen(Some(planted.kindness));
+            let first = kind.zip(&honest).position(|(kind, honest)| kind != *honest);
+            first.map(|place| place + 1)
+        })
+        .collect()
+}
 
+impl Planted {
     /// What the case finds of it, beside this server.
+    ///
+    /// # Panics
+    /// If there is no such case.
     pub fn differences(&self, program: &Program) -> Vec<Difference> {
-        let Some(case) = self.case() else {
-            return Vec::new();
-        };
         let version = program.version();
-        let model = Model {
-            version,
-            kindness: Some(self.kindness),
+        let kindness = Some(self.kindness);
+        let (simulated, real) = match self.case.strip_prefix("cluster::") {
+            Some(name) => {
+                let case = CLUSTER_CASES.iter().find(|case| case.name == name);
+                let case = case.unwrap_or_else(|| panic!("no case is called {name}"));
+                (case.simulate(1, kindness), case.observe(program))
+            }
+            None => {
+                let all = cases();
+                let case = all.iter().find(|case| case.path() == self.case);
+                let case = case.unwrap_or_else(|| panic!("no case is called {}", self.case));
+                (
+                    case.simulate(1, Model { version, kindness }),
+                    case.observe(program),
+                )
+            }
         };
-        let (simulated, real) = (case.simulate(1, model), case.observe(program));
         compare(self.case, version, &simulated, &real)
     }
 }

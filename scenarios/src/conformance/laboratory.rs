@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use squall_core::jwt::KeyPair;
 use squall_core::transport::{BucketConfig, ConnectError, ConnectOptions, Connection, Transport};
-use squall_core::{Clock, Env};
+use squall_core::{Clock, Env, UnixTime};
 use squall_sim::broker::Version;
 
 use crate::issuer::Issuer;
@@ -36,6 +36,12 @@ pub trait Laboratory {
     /// A clock of this world.
     fn clock(&self) -> &<Self::Env as Env>::Clock;
 
+    /// The wall clock of a process behind this link.
+    fn wall(&self, link: &str) -> UnixTime;
+
+    /// Sets the wall clock of whoever is behind this link ahead.
+    fn set_ahead(&self, link: &str, by: Duration);
+
     /// Who issues what users log in with, where the setup is in operator mode.
     fn issuer(&self) -> &Issuer<Self::Key>;
 
@@ -59,6 +65,10 @@ pub enum ServerVerb {
     Resume,
     /// Tell it to shut down as a lame duck.
     Retire,
+    /// While it is stopped: let all that it has stored be on disk.
+    Sync,
+    /// Take its power, and with it all that it has stored since the last `Sync`; it starts again by `Start`.
+    LosePower,
 }
 
 /// What can be done to a link.

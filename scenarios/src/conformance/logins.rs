@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use squall_core::jwt::{Claims, KeyPair as _, Role, Seed, mint};
-use squall_core::transport::{ConnectError, Credentials, CredentialsCell};
-use squall_core::{Clock as _, Connection as _, UnixTime};
+use squall_core::transport::{BucketConfig, ConnectError, Credentials, CredentialsCell};
+use squall_core::{Bucket as _, Clock as _, Connection as _, UnixTime};
 
 use super::laboratory::{Conn, Laboratory, LinkVerb, Setup, Stop, sleep, try_connect};
 use super::transcript::{Transcript, during, line, rest, told, until_told};
@@ -14,6 +14,8 @@ super::facts!("logins" {
     a_token_is_valid_from_its_first_second: "jwt 4 (e) nbf boundary" with Setup::OPERATOR_MODE,
     a_token_is_valid_to_its_last_second: "jwt 5 boundary" with Setup::OPERATOR_MODE,
     the_kick_comes_at_exp_and_the_phase_of_the_login: "jwt 0.1, 5 kick delay"
+        with Setup::OPERATOR_MODE,
+    the_servers_clock_is_the_one_that_counts: "jwt 5 boundary; 1 revisions are dated by the server"
         with Setup::OPERATOR_MODE,
     who_does_not_log_in_is_hung_up: "jwt 3 callback takes > 2 s" with Setup::OPERATOR_MODE,
     accounts_share_nothing: "2 operator mode; accounts are apart" with Setup::OPERATOR_MODE,
@@ -246,6 +248,41 @@ async fn the_kick_comes_at_exp_and_the_phase_of_the_login<L: Laboratory>(
         let slack = late.saturating_sub(phase).saturating_sub(taken);
         t.lasts("after the phase", slack, 0, 150);
     }
+    Ok(())
+}
+
+async fn the_servers_clock_is_the_one_that_counts<L: Laboratory>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    let ahead = Duration::from_secs(3600);
+    let half = Duration::from_secs(1800);
+    lab.set_ahead("far", ahead);
+    let theirs = lab.wall("far");
+    // Ended half an hour ago, and valid from now on, by the clock of whoever issued it.
+    for (what, end, begin, fact) in [
+        ("ended there", Some(theirs - half), None, "let in"),
+        ("begun there", None, Some(theirs), REFUSED),
+    ] {
+        let cell = CredentialsCell::filled(alice(lab, |claims| {
+            claims.issued = theirs;
+            (claims.expires, claims.not_before) = (end, begin);
+        }));
+        let knocked = knock(lab, "far", &cell).await?;
+        t.is(what, outcome(&knocked), fact);
+    }
+    let far = log_in(lab, "far", &CredentialsCell::filled(alice(lab, |_| {}))).await?;
+    let bucket = far.create_bucket(&BucketConfig::new("b")).await?;
+    bucket.put("k", "v".into()).await?;
+    let entry = bucket.entry("k").await?;
+    let entry = entry.ok_or_else(|| Stop("there is no record".to_owned()))?;
+    let age = lab.wall("far").since(entry.created);
+    t.lasts(
+        "a record just put is old by that clock",
+        age,
+        3_599_000,
+        3_620_000,
+    );
     Ok(())
 }
 

@@ -21,14 +21,19 @@ mod kindness;
 mod kv;
 mod laboratory;
 mod logins;
+mod lost_tail;
 mod outages;
 mod permissions;
 pub mod play;
+mod pull_play;
 mod real;
 mod rotation;
 mod samples;
 pub mod script;
 mod simulated;
+mod stream_generate;
+pub mod stream_op;
+mod stream_play;
 mod streams;
 mod streams_reads;
 pub mod suite;
@@ -40,7 +45,7 @@ mod watch_outages;
 pub use cluster::{CLUSTER_CASES, ClusterCase};
 pub use compare::{Difference, compare};
 pub use explained::{EXPLAINED, Explained};
-pub use kindness::{KINDNESSES, Planted};
+pub use kindness::{KINDNESSES, Planted, scripts_needed};
 pub use laboratory::{Laboratory, Setup, Stop};
 pub use real::{Program, Real, block_on as observe};
 pub use samples::Sample;
@@ -111,6 +116,7 @@ pub fn cases() -> Vec<Case> {
         watch_outages::CASES,
         core_messaging::CASES,
         outages::CASES,
+        lost_tail::CASES,
         connection::CASES,
         expiry::CASES,
         streams::CASES,

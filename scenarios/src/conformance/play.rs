@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use squall_core::transport::{
-    Bucket, BucketConfig, Connection, ConnectionEvent, Events, Operation, Revision, Watch,
-    WatchEvent, WatchStart,
+    Bucket, BucketConfig, Connection, ConnectionEvent, Events, JetStream, Operation, Revision,
+    Watch, WatchEvent, WatchStart,
 };
 use squall_core::{Env, Transport};
 
@@ -19,15 +19,16 @@ use super::laboratory::{
     Laboratory, LinkVerb, ServerVerb, Stop, connect_with, sleep, until, within,
 };
 use super::script::{ACTORS, Begin, Expected, Kept, Op, Script, Step, actor};
+use super::stream_play::Log;
 use super::transcript::{Show as _, told, went};
 
 /// How long something may take that must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than any hold: a script shows what is told, not when.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// The age limit by which a script lets everything expire, and a little more.
-const AGE: Duration = Duration::from_secs(1);
-const AGED: Duration = Duration::from_millis(1100);
+pub(super) const AGE: Duration = Duration::from_secs(1);
+pub(super) const AGED: Duration = Duration::from_millis(1100);
 
 /// Clients, to be used for many scripts.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct Clients<C> {
     links: Vec<String>,
 }
 
-impl<C: Connection> Clients<C> {
+impl<C: Connection + JetStream> Clients<C> {
     /// One for each actor, on links of these clients alone.
     ///
     /// # Errors
@@ -77,8 +78,9 @@ impl<C: Connection> Clients<C> {
         for link in &self.links {
             lab.link(link, LinkVerb::Release);
         }
-        let seen = std::mem::take(&mut stage.seen);
-        drop(stage);
+        let (seen, log) = (std::mem::take(&mut stage.seen), stage.log);
+        drop(stage.watches);
+        log.end().await;
         played.map_err(|Stop(why)| Stop(format!("{why}, after {seen:#?}")))?;
         // It may be gone already.
         let _gone = self.connections[0].delete_bucket(name).await;
@@ -98,7 +100,7 @@ struct OpenWatch {
     lagged: bool,
 }
 
-struct Stage<'a, L, C: Connection> {
+struct Stage<'a, L, C: Connection + JetStream> {
     lab: &'a L,
     clients: &'a Clients<C>,
     buckets: Vec<C::Bucket>,
@@ -111,10 +113,11 @@ struct Stage<'a, L, C: Connection> {
     watches: Vec<OpenWatch>,
     watches_opened: usize,
     hearing: Hearing,
+    log: Log<C>,
     seen: Vec<String>,
 }
 
-impl<'a, L: Laboratory, C: Connection> Stage<'a, L, C> {
+impl<'a, L: Laboratory, C: Connection + JetStream> Stage<'a, L, C> {
     fn set(lab: &'a L, clients: &'a Clients<C>, name: &str, script: &Script) -> Result<Self, Stop> {
         let config = BucketConfig {
             history: script.history,
@@ -136,6 +139,7 @@ impl<'a, L: Laboratory, C: Connection> Stage<'a, L, C> {
             watches: Vec::new(),
             watches_opened: 0,
             hearing: Hearing::below(name),
+            log: Log::new(&clients.connections, name, script.storage)?,
             seen: Vec::new(),
         })
     }
@@ -150,6 +154,8 @@ impl<'a, L: Laboratory, C: Connection> Stage<'a, L, C> {
             self.seen.push(format!("{number}. {step}: {said}"));
             self.catch_up().await?;
             self.hear().await?;
+            self.log.catch_up(self.lab, &self.held).await?;
+            self.seen.extend(self.log.take_seen());
         }
         Ok(())
     }
@@ -171,6 +177,7 @@ impl<'a, L: Laboratory, C: Connection> Stage<'a, L, C> {
                 {
                     watch.lagged = true;
                 }
+                self.log.hold(place(whose));
                 self.lab
                     .link(&self.clients.links[place(whose)], LinkVerb::Hold);
                 Ok("done".to_owned())
@@ -270,6 +277,7 @@ impl<'a, L: Laboratory, C: Connection> Stage<'a, L, C> {
                     .unsubscribe(self.lab, connection, by, *which)
                     .await?
             }
+            Op::Stream(op) => self.log.act(self.lab, number, by, op, &self.held).await?,
         })
     }
 
@@ -373,6 +381,7 @@ impl<'a, L: Laboratory, C: Connection> Stage<'a, L, C> {
         if self.held.contains(&true) || self.config.storage != Kept::File.into() {
             return Ok("not now".to_owned());
         }
+        self.log.rest(self.lab).await;
         self.lab.server(ServerVerb::Stop).await?;
         self.lab.server(ServerVerb::Start).await?;
         for whose in 0..ACTORS.len() {
@@ -412,7 +421,7 @@ impl<'a, L: Laboratory, C: Connection> Stage<'a, L, C> {
                 }
             }
         }
-        Ok(())
+        self.log.reconnected(self.lab, whose).await
     }
 
     /// Reads every watch, but those of held links, until it has told the last revision that concerns it.
@@ -467,7 +476,7 @@ fn is_marker(entry: &squall_core::transport::KvEntry) -> bool {
 }
 
 /// Whether a watch with this filter tells of this key.
-fn matches(filter: &str, key: &str) -> bool {
+pub(super) fn matches(filter: &str, key: &str) -> bool {
     let (mut wanted, mut tokens) = (filter.split('.'), key.split('.'));
     loop {
         match (wanted.next(), tokens.next()) {

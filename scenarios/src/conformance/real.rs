@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex as Plain;
 use std::sync::PoisonError;
+use std::time::Duration;
 
-use squall_core::Env as _;
 use squall_core::nats::{NatsEnv, Nkey, TokioClock};
+use squall_core::{Clock as _, Env as _, UnixTime};
 use squall_sim::broker::Version;
 use tokio::sync::Mutex;
 
@@ -57,6 +58,8 @@ pub struct Real {
     links: Plain<BTreeMap<String, Proxy>>,
     spare: Mutex<Option<NatsServer>>,
     env: NatsEnv,
+    /// By how much the clocks of those behind links are ahead. Clients never look at them: whoever issues tokens does.
+    ahead: Plain<BTreeMap<String, Duration>>,
     issuer: Issuer<Nkey>,
 }
 
@@ -100,6 +103,7 @@ impl Real {
             links: Plain::default(),
             spare: Mutex::default(),
             env: NatsEnv::new(1),
+            ahead: Plain::default(),
             issuer,
         })
     }
@@ -150,6 +154,16 @@ impl Laboratory for Real {
         self.env.clock()
     }
 
+    fn wall(&self, link: &str) -> UnixTime {
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        self.clock().wall() + ahead.get(link).copied().unwrap_or_default()
+    }
+
+    fn set_ahead(&self, link: &str, by: Duration) {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        *ahead.entry(link.to_owned()).or_default() += by;
+    }
+
     fn issuer(&self) -> &Issuer<Nkey> {
         &self.issuer
     }
@@ -162,6 +176,8 @@ impl Laboratory for Real {
             ServerVerb::Pause => server.pause().await?,
             ServerVerb::Resume => server.resume()?,
             ServerVerb::Retire => server.retire()?,
+            ServerVerb::Sync => server.keep_copy()?,
+            ServerVerb::LosePower => server.lose_power().await?,
         }
         Ok(())
     }

@@ -19,6 +19,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use squall_core::transport::Storage;
 
+use super::stream_op::{self, StreamOp};
+
 /// Clients of a script, each on a link of its own.
 pub const ACTORS: [&str; 3] = ["one", "two", "three"];
 
@@ -150,6 +152,7 @@ pub enum Op {
     Subscribe(String, Option<String>),
     /// Closes one of all open subscriptions.
     Unsubscribe(u8),
+    Stream(StreamOp),
 }
 
 /// One step.
@@ -208,6 +211,7 @@ impl fmt::Display for Op {
             Self::Subscribe(subject, None) => write!(f, "subscribe {subject}"),
             Self::Subscribe(subject, Some(group)) => write!(f, "subscribe {subject} {group}"),
             Self::Unsubscribe(number) => write!(f, "unsubscribe {number}"),
+            Self::Stream(op) => op.fmt(f),
         }
     }
 }
@@ -258,11 +262,11 @@ fn parse_op(words: &[&str]) -> Option<Op> {
     Some(match *words {
         ["put", key] => Op::Put(own(key)),
         ["create", key] => Op::Create(own(key)),
-        ["update", key, expected] => Op::Update(own(key), parse_expected(expected)?),
+        ["update", key, expected] => Op::Update(own(key), expected.parse().ok()?),
         ["delete", key] => Op::Delete(own(key), None),
-        ["delete", key, expected] => Op::Delete(own(key), Some(parse_expected(expected)?)),
+        ["delete", key, expected] => Op::Delete(own(key), Some(expected.parse().ok()?)),
         ["purge", key] => Op::Purge(own(key), None),
-        ["purge", key, expected] => Op::Purge(own(key), Some(parse_expected(expected)?)),
+        ["purge", key, expected] => Op::Purge(own(key), Some(expected.parse().ok()?)),
         ["entry", key] => Op::Entry(own(key)),
         ["history", key] => Op::History(own(key)),
         ["entries", filter] => Op::Entries(own(filter)),
@@ -280,17 +284,21 @@ fn parse_op(words: &[&str]) -> Option<Op> {
         ["subscribe", subject] => Op::Subscribe(own(subject), None),
         ["subscribe", subject, group] => Op::Subscribe(own(subject), Some(own(group))),
         ["unsubscribe", number] => Op::Unsubscribe(number.parse().ok()?),
-        _ => return None,
+        _ => Op::Stream(stream_op::parse(words).ok()?),
     })
 }
 
-fn parse_expected(word: &str) -> Option<Expected> {
-    Some(match word {
-        "latest" => Expected::Latest,
-        "stale" => Expected::Stale,
-        "none" => Expected::None,
-        number => Expected::Other(number.parse().ok()?),
-    })
+impl FromStr for Expected {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Ok(match word {
+            "latest" => Self::Latest,
+            "stale" => Self::Stale,
+            "none" => Self::None,
+            number => Self::Other(number.parse()?),
+        })
+    }
 }
 
 fn number_of(name: &str) -> Option<u8> {

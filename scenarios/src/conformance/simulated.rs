@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use squall_core::Env as _;
-use squall_sim::broker::{Kindness, ServerConfig, Version};
+use squall_core::{Clock as _, Env as _, UnixTime};
+use squall_sim::broker::{Kindness, Loss, ServerConfig, SyncInterval, Version};
+use squall_sim::clock::signed;
 use squall_sim::{
     Direction, HostKey, Latency, ServerKey, SimClock, SimEnv, SimKey, Simulation, World,
 };
@@ -64,6 +65,7 @@ impl Simulated {
         let mut config = ServerConfig::new(SERVER);
         config.version = model.version;
         config.kindness = model.kindness;
+        config.sync_interval = Some(SyncInterval::default());
         config.lame_duck_grace = setup.lame_duck_grace;
         config.lame_duck_duration = LAME_DUCK_DURATION;
         config.first_ping = config.first_ping.min(setup.ping_interval);
@@ -116,6 +118,15 @@ impl Laboratory for Simulated {
         self.observer.clock()
     }
 
+    fn wall(&self, link: &str) -> UnixTime {
+        self.host(link).1.clock().wall()
+    }
+
+    fn set_ahead(&self, link: &str, by: Duration) {
+        let (host, _) = self.host(link);
+        self.world.jump(host, signed(true, by));
+    }
+
     fn issuer(&self) -> &Issuer<SimKey> {
         &self.issuer
     }
@@ -127,6 +138,8 @@ impl Laboratory for Simulated {
             ServerVerb::Pause => self.world.pause_server(self.server),
             ServerVerb::Resume => self.world.resume_server(self.server),
             ServerVerb::Retire => self.world.retire_server(self.server),
+            ServerVerb::Sync => self.world.sync_server(self.server),
+            ServerVerb::LosePower => self.world.power_loss(self.server, Loss::All),
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use squall_sim::broker::Version;
@@ -11,7 +11,7 @@ use super::laboratory::Setup;
 use super::play::Clients;
 use super::real::{Program, Real};
 use super::script::Script;
-use super::{Case, Difference, compare, generate, observe, simulate};
+use super::{Case, Difference, Model, compare, generate, observe, simulate};
 
 /// Scripts played at a time on one real server.
 const PLAYERS: usize = 24;
@@ -19,6 +19,8 @@ const PLAYERS: usize = 24;
 const OWN_SERVERS: usize = 6;
 /// Scripts played before it is looked whether they agree.
 const BATCH: usize = 480;
+/// Scripts made smaller, of those that differ.
+const SHRUNK_MAX: usize = 6;
 /// Tries of making a script smaller.
 const SHRINKS_MAX: u32 = 300;
 /// The row of the scripts.
@@ -58,8 +60,8 @@ pub struct Cell {
     pub version: Version,
     /// In what the worlds differ.
     pub differences: Vec<Difference>,
-    /// The smallest script that differs, where the row is of scripts.
-    pub script: Option<Script>,
+    /// Some of the scripts that differ, made small, where the row is of scripts.
+    pub scripts: Vec<Script>,
 }
 
 impl Cell {
@@ -103,7 +105,7 @@ impl Suite {
                             row: case.path(),
                             version: program.version(),
                             differences: case.differences(program),
-                            script: None,
+                            scripts: Vec::new(),
                         };
                         step(1, !cell.is_failed());
                         cells
@@ -133,45 +135,54 @@ impl Suite {
     }
 }
 
-/// Scripts drawn at random; the first that differs is made smaller, and ends it.
+/// Scripts drawn at random; the first batch in which some differ ends it, and those are made smaller.
 pub fn generated(program: &Program, count: u32, step: &(dyn Fn(u64, bool) + Sync)) -> Cell {
     let mut cell = Cell {
         row: SCRIPTS.to_owned(),
         version: program.version(),
         differences: Vec::new(),
-        script: None,
+        scripts: Vec::new(),
     };
     let all = generate::scripts(count);
     for (batch, scripts) in all.chunks(BATCH).enumerate() {
-        let played = AtomicU64::new(0);
-        let found = first_difference(scripts, program, &|| {
-            played.fetch_add(1, Ordering::Relaxed);
-            step(1, true);
-        });
-        let Some(place) = found else { continue };
-        let number = (batch * BATCH + place) as u32;
-        let differs = |script: &Script| {
-            first_difference(std::slice::from_ref(script), program, &|| ()).is_some()
-        };
-        let mut script = generate::shrink(number, SHRINKS_MAX, differs);
-        script.about = format!("script {number} on {}", program.version());
-        cell.differences = differences(&script, program);
-        if cell.differences.is_empty() {
-            cell.differences.push(Difference {
-                what: SCRIPTS.to_owned(),
-                text: format!(
-                    "  script {number} differed once, and not again:\n{}",
-                    all[number as usize]
-                ),
-                explained: None,
-            });
+        let begun = batch * BATCH;
+        let found = differing(scripts, program, &|| step(1, true));
+        if found.is_empty() {
+            continue;
         }
-        cell.script = Some(script);
-        let left = count as usize - batch * BATCH - played.into_inner() as usize;
-        step(left as u64, false);
+        let shrunk: Vec<_> = std::thread::scope(|scope| {
+            let numbers = found.iter().take(SHRUNK_MAX);
+            let numbers = numbers.map(|place| (begun + place) as u32);
+            let shrunk: Vec<_> = numbers
+                .map(|number| scope.spawn(move || smallest(number, program)))
+                .collect();
+            shrunk.into_iter().flat_map(|found| found.join()).collect()
+        });
+        for (script, differences) in shrunk {
+            cell.differences.extend(differences);
+            cell.scripts.push(script);
+        }
+        step((all.len() - begun - scripts.len()) as u64, false);
         break;
     }
     cell
+}
+
+/// The smallest form found of a script that differs, and in what that does.
+fn smallest(number: u32, program: &Program) -> (Script, Vec<Difference>) {
+    let differs =
+        |script: &Script| !differing(std::slice::from_ref(script), program, &|| ()).is_empty();
+    let mut script = generate::shrink(number, SHRINKS_MAX, differs);
+    script.about = format!("script {number} on {}", program.version());
+    let mut found = differences(&script, program);
+    if found.is_empty() {
+        found.push(Difference {
+            what: SCRIPTS.to_owned(),
+            text: format!("  script {number} differed once, and not again"),
+            explained: None,
+        });
+    }
+    (script, found)
 }
 
 /// In what a script differs between the worlds.
@@ -190,36 +201,35 @@ pub fn differences(script: &Script, program: &Program) -> Vec<Difference> {
         .into_iter()
         .next()
         .unwrap_or_else(|| Err("it was not played".to_owned()));
-    let simulated = in_simulation(script, version);
+    let simulated = in_simulation(script, version.into());
     compare(SCRIPTS, version, &transcript(simulated), &transcript(real))
 }
 
-/// The first script whose outcomes differ, or which could not be played.
-fn first_difference(
-    scripts: &[Script],
-    program: &Program,
-    step: &(dyn Fn() + Sync),
-) -> Option<usize> {
+/// The scripts whose outcomes differ, or which could not be played.
+fn differing(scripts: &[Script], program: &Program, step: &(dyn Fn() + Sync)) -> Vec<usize> {
     let version = program.version();
     let (simulated, real): (Vec<Seen>, Vec<Seen>) = std::thread::scope(|scope| {
         let simulated = scope.spawn(|| {
-            let all = scripts.iter().map(|script| in_simulation(script, version));
+            let all = scripts
+                .iter()
+                .map(|script| in_simulation(script, version.into()));
             all.collect()
         });
         let real = on_servers(scripts, program, step);
         (simulated.join().unwrap_or_default(), real)
     });
-    (0..scripts.len()).find(|&place| {
+    let differs = |&place: &usize| {
         let (one, other) = (simulated.get(place), real.get(place));
         one.is_none_or(|seen| seen.is_err()) || one != other
-    })
+    };
+    (0..scripts.len()).filter(differs).collect()
 }
 
 /// What is seen, or why it could not be.
-type Seen = Result<Vec<String>, String>;
+pub(super) type Seen = Result<Vec<String>, String>;
 
-fn in_simulation(script: &Script, version: Version) -> Seen {
-    simulate(1, Setup::DEFAULT, version.into(), async |lab| {
+pub(super) fn in_simulation(script: &Script, model: Model) -> Seen {
+    simulate(1, Setup::DEFAULT, model, async |lab| {
         let clients = Clients::connect(lab, "p").await.map_err(|stop| stop.0)?;
         clients.play(lab, "b", script).await.map_err(|stop| stop.0)
     })
@@ -375,8 +385,8 @@ impl Matrix {
             for difference in &cell.differences {
                 let _ = writeln!(text, "{difference}");
             }
-            if let Some(script) = &cell.script {
-                let _ = writeln!(text, "  the smallest script found:\n\n{script}");
+            for script in &cell.scripts {
+                let _ = writeln!(text, "  made small:\n\n{script}");
             }
         }
         text

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use squall_core::nats::{NatsEnv, Nkey, TokioClock};
 use squall_core::transport::{ConnectOptions, Message, names};
-use squall_core::{Clock as _, Connection as _, Env, Transport as _};
-use squall_sim::broker::{ServerConfig, Version};
+use squall_core::{Clock as _, Connection as _, Env, Transport as _, UnixTime};
+use squall_sim::broker::{Kindness, ServerConfig, Version};
 use squall_sim::{HostKey, ServerKey, SimClock, SimEnv, SimKey, World};
 use tokio::sync::Mutex;
 
@@ -55,6 +55,10 @@ fn no_lame_duck() -> Stop {
     Stop("what a lame duck does to a cluster was not measured".to_owned())
 }
 
+fn no_power_loss() -> Stop {
+    Stop("what a loss of power does to a cluster was not measured".to_owned())
+}
+
 /// Three simulated servers.
 #[derive(Debug)]
 pub struct SimulatedTrio {
@@ -70,8 +74,11 @@ impl SimulatedTrio {
     ///
     /// # Errors
     /// If it has none in a minute.
-    pub async fn start(world: World) -> Result<Self, Stop> {
-        let servers = [0, 1, 2].map(|server| ServerConfig::new(NatsCluster::name(server)));
+    pub async fn start(world: World, kindness: Option<Kindness>) -> Result<Self, Stop> {
+        let servers = [0, 1, 2].map(|server| ServerConfig {
+            kindness,
+            ..ServerConfig::new(NatsCluster::name(server))
+        });
         let servers = world.add_cluster(servers);
         let host = world.add_host("observer");
         let observer = world.start_process(host, "observer");
@@ -109,7 +116,7 @@ impl Laboratory for SimulatedTrio {
         let (_, env) = hosts[server].get_or_insert_with(|| {
             let name = format!("near-{link}");
             let host = self.world.add_host(&name);
-            (host, self.world.start_process(host, &name))
+            (host, self.world.start_process(host, &*name))
         });
         Ok((env.clone(), format!("nats://{link}")))
     }
@@ -124,6 +131,14 @@ impl Laboratory for SimulatedTrio {
 
     fn clock(&self) -> &SimClock {
         self.observer.clock()
+    }
+
+    fn wall(&self, _: &str) -> UnixTime {
+        self.clock().wall()
+    }
+
+    fn set_ahead(&self, link: &str, _: Duration) {
+        panic!("cases of a cluster leave the clocks of clients alone: {link}");
     }
 
     /// Nobody logs in: the cluster is not in operator mode.
@@ -149,6 +164,7 @@ impl Trio for SimulatedTrio {
             ServerVerb::Pause => self.world.pause_server(server),
             ServerVerb::Resume => self.world.resume_server(server),
             ServerVerb::Retire => return Err(no_lame_duck()),
+            ServerVerb::Sync | ServerVerb::LosePower => return Err(no_power_loss()),
         }
         Ok(())
     }
@@ -243,6 +259,14 @@ impl Laboratory for RealTrio {
         self.env.clock()
     }
 
+    fn wall(&self, _: &str) -> UnixTime {
+        self.clock().wall()
+    }
+
+    fn set_ahead(&self, link: &str, _: Duration) {
+        panic!("cases of a cluster leave the clocks of clients alone: {link}");
+    }
+
     /// Nobody logs in: the cluster is not in operator mode.
     fn issuer(&self) -> &Issuer<Nkey> {
         &self.issuer
@@ -266,6 +290,7 @@ impl Trio for RealTrio {
             ServerVerb::Pause => cluster.pause(server).await?,
             ServerVerb::Resume => cluster.resume(server)?,
             ServerVerb::Retire => return Err(no_lame_duck()),
+            ServerVerb::Sync | ServerVerb::LosePower => return Err(no_power_loss()),
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ super::facts!("watch" {
     filters_choose_keys: "3 watch filters",
     deletions_and_purges_are_told: "3 tombstones included",
     a_missing_bucket_cannot_be_watched: "1 ops on deleted bucket",
+    a_heartbeat_below_100_ms_is_refused: "probe: 10083 on all five versions",
     the_last_value_of_a_burst_arrives: "surprise 7: a watch is not a change log",
     a_write_right_after_the_watch_is_told: "3 write between watch() and first poll",
     a_slow_reader_is_told_of_the_gap: "3 slow watcher",
@@ -166,6 +167,26 @@ async fn a_missing_bucket_cannot_be_watched<L: Laboratory>(
         went(&watched),
         "refused (there is no such bucket)",
     );
+    Ok(())
+}
+
+async fn a_heartbeat_below_100_ms_is_refused<L: Laboratory>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    let (near, _b) = bucket(lab, &BucketConfig::new("b")).await?;
+    for millis in [99, 100] {
+        let heartbeat = Duration::from_millis(millis);
+        let hasty = connect_with(lab, "far", |options| options.watch_heartbeat = heartbeat).await?;
+        let watched = hasty.bucket("b")?.watch(">", WatchStart::Snapshot).await;
+        let expected = match millis {
+            99 => "refused (consumer idle heartbeat needs to be >= 100ms (400, 10083))",
+            _ => "done",
+        };
+        t.is(&format!("{millis} ms"), went(&watched), expected);
+        hasty.close().await;
+    }
+    near.close().await;
     Ok(())
 }
 

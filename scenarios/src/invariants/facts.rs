@@ -2,6 +2,7 @@
 //! records.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use squall_core::{Instant, presence};
 use super::index::Index;
 use super::sessions::{self, Session};
 use crate::history::{Agent, Call, Commit, History, Life, Record, Reply, Tell, What};
-use crate::parse::PROJECT;
+use crate::parse::{BUCKET, PROJECT};
 use crate::plan::{On, Plan};
 
 /// What a machine that does other things at the same time may add to a wait in real time. Servers on a starved one were
@@ -31,6 +32,8 @@ pub enum Ended<'a> {
     Ok(&'a Reply),
     /// Without effect.
     Refused(&'a str),
+    /// The same, because the key's latest record was not the one that was demanded.
+    Conflict(&'a str),
     /// Nobody knows.
     Unknown(&'a str),
 }
@@ -48,8 +51,9 @@ pub struct Called<'a> {
     pub call: &'a Call,
     /// The key that it writes or reads, in [`Facts::keys`].
     pub key: Option<usize>,
-    /// The record that it wrote, where it was acknowledged and the record was in the history by then.
-    pub stored: Option<&'a Commit>,
+    /// The place of the record that it wrote among those of its key, where it was acknowledged and the record was in the
+    /// history by then.
+    pub stored: Option<usize>,
     /// From when.
     pub invoked: Instant,
     /// Until when, and how it ended.
@@ -94,37 +98,97 @@ pub struct Lived<'a> {
     pub notices: Vec<(Instant, &'a Tell)>,
 }
 
-/// One key of the bucket.
+/// One key of a bucket.
 #[derive(Clone, Debug)]
 pub struct Key<'a> {
+    /// The bucket.
+    pub bucket: &'a Arc<str>,
     /// Its name.
     pub name: &'a Arc<str>,
     /// Its records, in the order of the server.
     pub commits: Vec<(Instant, &'a Commit)>,
     /// Records that went away without another in their place.
     pub removals: Vec<(Instant, Revision)>,
+    /// Records that were there again, because the power was lost and with it what had taken their place.
+    pub returns: Vec<(Instant, Revision)>,
 }
 
-impl Key<'_> {
-    /// The record of this revision. Revisions grow with the commits, unless the bucket was made anew.
-    pub fn at(&self, revision: Revision) -> Option<&Commit> {
+impl<'a> Key<'a> {
+    /// The place of the record of this revision. Revisions grow with the commits, unless the bucket was made anew or the
+    /// power was lost.
+    pub fn place_of(&self, revision: Revision) -> Option<usize> {
         let found = self
             .commits
             .binary_search_by_key(&revision, |(_, commit)| commit.revision);
-        let index = found.ok().or_else(|| {
+        found.ok().or_else(|| {
             self.commits
                 .iter()
                 .position(|(_, commit)| commit.revision == revision)
-        });
-        self.commits.get(index?).map(|(_, commit)| *commit)
+        })
     }
 
-    /// When this record went away without another in its place, where the server says so.
-    pub fn removal(&self, commit: &Commit) -> Option<Instant> {
+    /// When the record that was there from this time on went away without another in its place, where the server says
+    /// so.
+    pub fn removal(&self, from: Instant, commit: &Commit) -> Option<Instant> {
         self.removals
             .iter()
-            .find(|(_, revision)| *revision == commit.revision)
+            .find(|(at, revision)| *revision == commit.revision && *at >= from)
             .map(|(at, _)| *at)
+    }
+
+    /// The record that was the latest of the key when this one, which stands at `place`, was stored.
+    pub fn before(&self, place: usize) -> Option<&'a Commit> {
+        let (stored, _) = *self.commits.get(place)?;
+        let (at, before) = self.last_before(place)?;
+        let removed = self.removal(at, before);
+        Some(before).filter(|_| removed.is_none_or(|removed| removed > stored))
+    }
+
+    /// The same, also where it had gone without another in its place; and since when it had been the latest.
+    pub fn last_before(&self, place: usize) -> Option<(Instant, &'a Commit)> {
+        let (stored, _) = *self.commits.get(place)?;
+        let (at, before) = *self.commits.get(place.checked_sub(1)?)?;
+        let mut returns = self.returns.iter().rev();
+        match returns.find(|(back, _)| *back > at && *back <= stored) {
+            Some((back, revision)) => {
+                let mut earlier = self.commits[..place].iter().rev();
+                let found = earlier.find(|(_, commit)| commit.revision == *revision);
+                found.map(|(_, commit)| (*back, *commit))
+            }
+            None => Some((at, before)),
+        }
+    }
+
+    /// Every stretch in which a record was the latest of the key: from when, which, and until when at the latest,
+    /// because then the next one was stored.
+    pub fn reigns(&self) -> impl Iterator<Item = (Instant, &'a Commit, Instant)> {
+        self.reigns_of(0..self.commits.len())
+    }
+
+    /// The same for the records at these places, and for those that came back.
+    pub fn reigns_of(
+        &self,
+        places: Range<usize>,
+    ) -> impl Iterator<Item = (Instant, &'a Commit, Instant)> {
+        let stored = places.map(|place| {
+            let (from, commit) = self.commits[place];
+            let next = self.commits.get(place + 1);
+            (
+                from,
+                commit,
+                next.map_or(Instant::FAR_FUTURE, |(at, _)| *at),
+            )
+        });
+        let back = self.returns.iter().filter_map(|(from, revision)| {
+            let mut earlier = self.commits.iter().rev();
+            let (_, commit) =
+                earlier.find(|(at, commit)| at < from && commit.revision == *revision)?;
+            let mut later = self.commits.iter();
+            let next = later.find(|(at, _)| at > from);
+            let next = next.map_or(Instant::FAR_FUTURE, |(at, _)| *at);
+            Some((*from, *commit, next))
+        });
+        stored.chain(back)
     }
 }
 
@@ -145,14 +209,18 @@ pub struct Facts<'a> {
     pub watches: Vec<Watched<'a>>,
     /// All keys, in the order in which they were first named.
     pub keys: Vec<Key<'a>>,
-    /// Where each stands in `keys`.
-    by_key: Index<'a>,
+    /// Where each stands in `keys`, for each bucket.
+    by_key: Vec<(&'a Arc<str>, Index<'a>)>,
+    /// When the power was lost, and with it every revision above this one.
+    pub losses: Vec<(Instant, Revision)>,
     /// All processes that live on sessions, in the order in which they started.
     pub sessions: Vec<Session<'a>>,
     /// What happened to the run as a whole: faults, mending, panics, its end.
     pub milestones: Vec<&'a Record>,
     /// When the run ended.
     pub end: Instant,
+    /// Whether it holds any record that the server stored: a history made elsewhere may not.
+    pub has_truth: bool,
     /// The most that links are slowed at any time.
     delay_max: Duration,
 }
@@ -164,16 +232,19 @@ impl<'a> Facts<'a> {
         let mut facts = Self {
             plan,
             history,
-            calls: Vec::new(),
+            // Most calls are writes: one record for the call, one for what it wrote, one for its end.
+            calls: Vec::with_capacity(history.0.len() / 3),
             lives: Vec::new(),
             by_name: Index::default(),
             delay_max: plan.delay_max(),
             watches: Vec::new(),
             keys: Vec::new(),
-            by_key: Index::default(),
+            by_key: Vec::new(),
+            losses: Vec::new(),
             sessions: Vec::new(),
             milestones: Vec::new(),
             end,
+            has_truth: false,
         };
         let mut watching = Watching::new();
         for record in &history.0 {
@@ -181,8 +252,8 @@ impl<'a> Facts<'a> {
             match &record.what {
                 What::Invoke { id, process, call } => {
                     let key = match call {
-                        Call::Write { key, .. } | Call::Read { key, .. } => {
-                            Some(facts.key_number(key))
+                        Call::Write { bucket, key, .. } | Call::Read { bucket, key } => {
+                            Some(facts.key_number(bucket, key))
                         }
                         _ => None,
                     };
@@ -212,10 +283,10 @@ impl<'a> Facts<'a> {
                             ..
                         } = facts.calls[index];
                         if let (Some(key), Reply::Stored { revision }) = (key, reply) {
-                            let latest = facts.keys[key].commits.last();
-                            let latest = latest.map(|(_, commit)| *commit);
+                            let commits = &facts.keys[key].commits;
+                            let latest = commits.len().checked_sub(1);
                             facts.calls[index].stored =
-                                latest.filter(|stored| stored.revision == *revision);
+                                latest.filter(|latest| commits[*latest].1.revision == *revision);
                         }
                         if matches!(call, Call::Open { .. })
                             && let Some(life) = facts.life_mut(process)
@@ -235,8 +306,19 @@ impl<'a> Facts<'a> {
                         }
                     }
                 }
-                What::Refused { id, error } => {
-                    facts.end_call(*id, at, Ended::Refused(error));
+                What::Refused {
+                    id,
+                    error,
+                    conflict,
+                } => {
+                    facts.end_call(
+                        *id,
+                        at,
+                        match conflict {
+                            true => Ended::Conflict(error),
+                            false => Ended::Refused(error),
+                        },
+                    );
                 }
                 What::Unknown { id, error } => {
                     facts.end_call(*id, at, Ended::Unknown(error));
@@ -257,16 +339,36 @@ impl<'a> Facts<'a> {
                     }
                 }
                 What::Committed(commit) => {
-                    let key = facts.key_number(&commit.key);
+                    facts.has_truth = true;
+                    let key = facts.key_number(&commit.bucket, &commit.key);
                     facts.keys[key].commits.push((at, commit));
                 }
-                What::Removed { key, revision, .. } => {
-                    let key = facts.key_number(key);
+                What::Removed {
+                    bucket,
+                    key,
+                    revision,
+                    ..
+                } => {
+                    let key = facts.key_number(bucket, key);
                     facts.keys[key].removals.push((at, *revision));
                 }
                 What::Life { process, event } => facts.lived(process, *event, at, &mut watching),
+                What::LostTail {
+                    bucket: Some(bucket),
+                    last,
+                    back,
+                    ..
+                } => {
+                    facts.losses.push((at, Revision(last.0)));
+                    for (key, sequence) in back {
+                        let key = facts.key_number(bucket, key);
+                        facts.keys[key].returns.push((at, Revision(sequence.0)));
+                    }
+                }
                 // No invariant is about them.
-                What::Stored { .. } | What::Dropped { .. } => {}
+                What::LostTail { bucket: None, .. }
+                | What::Stored { .. }
+                | What::Dropped { .. } => {}
                 What::Planned { .. }
                 | What::Fault { .. }
                 | What::Mended
@@ -290,14 +392,21 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    fn key_number(&mut self, name: &'a Arc<str>) -> usize {
+    fn key_number(&mut self, bucket: &'a Arc<str>, name: &'a Arc<str>) -> usize {
         let new = self.keys.len();
-        let number = self.by_key.get_or(name, new);
+        let is_it = |(known, _): &(&Arc<str>, _)| Arc::ptr_eq(known, bucket) || *known == bucket;
+        let place = self.by_key.iter().position(is_it).unwrap_or_else(|| {
+            self.by_key.push((bucket, Index::default()));
+            self.by_key.len() - 1
+        });
+        let number = self.by_key[place].1.get_or(name, new);
         if number == new {
             self.keys.push(Key {
+                bucket,
                 name,
                 commits: Vec::new(),
                 removals: Vec::new(),
+                returns: Vec::new(),
             });
         }
         number
@@ -378,8 +487,9 @@ impl<'a> Facts<'a> {
 
     /// The key of an agent.
     pub fn key_of(&self, agent: &str) -> Option<&Key<'a>> {
-        self.keys
-            .get(self.by_key.get(&presence::key(PROJECT, agent))?)
+        let mut buckets = self.by_key.iter();
+        let (_, keys) = buckets.find(|(bucket, _)| ***bucket == *BUCKET)?;
+        self.keys.get(keys.get(&presence::key(PROJECT, agent))?)
     }
 
     /// How long the entry of this commit lives: as it says, or as its agent's interval demands.
@@ -408,7 +518,7 @@ impl<'a> Facts<'a> {
         commit: &Commit,
     ) -> Option<Instant> {
         match self.plan.world.on {
-            On::Simulated => key.removal(commit),
+            On::Simulated => key.removal(at, commit),
             On::Nats => {
                 let ttl = self.ttl(agent, commit);
                 let markers = self.plan.world.delete_markers.unwrap_or(ttl);
@@ -422,7 +532,7 @@ impl<'a> Facts<'a> {
     /// slowest agent's entry. How late servers are with it is in [`slack`](Self::slack).
     pub fn is_gone(&self, key: &Key<'_>, at: Instant, commit: &Commit) -> Option<Instant> {
         match self.plan.world.on {
-            On::Simulated => key.removal(commit),
+            On::Simulated => key.removal(at, commit),
             On::Nats => {
                 let intervals = self.plan.agents.iter().map(|agent| agent.interval);
                 intervals
@@ -432,6 +542,12 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Whether the power was lost in this span, and with it this revision.
+    pub fn is_lost(&self, revision: Revision, (from, until): Span) -> bool {
+        let mut losses = self.losses.iter();
+        losses.any(|(at, last)| (from..=until).contains(at) && revision > *last)
+    }
+
     /// The process of this name, where it is an agent's.
     pub fn life(&self, process: &str) -> Option<&Lived<'a>> {
         self.lives.get(self.by_name.get(process)?)
@@ -439,6 +555,20 @@ impl<'a> Facts<'a> {
 
     fn life_mut(&mut self, process: &str) -> Option<&mut Lived<'a>> {
         self.lives.get_mut(self.by_name.get(process)?)
+    }
+
+    /// From when on the life of a record counts: its commit. Where there are copies their leader dates it when it is asked,
+    /// which may be long before a majority agrees, and not before the call of its writer.
+    pub fn dated(&self, at: Instant, commit: &Commit) -> Instant {
+        if !self.plan.world.has_copies() {
+            return at;
+        }
+        let is_it = |called: &&Called<'a>| {
+            let writes = matches!(called.call, Call::Write { value, .. } if *value == commit.value);
+            writes && commit.by.as_ref() == Some(called.process)
+        };
+        let written = self.calls.iter().find(is_it);
+        written.map_or(at, |called| called.invoked)
     }
 
     /// When a process stood still, or its watch was told that it was blind, between two times: the stretches in between.

@@ -1,12 +1,14 @@
 //! P2 accuracy: nobody who renews in time is told down, or found absent.
 //!
 //! A record is fresh from its commit for as long as its own entry lives, whatever the server does with it; a tombstone
-//! ends that. A `Down`, an absence from an answer or a `false` is wrong where the agent's record was fresh at every
-//! moment of the time in which it could have been looked at.
+//! ends that (where it has copies, from the moment at which it was written: its leader may have dated it long before the
+//! others agreed), and so does a loss of power that takes the record. A `Down`, an absence from an answer or a `false` is wrong where the agent's record was fresh at every
+//! moment of the time in which it could have been looked at. Answers from a bucket with copies are not judged.
 
 use std::time::Duration;
 
 use squall_core::Instant;
+use squall_core::transport::Revision;
 
 use super::facts::{Ended, Facts, Span};
 use super::{Findings, seconds};
@@ -38,6 +40,10 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
                 findings.add(*at, [watch.process.clone()], text);
             }
         }
+    }
+    // A copy that answers may be behind, without a bound: an absence that it tells of may be an old one.
+    if facts.plan.world.has_copies() {
+        return;
     }
     // Those that name a key say nothing about who is there.
     for called in facts.calls.iter().filter(|called| called.key.is_none()) {
@@ -74,10 +80,27 @@ fn fresh_throughout(facts: &Facts<'_>, agent: &str, span: Span) -> Option<Instan
     let key = facts.key_of(agent)?;
     let mut since: Option<(Instant, Instant)> = None;
     let mut renewed: Option<Instant> = None;
+    let mut losses = facts
+        .losses
+        .iter()
+        .filter(|(lost, _)| *lost <= span.1)
+        .peekable();
+    let mut newest = Revision::NONE;
+    let mut lose = |until: Instant, newest: Revision| {
+        let mut is_lost = false;
+        while let Some((_, last)) = losses.next_if(|(lost, _)| *lost <= until) {
+            is_lost |= newest > *last;
+        }
+        is_lost
+    };
     for (at, commit) in &key.commits {
         if *at > span.1 {
             break;
         }
+        if lose(*at, newest) {
+            since = None;
+        }
+        newest = commit.revision;
         if !commit.operation.is_put() {
             // The server's own marker for a record that was still fresh does not make it stale. But one that falls on
             // a renewal is the marker of the record before it: the server has lost the renewal, and nobody else.
@@ -90,11 +113,14 @@ fn fresh_throughout(facts: &Facts<'_>, agent: &str, span: Span) -> Option<Instan
             continue;
         }
         renewed = Some(*at);
-        let until = *at + facts.ttl(agent, commit);
+        let until = facts.dated(*at, commit) + facts.ttl(agent, commit);
         since = match since {
             Some((begin, fresh_until)) if *at <= fresh_until => Some((begin, until)),
             _ => Some((*at, until)),
         };
+    }
+    if lose(span.1, newest) {
+        since = None;
     }
     let (begin, until) = since?;
     (begin <= span.0 && until > span.1).then_some(begin)

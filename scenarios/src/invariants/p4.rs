@@ -6,8 +6,8 @@ use super::{Findings, seconds};
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     for records in &facts.keys {
         let key = records.name;
-        for pair in records.commits.windows(2) {
-            let [(_, before), (at, after)] = pair else {
+        for (place, (at, after)) in records.commits.iter().enumerate() {
+            let Some(before) = records.before(place) else {
                 continue;
             };
             if !before.operation.is_put() || after.operation.is_put() {

@@ -40,16 +40,12 @@ fn absences(facts: &Facts<'_>, life: &Lived<'_>, open: Span) -> Vec<Span> {
         return vec![open];
     };
     let mut there = Vec::new();
-    for (index, (at, commit)) in key.commits.iter().enumerate() {
+    for (at, commit, next) in key.reigns() {
         if !commit.operation.is_put() || commit.by.as_ref() != Some(life.process) {
             continue;
         }
-        let next = key.commits.get(index + 1).map(|(at, _)| *at);
-        let ends = [next, facts.is_gone(key, *at, commit)]
-            .into_iter()
-            .flatten()
-            .min();
-        there.push((*at, ends.unwrap_or(facts.end)));
+        let gone = facts.is_gone(key, at, commit).unwrap_or(facts.end);
+        there.push((at, next.min(gone)));
     }
     without(open, there)
 }

@@ -103,7 +103,9 @@ fn failed_in_calm<'a>(called: &Called<'a>, until: Instant) -> Option<(Instant, &
     let (at, ended) = called.ended?;
     let is_write = matches!(called.call, Call::Write { .. });
     match ended {
-        Ended::Refused(error) | Ended::Unknown(error) if at < until && !is_write => {
+        Ended::Refused(error) | Ended::Conflict(error) | Ended::Unknown(error)
+            if at < until && !is_write =>
+        {
             Some((at, error))
         }
         _ => None,
@@ -132,7 +134,8 @@ impl Bounds {
     /// How long a call may take by its own documentation.
     fn of(&self, facts: &Facts<'_>, call: &Call) -> Duration {
         match call {
-            Call::Connect | Call::Dial => self.connect,
+            // Each server is tried.
+            Call::Connect | Call::Dial => self.connect * facts.plan.world.servers as u32,
             // Attaching to the bucket reads, changes and reads; claiming reads and writes; both may be contended.
             Call::Open { .. } => self.request * 8,
             Call::Close { agent } => facts.interval(agent),

@@ -1,6 +1,6 @@
 //! [`NatsTestbed`]: scenarios on a real nats-server, in real time.
 //!
-//! One server process, one TCP proxy for each agent's host as its link, one group of tasks for each process of an agent.
+//! One server process or a cluster of three, one TCP proxy between each agent's host and each server as its link, one group of tasks for each process of an agent.
 //! True time is the monotonic time since the testbed's start. Everything ends with the testbed, also when a run panics: the server by
 //! its handle, the rest with the runtime that [`run_on_nats`] makes and drops.
 
@@ -10,6 +10,7 @@
 )]
 
 mod process;
+mod servers;
 mod truth;
 
 use std::collections::BTreeMap;
@@ -18,20 +19,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use squall_core::nats::Nkey;
 use squall_core::{Instant, Rng, UnixTime};
-use squall_sim::broker::Version;
 
 pub use self::process::ProcessEnv;
 use self::process::Tasks;
+use self::servers::Servers;
 use self::truth::{Epoch, Seen};
 use crate::authority::Authority;
-use crate::fault::{Directions, Fault, FaultKind};
+use crate::fault::{Directions, Fault, FaultKind, Member, Scope};
 use crate::history::{Record, Recorder, What};
 use crate::invariants::{self, Verdict};
 use crate::parse::MONITOR;
 use crate::plan::{On, Plan};
-use crate::real::{Direction, NatsServer, Proxy, ServerError, ServerOptions};
+use crate::real::{Direction, LinkBites, Proxy, ServerError};
 use crate::run::{Run, gather, perform};
-use crate::testbed::Testbed;
+use crate::testbed::{Testbed, addresses};
 
 /// Why plans with credentials are not run.
 const NO_CREDENTIALS: &str = "credentials: whoever observes what a real server stores has none, so that nothing could be judged";
@@ -43,8 +44,10 @@ const NO_CREDENTIALS: &str = "credentials: whoever observes what a real server s
 /// | partition, blackhole, cut, delay | by the TCP proxy between the agent's host and the server |
 /// | crash, overlap | the process's tasks are aborted, its connections reset; another group of tasks is started |
 /// | server-stop, server-pause | SIGKILL and a new start; SIGSTOP and SIGCONT |
+/// | leader-change | by the API: the stream's leader is asked to step down |
+/// | route-partition | by the TCP proxies on the routes between the two servers |
 /// | what is done to credentials, accounts and the auth service | refused with one sentence |
-/// | pause, suspend, jump, drift, lose-reply, jetstream-mute | refused with these sentences |
+/// | pause, suspend, jump, drift, lose-reply, jetstream-mute, power-loss | refused with these sentences |
 pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
     match kind {
         FaultKind::Pause => {
@@ -61,6 +64,10 @@ pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
         FaultKind::JetstreamMute => {
             Some("jetstream-mute: a real server cannot be told to be silent on JetStream alone")
         }
+        FaultKind::PowerLoss => Some(
+            "power-loss: what a killed server has written stays in the kernel's page cache, and only the machine that \
+             runs the test could lose that",
+        ),
         FaultKind::Partition(_)
         | FaultKind::Blackhole(_)
         | FaultKind::Cut
@@ -68,7 +75,9 @@ pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
         | FaultKind::Crash
         | FaultKind::Overlap
         | FaultKind::ServerStop
-        | FaultKind::ServerPause => None,
+        | FaultKind::ServerPause
+        | FaultKind::LeaderChange
+        | FaultKind::RoutePartition(_) => None,
         FaultKind::Rotate
         | FaultKind::Kick
         | FaultKind::Revoke
@@ -138,7 +147,7 @@ async fn run(plan: Plan) -> Result<Run, NatsRunError> {
     let epoch = testbed.shared.epoch;
     let recorder = Recorder::new(move || epoch.now());
     let bitten = perform(&plan, &testbed, &recorder).await;
-    truth::catch_up(&testbed.shared.url, &testbed.shared.seen).await;
+    truth::catch_up(&testbed.shared.urls, &testbed.shared.seen).await;
     let end = testbed.now();
     if let Some(error) = testbed.shared.failed().take() {
         return Err(error);
@@ -178,24 +187,20 @@ type Processes = BTreeMap<Arc<str>, (String, Arc<Tasks>)>;
 struct Shared {
     epoch: Epoch,
     seed: u64,
-    url: String,
-    server: tokio::sync::Mutex<Server>,
-    links: BTreeMap<String, Proxy>,
+    /// Of all servers, without a proxy.
+    urls: Vec<String>,
+    /// Agents, in the order of the plan: their clients begin with different servers.
+    agents: Vec<String>,
+    servers: tokio::sync::Mutex<Servers>,
+    /// Of each host, to each server.
+    links: BTreeMap<String, Vec<Proxy>>,
     processes: Mutex<Processes>,
     panics: Arc<Mutex<Vec<Record>>>,
     crashes: AtomicU64,
     seen: Arc<Seen>,
-    observer: tokio::task::JoinHandle<()>,
+    observers: Vec<tokio::task::JoinHandle<()>>,
     /// The first fault that could not be done.
     failed: Mutex<Option<NatsRunError>>,
-}
-
-#[derive(Debug)]
-struct Server {
-    process: NatsServer,
-    /// Faults that want it stopped, and frozen.
-    stopped: u32,
-    frozen: u32,
 }
 
 impl Shared {
@@ -212,7 +217,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.observer.abort();
+        self.observers.iter().for_each(|observer| observer.abort());
         for (_, tasks) in self.processes().values() {
             tasks.kill();
         }
@@ -225,36 +230,37 @@ impl NatsTestbed {
     /// # Errors
     /// If there is no server, or no port for a link.
     pub async fn start(plan: &Plan) -> Result<Self, NatsRunError> {
-        let version = plan.world.server;
-        let options = ServerOptions {
-            // The reference may be replaced by what the surroundings name.
-            version: (version != Version::REFERENCE).then(|| version.to_string()),
-            ..ServerOptions::default()
-        };
-        let server = NatsServer::start(options).await?;
+        let servers = Servers::start(plan).await?;
+        let listening = servers.addresses();
+        let agents: Vec<String> = plan.agents.iter().map(|agent| agent.name.clone()).collect();
         let mut links = BTreeMap::new();
-        let hosts = plan.agents.iter().map(|agent| agent.name.as_str());
-        for host in hosts.chain([MONITOR]) {
-            links.insert(host.to_owned(), Proxy::start(server.address()).await?);
+        for host in agents.iter().map(String::as_str).chain([MONITOR]) {
+            let mut proxies = Vec::new();
+            for address in &listening {
+                proxies.push(Proxy::start(*address).await?);
+            }
+            links.insert(host.to_owned(), proxies);
         }
-        let (url, seen) = (server.url(), Arc::new(Seen::default()));
-        let observer = tokio::spawn(truth::observe(url.clone(), Arc::clone(&seen)));
-        let server = Server {
-            process: server,
-            stopped: 0,
-            frozen: 0,
-        };
+        let urls = listening.iter().map(|address| format!("nats://{address}"));
+        let (urls, seen): (Vec<String>, _) = (urls.collect(), Arc::new(Seen::default()));
+        let observers = (0..urls.len()).map(|server| {
+            let mut from_here = urls.clone();
+            from_here.rotate_left(server);
+            tokio::spawn(truth::observe(from_here, Arc::clone(&seen)))
+        });
+        let observers = observers.collect();
         let shared = Shared {
             epoch: Epoch::new(),
             seed: plan.seed,
-            url,
-            server: tokio::sync::Mutex::new(server),
+            urls,
+            agents,
+            servers: tokio::sync::Mutex::new(servers),
             links,
             processes: Mutex::default(),
             panics: Arc::default(),
             crashes: AtomicU64::new(0),
             seen,
-            observer,
+            observers,
             failed: Mutex::default(),
         };
         Ok(Self {
@@ -262,72 +268,51 @@ impl NatsTestbed {
         })
     }
 
-    fn link(&self, fault: &Fault) -> Result<&Proxy, String> {
-        let link = self.shared.links.get(&fault.target);
-        link.ok_or_else(|| format!("{} has no link", fault.target))
+    fn links(&self, fault: &Fault) -> Result<&[Proxy], String> {
+        let links = self.shared.links.get(&fault.target);
+        let links = links.ok_or_else(|| format!("{} has no link", fault.target))?;
+        Ok(links)
     }
 
     async fn try_begin(&self, fault: &Fault) -> Result<(), String> {
-        match fault.kind {
-            FaultKind::Partition(ways) => {
-                let link = self.link(fault)?;
-                directions(ways).iter().for_each(|way| link.hold(*way));
-            }
-            FaultKind::Blackhole(ways) => {
-                let link = self.link(fault)?;
-                directions(ways).iter().for_each(|way| link.swallow(*way));
-            }
-            FaultKind::Cut => self.link(fault)?.cut(),
-            FaultKind::Delay(by) => self.link(fault)?.slow(by),
-            FaultKind::ServerStop => {
-                let mut server = self.shared.server.lock().await;
-                server.stopped += 1;
-                if server.stopped == 1 {
-                    server.process.kill().await.map_err(|e| e.to_string())?;
+        if let Some(reason) = unsupported(fault.kind) {
+            return Err(reason.to_owned());
+        }
+        if fault.kind.scope() != Scope::Agent {
+            return self.shared.servers.lock().await.begin(fault).await;
+        }
+        for link in self.links(fault)? {
+            match fault.kind {
+                FaultKind::Partition(ways) => {
+                    directions(ways).iter().for_each(|way| link.hold(*way));
                 }
-            }
-            FaultKind::ServerPause => {
-                let mut server = self.shared.server.lock().await;
-                server.frozen += 1;
-                if server.frozen == 1 && server.stopped == 0 {
-                    server.process.pause().await.map_err(|e| e.to_string())?;
+                FaultKind::Blackhole(ways) => {
+                    directions(ways).iter().for_each(|way| link.swallow(*way));
                 }
+                FaultKind::Cut => link.cut(),
+                FaultKind::Delay(by) => link.slow(by),
+                kind => return Err(format!("{} is the runner's", kind.name())),
             }
-            kind => return Err(unsupported(kind).unwrap_or("it is the runner's").to_owned()),
         }
         Ok(())
     }
 
     async fn try_end(&self, fault: &Fault) -> Result<(), String> {
-        match fault.kind {
-            FaultKind::Partition(ways) => {
-                let link = self.link(fault)?;
-                directions(ways).iter().for_each(|way| link.release(*way));
-            }
-            FaultKind::Blackhole(ways) => {
-                let link = self.link(fault)?;
-                directions(ways).iter().for_each(|way| link.fill(*way));
-            }
-            FaultKind::Cut => {}
-            FaultKind::Delay(by) => self.link(fault)?.restore(by),
-            FaultKind::ServerStop => {
-                let mut server = self.shared.server.lock().await;
-                server.stopped -= 1;
-                if server.stopped == 0 {
-                    server.process.restart().await.map_err(|e| e.to_string())?;
-                    if server.frozen > 0 {
-                        server.process.pause().await.map_err(|e| e.to_string())?;
-                    }
+        if fault.kind.scope() != Scope::Agent {
+            return self.shared.servers.lock().await.end(fault).await;
+        }
+        for link in self.links(fault)? {
+            match fault.kind {
+                FaultKind::Partition(ways) => {
+                    directions(ways).iter().for_each(|way| link.release(*way));
                 }
-            }
-            FaultKind::ServerPause => {
-                let mut server = self.shared.server.lock().await;
-                server.frozen -= 1;
-                if server.frozen == 0 && server.stopped == 0 {
-                    server.process.resume().map_err(|e| e.to_string())?;
+                FaultKind::Blackhole(ways) => {
+                    directions(ways).iter().for_each(|way| link.fill(*way));
                 }
+                FaultKind::Cut => {}
+                FaultKind::Delay(by) => link.restore(by),
+                kind => return Err(format!("{} is the runner's", kind.name())),
             }
-            kind => return Err(unsupported(kind).unwrap_or("it is the runner's").to_owned()),
         }
         Ok(())
     }
@@ -389,15 +374,23 @@ impl Testbed for NatsTestbed {
         let env = ProcessEnv::new(seed, Arc::new(on_panic));
         let running = (host.to_owned(), env.tasks());
         self.shared.processes().insert(process.clone(), running);
-        let link = self.shared.links.get(host);
-        let url = link.map_or_else(|| self.shared.url.clone(), Proxy::url);
-        (env, vec![url])
+        let Shared {
+            links,
+            urls,
+            agents,
+            ..
+        } = &*self.shared;
+        let link = |server: Member| links.get(host)?.get(server.0);
+        let address =
+            |server: Member| link(server).map_or_else(|| urls[server.0].clone(), Proxy::url);
+        (env, addresses(agents, host, urls.len(), address))
     }
 
     fn crash(&self, process: &Arc<str>) {
         if let Some((host, tasks)) = self.shared.processes().get(process) {
             // First the links, so that nobody says goodbye. All processes of a host die together.
-            self.shared.links.get(host).inspect(|link| link.cut());
+            let links = self.shared.links.get(host).into_iter().flatten();
+            links.for_each(Proxy::cut);
             tasks.kill();
             self.shared.crashes.fetch_add(1, Ordering::Relaxed);
         }
@@ -414,14 +407,14 @@ impl Testbed for NatsTestbed {
     }
 
     fn bites(&self, fault: &Fault) -> u64 {
-        let link = self.shared.links.get(&fault.target);
-        let bites = link.map(Proxy::bites).unwrap_or_default();
+        let links = self.shared.links.get(&fault.target).into_iter().flatten();
+        let bites = |of: fn(LinkBites) -> u64| links.map(|link| of(link.bites())).sum();
         match fault.kind {
-            FaultKind::Partition(_) => bites.held,
-            FaultKind::Blackhole(_) => bites.swallowed,
-            FaultKind::Cut => bites.cut,
+            FaultKind::Partition(_) => bites(|bites| bites.held),
+            FaultKind::Blackhole(_) => bites(|bites| bites.swallowed),
+            FaultKind::Cut => bites(|bites| bites.cut),
             FaultKind::Crash => self.shared.crashes.load(Ordering::Relaxed),
-            FaultKind::Delay(_) => bites.delayed,
+            FaultKind::Delay(_) => bites(|bites| bites.delayed),
             // Asked before and after: a server that was stopped or frozen always was so for everybody.
             _ => self.now().as_nanos(),
         }

@@ -1,5 +1,6 @@
-//! The server's own truth, on a real server: an observer with a connection of its own follows the bucket's stream from
-//! its first revision on, and after the run each record is given to whoever wrote it.
+//! The servers' own truth, on real ones: an observer at each, with a connection of its own, follows the bucket's stream
+//! from its first revision on, and after the run each record is given to whoever wrote it. There are as many observers as
+//! servers because one of them sees nothing while its server, or that of its consumer, is cut off or gone.
 //!
 //! A record is dated by the server itself when it stores it: on one machine that is true time, and it does not matter
 //! how late the observer hears of it. A bucket keeps only the latest record of a key, so one that is overwritten before
@@ -67,25 +68,25 @@ pub(super) fn wall() -> UnixTime {
     UnixTime::EPOCH + since.unwrap_or_default()
 }
 
-/// What the observer has seen.
+/// What the observers have seen.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<Vec<KvEntry>>);
+pub(super) struct Seen(Mutex<BTreeMap<Revision, KvEntry>>);
 
 impl Seen {
-    fn all(&self) -> MutexGuard<'_, Vec<KvEntry>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Revision, KvEntry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn newest(&self) -> Revision {
         self.all()
-            .last()
-            .map_or(Revision::NONE, |entry| entry.revision)
+            .last_key_value()
+            .map_or(Revision::NONE, |(revision, _)| *revision)
     }
 
     /// All that was seen so far, as records; whose they are is not known yet.
     pub(super) fn take(&self, epoch: &Epoch) -> Vec<Record> {
         let seen = std::mem::take(&mut *self.all());
-        seen.into_iter()
+        seen.into_values()
             .map(|record| {
                 let entry = Entry::decode(&record);
                 let commit = Commit {
@@ -108,29 +109,30 @@ impl Seen {
 }
 
 /// Follows the bucket for ever. A connection that is lost is not waited for but made anew: clients wait ever longer.
-pub(super) async fn observe(url: String, seen: Arc<Seen>) {
+pub(super) async fn observe(urls: Vec<String>, seen: Arc<Seen>) {
+    let mut newest = Revision::NONE;
     loop {
         // Whatever has failed is tried again; what was missed is found by its revision.
-        let _over = observe_once(&url, &seen).await;
+        let _over = observe_once(&urls, &seen, &mut newest).await;
         tokio::time::sleep(POLL).await;
     }
 }
 
-async fn connect(url: &str) -> Option<impl Connection + use<>> {
+async fn connect(urls: &[String]) -> Option<impl Connection + use<>> {
     let options = ConnectOptions {
         name: "observer".to_owned(),
-        servers: vec![url.to_owned()],
+        servers: urls.to_vec(),
         ..ConnectOptions::default()
     };
     NatsEnv::new(0).transport().connect(options).await.ok()
 }
 
-async fn observe_once(url: &str, seen: &Seen) -> Option<()> {
-    let connection = connect(url).await?;
+async fn observe_once(urls: &[String], seen: &Seen, newest: &mut Revision) -> Option<()> {
+    let connection = connect(urls).await?;
     let mut events = connection.events();
     let bucket = connection.bucket(BUCKET).ok()?;
     let mut watch = loop {
-        let start = WatchStart::Revision(seen.newest().next());
+        let start = WatchStart::Revision(newest.next());
         if let Ok(watch) = bucket.watch(">", start).await {
             break watch;
         }
@@ -143,7 +145,8 @@ async fn observe_once(url: &str, seen: &Seen) -> Option<()> {
         tokio::select! {
             biased;
             event = watch.next() => if let WatchEvent::Entry(entry) = event? {
-                seen.all().push(entry);
+                *newest = entry.revision;
+                seen.all().insert(entry.revision, entry);
             },
             event = events.next() => if matches!(event?, ConnectionEvent::Disconnected(_)) {
                 return None;
@@ -153,9 +156,9 @@ async fn observe_once(url: &str, seen: &Seen) -> Option<()> {
 }
 
 /// Waits until the observer has heard of all that there is.
-pub(super) async fn catch_up(url: &str, seen: &Seen) {
+pub(super) async fn catch_up(urls: &[String], seen: &Seen) {
     let caught_up = async {
-        let connection = connect(url).await?;
+        let connection = connect(urls).await?;
         let last = connection
             .bucket(BUCKET)
             .ok()?

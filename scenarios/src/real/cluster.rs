@@ -19,7 +19,7 @@ use super::question::ask;
 use super::server::{NatsServer, ServerError, ServerOptions};
 
 /// Servers of a cluster.
-pub const SIZE: usize = 3;
+pub const SIZE: usize = crate::fault::CLUSTER_SIZE;
 
 /// How long a cluster may take until all of its servers follow one leader, on a machine that is busy.
 const SETTLE_MAX: Duration = Duration::from_secs(60);

@@ -170,6 +170,33 @@ impl NatsServer {
         self.await_end().await
     }
 
+    /// Keeps a copy of its store, as it is now; in good order only while there is no process.
+    ///
+    /// # Errors
+    /// If the copy cannot be made.
+    pub fn keep_copy(&self) -> Result<(), ServerError> {
+        let (store, copy) = self.store_and_copy();
+        Ok(replace_folder(&store, &copy)?)
+    }
+
+    /// Kills it, where it runs, and puts the copy of its store that was kept last in the place of the store: what a loss
+    /// of power leaves, had the files been synced then and never since.
+    ///
+    /// # Errors
+    /// If it does not die, or there is no copy.
+    pub async fn lose_power(&mut self) -> Result<(), ServerError> {
+        if self.process.is_some() {
+            self.kill().await?;
+        }
+        let (store, copy) = self.store_and_copy();
+        Ok(replace_folder(&copy, &store)?)
+    }
+
+    fn store_and_copy(&self) -> (PathBuf, PathBuf) {
+        let folder = self.folder.path();
+        (folder.join("store"), folder.join("copy"))
+    }
+
     /// Freezes it (SIGSTOP), and waits until it is: its sockets stay open, and nothing is answered.
     ///
     /// # Errors
@@ -359,6 +386,24 @@ fn operator_mode(realm: &Realm) -> String {
     }
     config.push_str("}\n");
     config
+}
+
+/// Makes `to` a copy of `from`, whatever it was before.
+fn replace_folder(from: &Path, to: &Path) -> io::Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to)?;
+    }
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            replace_folder(&source, &target)?;
+        } else {
+            fs::copy(source, target)?;
+        }
+    }
+    Ok(())
 }
 
 fn last_line(file: &Path) -> String {

@@ -11,6 +11,9 @@
 //! | `presence/clock-chaos` | clocks jump, drift and stand still |
 //! | `presence/mixed-intervals` | fast and slow agents share one bucket |
 //! | `presence/server-restart` | the server goes away and comes back |
+//! | `presence/power-loss` | the server forgets the end of what it acknowledged |
+//! | `presence/leader-change` | the leader of a bucket with three copies goes |
+//! | `presence/lost-quorum` | two of three servers are away |
 //! | `presence/storm` | all of it, as the seed will have it |
 //! | `rotation/calm` | none but time: what is issued ends |
 //! | `rotation/kick` | the server puts connections out |

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Scenario, Sometimes, Story, any, millis, secs, told};
-use crate::fault::{Directions, FaultKind};
+use crate::fault::{CLUSTER_SIZE, Directions, FaultKind, Member, Scope};
 use crate::history::{History, Life, Tell, What};
 
-pub(super) const SCENARIOS: [Scenario; 10] = [
+pub(super) const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "presence/calm",
         promise: "Agents come, stay and leave; everybody is told of each once.",
@@ -80,12 +80,44 @@ pub(super) const SCENARIOS: [Scenario; 10] = [
         plan: server_restart,
     },
     Scenario {
+        name: "presence/power-loss",
+        promise: "The server's machine loses its power, and with it what it had acknowledged: revisions are given out twice, \
+                  old entries are back, and everybody is there again.",
+        roles: "3 to 6 agents and a server that forgets",
+        faults: &["power-loss", "crash", "partition"],
+        sometimes: &[LOST_TAIL, CAME_BACK, EVICTED, RESTORED, REBORN],
+        plan: power_loss,
+    },
+    Scenario {
+        name: "presence/leader-change",
+        promise: "The leader of a bucket with three copies hands over, dies, stands still or is cut off from the others; \
+                  afterwards everybody is there again.",
+        roles: "3 to 5 agents, each at one of three servers",
+        faults: &[
+            "leader-change",
+            "server-stop",
+            "server-pause",
+            "route-partition",
+        ],
+        sometimes: &[EVICTED, RESTORED, BLIND, SEEING],
+        plan: leader_change,
+    },
+    Scenario {
+        name: "presence/lost-quorum",
+        promise: "Two of three servers are away at once: nobody can renew, nobody is told dead who is back in time, and with a \
+                  majority everybody is there again.",
+        roles: "3 to 5 agents, each at one of three servers",
+        faults: &["server-stop", "route-partition"],
+        sometimes: &[EVICTED, RESTORED, BLIND, SEEING],
+        plan: lost_quorum,
+    },
+    Scenario {
         name: "presence/storm",
         promise: "Any faults, any number of agents, any settings: all of the above.",
         roles: "2 to 8 agents",
         faults: &STRIKES,
         sometimes: &[
-            EVICTED, RESTORED, SILENT, MARKER, BLIND, SEEING, SUPERSEDED, REBORN,
+            EVICTED, RESTORED, SILENT, MARKER, BLIND, SEEING, SUPERSEDED, REBORN, LOST_TAIL,
         ],
         plan: storm,
     },
@@ -176,6 +208,20 @@ const JUMPED: Sometimes = Sometimes {
             }
             _ => false,
         })
+    },
+};
+
+const LOST_TAIL: Sometimes = Sometimes {
+    fact: "a loss of power took what had been acknowledged",
+    reached: |_, history| any(history, |what| matches!(what, What::LostTail { .. })),
+};
+const CAME_BACK: Sometimes = Sometimes {
+    fact: "an entry that had been replaced was there again",
+    reached: |_, history| {
+        any(
+            history,
+            |what| matches!(what, What::LostTail { back, .. } if !back.is_empty()),
+        )
     },
 };
 
@@ -419,8 +465,98 @@ fn server_restart(story: &mut Story) {
     }
 }
 
+/// The power goes once or twice. What it takes goes back to anywhere between the last sync and the last word, and beside it
+/// somebody dies or is cut off: his last words may be undone, too.
+fn power_loss(story: &mut Story) {
+    some_markers(story);
+    let interval = some_interval(story);
+    let count = story.workload.between(3, 6) as usize;
+    story.agents(count, interval);
+    story.lasts(interval * 45);
+
+    for outage in 0..2 {
+        let from = story.fault_time(interval * (3 + outage * 20), interval * (8 + outage * 20));
+        let lasts = story.fault_time(millis(50), interval * 6);
+        story.befalls_server(FaultKind::PowerLoss, from, lasts);
+        let trouble = story.fault_time(from - interval * 3, from + lasts);
+        let trouble_for = story.fault_time(interval, interval * 8);
+        let whom = story.anybody();
+        match story.faults.below(3) {
+            0 => story.befalls(&whom, FaultKind::Crash, trouble, trouble_for),
+            1 => {
+                let ways = story.directions();
+                story.befalls(&whom, FaultKind::Partition(ways), trouble, trouble_for);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// So long may a cluster take to be well: an election, a client that moves, and the waits in between.
+const CLUSTER_SETTLES_IN: Duration = secs(60);
+
+/// The leader changes, three times, each time in another way: on its own request, by its death, because it stands still, or
+/// because the other two hear nothing of it. Which of the servers leads is not known beforehand: the last three may also
+/// happen to one that follows.
+fn leader_change(story: &mut Story) {
+    some_markers(story);
+    story.has_cluster(CLUSTER_SIZE);
+    story.settles_within(CLUSTER_SETTLES_IN);
+    let interval = some_interval(story);
+    let count = story.workload.between(3, 5) as usize;
+    story.agents(count, interval);
+    story.lasts(interval * 60);
+
+    for change in 0..3 {
+        let from = story.fault_time(interval * (3 + change * 18), interval * (6 + change * 18));
+        let lasts = story.fault_time(interval, interval * 12);
+        let server = story.some_server();
+        match story.faults.below(5) {
+            0 | 1 => {
+                story.befalls_member(server, FaultKind::LeaderChange, from, Duration::ZERO);
+            }
+            2 => story.befalls_member(server, FaultKind::ServerStop, from, lasts),
+            3 => story.befalls_member(server, FaultKind::ServerPause, from, lasts),
+            _ => isolate(story, server, from, lasts),
+        }
+    }
+}
+
+/// Two of the servers stop, or all three lose each other. Whoever is connected to one that is left still reads.
+fn lost_quorum(story: &mut Story) {
+    some_markers(story);
+    story.has_cluster(CLUSTER_SIZE);
+    story.settles_within(CLUSTER_SETTLES_IN);
+    let interval = some_interval(story);
+    let count = story.workload.between(3, 5) as usize;
+    story.agents(count, interval);
+    story.lasts(interval * 50);
+
+    for outage in 0..2 {
+        let from = story.fault_time(interval * (3 + outage * 22), interval * (8 + outage * 22));
+        let lasts = story.fault_time(interval, interval * 14);
+        let left = story.some_server();
+        if story.faults.chance(2, 3) {
+            for server in Member::all(CLUSTER_SIZE).filter(|server| *server != left) {
+                let after = story.fault_time(Duration::ZERO, interval);
+                story.befalls_member(server, FaultKind::ServerStop, from + after, lasts);
+            }
+        } else {
+            isolate(story, left, from, lasts);
+            isolate(story, Member((left.0 + 1) % CLUSTER_SIZE), from, lasts);
+        }
+    }
+}
+
+/// A server hears nothing of the others, nor they of it. Its clients still reach it.
+fn isolate(story: &mut Story, server: Member, from: Duration, lasts: Duration) {
+    for other in Member::all(CLUSTER_SIZE).filter(|other| *other != server) {
+        story.befalls_member(server, FaultKind::RoutePartition(other), from, lasts);
+    }
+}
+
 /// What a storm strikes with: a seed means what it means by their order.
-const STRIKES: [&str; 14] = [
+const STRIKES: [&str; 17] = [
     "partition",
     "blackhole",
     "cut",
@@ -435,6 +571,9 @@ const STRIKES: [&str; 14] = [
     "server-stop",
     "server-pause",
     "jetstream-mute",
+    "power-loss",
+    "leader-change",
+    "route-partition",
 ];
 
 /// A storm: the seed draws which kinds of faults are on at all, and then as many as it likes of them.
@@ -452,12 +591,26 @@ fn storm(story: &mut Story) {
         story.world().latency.jitter = millis(story.workload.between(0, 20));
     }
     story.lasts(secs(60));
+    let is_cluster = story.workload.chance(1, 6);
+    if is_cluster {
+        let copies = if story.workload.chance(2, 3) {
+            CLUSTER_SIZE
+        } else {
+            1
+        };
+        story.has_cluster(copies);
+        story.settles_within(CLUSTER_SETTLES_IN);
+    }
 
-    let kinds: Vec<&str> = STRIKES
-        .iter()
-        .copied()
-        .filter(|_| story.faults.chance(1, 3))
-        .collect();
+    let kinds = STRIKES.iter().copied();
+    let kinds = kinds.filter(|_| story.faults.chance(1, 3));
+    let kinds: Vec<&str> = kinds.collect();
+    let is_here = |kind: &&&str| match **kind {
+        "leader-change" | "route-partition" => is_cluster,
+        "power-loss" => !is_cluster,
+        _ => true,
+    };
+    let kinds: Vec<&str> = kinds.iter().filter(is_here).copied().collect();
     let strikes = story.faults.between(1, 8);
     for _ in 0..strikes {
         let Some(kind) = story.faults.pick(&kinds).copied() else {
@@ -492,12 +645,20 @@ fn strike(story: &mut Story, kind: &str, interval: Duration) {
             FaultKind::Drift(if ahead { ppm } else { -ppm })
         }
         "server-stop" => FaultKind::ServerStop,
+        "leader-change" => FaultKind::LeaderChange,
+        "route-partition" => {
+            let server = story.some_server();
+            let other = Member((server.0 + 1) % CLUSTER_SIZE);
+            story.befalls_member(server, FaultKind::RoutePartition(other), at, lasts);
+            return;
+        }
         "server-pause" => FaultKind::ServerPause,
+        "power-loss" => FaultKind::PowerLoss,
         _ => FaultKind::JetstreamMute,
     };
-    if kind.is_of_server() {
-        story.befalls_server(kind, at, lasts);
-    } else {
-        story.befalls(&whom, kind, at, lasts);
+    match kind.scope() {
+        Scope::Agent => story.befalls(&whom, kind, at, lasts),
+        Scope::Server | Scope::Cluster => story.befalls_server(kind, at, lasts),
+        Scope::Auth => story.befalls_auth(kind, at, lasts),
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Story, millis, secs};
-use crate::fault::{Directions, FaultKind};
+use crate::fault::{Directions, FaultKind, Scope};
 
 /// How long credentials are valid.
 const LIFE: Duration = secs(300);
@@ -343,11 +343,9 @@ fn strike(story: &mut Story, kind: &str) {
         "narrow-permissions" => FaultKind::NarrowPermissions,
         _ => FaultKind::Logout,
     };
-    if kind.is_of_server() {
-        story.befalls_server(kind, at, lasts);
-    } else if kind.is_of_auth() {
-        story.befalls_auth(kind, at, lasts);
-    } else {
-        story.befalls(&whom, kind, at, lasts);
+    match kind.scope() {
+        Scope::Agent => story.befalls(&whom, kind, at, lasts),
+        Scope::Server | Scope::Cluster => story.befalls_server(kind, at, lasts),
+        Scope::Auth => story.befalls_auth(kind, at, lasts),
     }
 }

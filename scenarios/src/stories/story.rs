@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use squall_core::{Rng, presence};
 
-use crate::fault::{Directions, Fault, FaultKind};
-use crate::parse::{AUTH, PROJECT, SERVER};
+use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, Member, Scope};
+use crate::parse::{AUTH, CLUSTER, PROJECT};
 use crate::plan::{AgentPlan, AuthPlan, ForeignWrite, Plan, Role, WorldPlan};
 
 /// See the head of this file. All times are from the start of the run.
@@ -124,9 +124,38 @@ impl Story {
         });
     }
 
-    /// Something happens to the server.
+    /// Something happens to the server, or to one of them.
     pub fn befalls_server(&mut self, kind: FaultKind, at: Duration, lasts: Duration) {
-        self.befalls(SERVER, kind, at, lasts);
+        let server = self.some_server();
+        self.befalls_member(server, kind, at, lasts);
+    }
+
+    /// Something happens to this server, or, where it is of that kind, to the cluster.
+    pub fn befalls_member(
+        &mut self,
+        server: Member,
+        kind: FaultKind,
+        at: Duration,
+        lasts: Duration,
+    ) {
+        match kind.scope() {
+            Scope::Cluster => self.befalls(CLUSTER, kind, at, lasts),
+            _ => self.befalls(&server.name(self.plan.world.servers), kind, at, lasts),
+        }
+    }
+
+    /// Three servers form a cluster, and keep so many copies of the bucket.
+    pub fn has_cluster(&mut self, replicas: usize) {
+        self.plan.world.servers = CLUSTER_SIZE;
+        self.plan.world.replicas = replicas;
+    }
+
+    /// One of the servers.
+    pub fn some_server(&mut self) -> Member {
+        match self.plan.world.servers {
+            1 => Member(0),
+            servers => Member(self.faults.below(servers as u64) as usize),
+        }
     }
 
     /// Another program writes into the project's part of the bucket, under a name that no agent has.

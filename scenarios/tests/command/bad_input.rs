@@ -98,6 +98,36 @@ fn a_plan_that_cannot_be_is_refused_with_its_line() {
             "squall: p.toml:8: presence.Config: heartbeat_interval: 3 times it must be at least 100ms",
         ),
         (
+            "kind = \"partition\"",
+            "kind = \"leader-change\"",
+            "squall: p.toml:14: leader-change needs a cluster: servers = 3\n",
+        ),
+        (
+            "target = \"alice\"\nkind = \"partition\"",
+            "target = \"n1\"\nkind = \"server-stop\"",
+            "squall: p.toml:13: server-stop acts on \"server\", not on \"n1\"\n",
+        ),
+        (
+            "[[agent]]",
+            "[world]\nservers = 2\n[[agent]]",
+            "squall: p.toml:7: servers must be 1 or 3\n",
+        ),
+        (
+            "[[agent]]",
+            "[world]\nreplicas = 3\n[[agent]]",
+            "squall: p.toml:7: replicas must be 1 or as many as there are servers, 1\n",
+        ),
+        (
+            "[[agent]]",
+            "[world]\nsync-interval = \"0s\"\n[[agent]]",
+            "squall: p.toml:7: sync-interval must be greater than zero, or always\n",
+        ),
+        (
+            "name = \"alice\"",
+            "name = \"n2\"",
+            "squall: p.toml:7: an agent cannot be called \"n2\"\n",
+        ),
+        (
             "kind = \"partition\"\n",
             "kind = \"parti",
             "squall: p.toml:14: ",
@@ -112,6 +142,43 @@ fn a_plan_that_cannot_be_is_refused_with_its_line() {
         let said = refused_plan(&plan);
         assert!(said.starts_with(sentence), "{bad:?}: {said}");
         assert_eq!(said.lines().count(), 1, "one sentence: {said}");
+    }
+}
+
+/// The same of plans with a cluster.
+#[test]
+fn a_fault_that_no_cluster_knows_is_refused_with_its_line() {
+    let fault = "target = \"alice\"\nkind = \"partition\"";
+    let cases = [
+        (
+            "target = \"server\"\nkind = \"server-stop\"",
+            "squall: p.toml:16: server-stop acts on \"n1\", \"n2\", \"n3\", not on \"server\"\n",
+        ),
+        (
+            "target = \"n1\"\nkind = \"power-loss\"",
+            "squall: p.toml:17: power-loss is modelled for a server alone, not for one of a cluster\n",
+        ),
+        (
+            "target = \"n1\"\nkind = \"route-partition\"",
+            "squall: p.toml:13: route-partition needs `peer`\n",
+        ),
+        (
+            "target = \"n1\"\npeer = \"n1\"\nkind = \"route-partition\"",
+            "squall: p.toml:17: peer must be another server than the target\n",
+        ),
+        (
+            "target = \"n1\"\npeer = \"n4\"\nkind = \"route-partition\"",
+            "squall: p.toml:17: peer = \"n4\" is none of n1, n2, n3\n",
+        ),
+    ];
+    let cluster = PLAN.replacen(
+        "[[agent]]",
+        "[world]\nservers = 3\nreplicas = 3\n[[agent]]",
+        1,
+    );
+    for (bad, sentence) in cases {
+        let said = refused_plan(&cluster.replacen(fault, bad, 1));
+        assert_eq!(said, sentence, "{bad:?}");
     }
 }
 
@@ -132,6 +199,35 @@ fn a_history_that_cannot_be_is_refused_with_its_line() {
     assert!(
         broken.starts_with("squall: h.jsonl: line 2: not a record of a history: "),
         "{broken}"
+    );
+}
+
+#[test]
+fn a_log_that_cannot_be_is_refused_with_its_line() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let said = |text: &str| {
+        std::fs::write(directory.path().join("j.log"), text).expect("a file");
+        refusal(directory.path(), &["check", "--format", "jepsen", "j.log"])
+    };
+    let none = "squall: j.log: no operation of a Jepsen register test is in it\n";
+    assert_eq!(said(""), none);
+    assert_eq!(said("{\"at\":1,\"type\":\"mended\"}\n"), none);
+    let begun = "INFO  jepsen.util - 3\t:invoke\t:write\t4\n";
+    assert_eq!(
+        said(&format!(
+            "something else\n{begun}INFO  jepsen.util - 3\t:ok\t:write\t5\n"
+        )),
+        "squall: j.log:3: :write 5 ends what began as write 4\n"
+    );
+    let cut = said(&format!("{begun}INFO  jepsen.util - 3\t:ok\t:wri"));
+    assert_eq!(cut, "squall: j.log:2: \":wri\" has no value\n");
+    let nowhere = refusal(
+        directory.path(),
+        &["check", "--format", "jepsen", "nowhere"],
+    );
+    assert!(
+        nowhere.starts_with("squall: nowhere: No such file"),
+        "{nowhere}"
     );
 }
 

@@ -74,3 +74,122 @@ fn several_patterns_choose_each_scenario_once() {
     let names: Vec<&str> = said.lines().filter_map(|l| l.split(' ').next()).collect();
     assert_eq!(names, ["presence/calm", "presence/missed-heartbeats"]);
 }
+
+/// Runs `squall check --format jepsen` on a log of these events, written `<process> <kind> <call> <value>`.
+fn check_log(events: &[&str], more: &[&str]) -> (Option<i32>, String) {
+    let line = |event: &&str| {
+        let parts: Vec<&str> = event.splitn(4, ' ').collect();
+        format!("INFO  jepsen.util - {}\n", parts.join("\t"))
+    };
+    let text: String = events.iter().map(line).collect();
+    let directory = tempfile::tempdir().expect("a folder");
+    let path = directory.path().join("log");
+    std::fs::write(&path, format!("a line of something else\n{text}")).expect("a file");
+    let path = path.to_str().expect("a path of text");
+    let checked = squall(&[&["check", "--format", "jepsen", path], more].concat());
+    let said = String::from_utf8(checked.stdout).expect("text");
+    (checked.status.code(), said)
+}
+
+#[test]
+fn a_log_of_a_register_is_linearizable() {
+    let events = [
+        "0 :invoke :read nil",
+        "0 :ok :read nil",
+        "1 :invoke :write 3",
+        "1 :info :write :timed-out",
+        "0 :invoke :cas [3 4]",
+        "0 :ok :cas [3 4]",
+        "2 :invoke :cas [3 1]",
+        "2 :fail :cas [3 1]",
+        "0 :invoke :read nil",
+        "0 :ok :read 4",
+    ];
+    let (status, said) = check_log(&events, &[]);
+    assert_eq!(said, "linearizable: 5 operations, 1 of unknown outcome\n");
+    assert_eq!(status, Some(0));
+}
+
+#[test]
+fn a_log_with_a_stale_read_is_not_and_the_operations_are_named() {
+    let events = [
+        "0 :invoke :write 1",
+        "0 :ok :write 1",
+        "3 :invoke :write 2",
+        "3 :info :write :timed-out",
+        "1 :invoke :cas [1 2]",
+        "1 :ok :cas [1 2]",
+        "2 :invoke :read nil",
+        "2 :ok :read 2",
+        "0 :invoke :read nil",
+        "0 :ok :read 1",
+    ];
+    let (status, said) = check_log(&events, &[]);
+    let expected = "\
+not linearizable: no order explains 2 of 5 operations, 1 of unknown outcome
+
+  lines 6 to 7       process 1    compare-and-set 1 to 2: ok
+  lines 10 to 11     process 0    read: 1
+
+whenever these take effect, if they do:
+
+  from line 2        process 0    write 1
+
+process 0's read (lines 10 to 11) has no place: without it, the register holds 2 when it ends
+";
+    assert_eq!(said, expected);
+    assert_eq!(status, Some(1));
+}
+
+#[test]
+fn a_search_that_is_given_up_decides_nothing() {
+    // Nobody can tell who wrote what the first read saw until the last one.
+    let mut events: Vec<String> = Vec::new();
+    for process in 0..4 {
+        events.push(format!(
+            "{process} :invoke :cas [{process} {}]",
+            process + 1
+        ));
+        events.push(format!("{process} :info :cas :timed-out"));
+    }
+    for event in [
+        "9 :invoke :write 0",
+        "9 :ok :write 0",
+        "9 :invoke :read nil",
+        "9 :ok :read 4",
+    ] {
+        events.push(event.to_owned());
+    }
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let (status, said) = check_log(&events, &["--steps", "2"]);
+    assert!(said.starts_with("undecided: given up after "), "{said}");
+    assert_eq!(status, Some(3));
+    let (status, said) = check_log(&events, &[]);
+    assert_eq!(status, Some(0), "{said}");
+}
+
+#[test]
+fn a_history_without_what_the_server_stored_is_judged_as_far_as_it_goes() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let report = directory.path().to_str().expect("a path of text");
+    let plan = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/plans/specimens/presence-close-deletes-successor.toml"
+    );
+    squall(&["replay", plan, "--report", report]);
+    let whole = format!("{report}/presence-restart-overlap.200.history.jsonl");
+    let whole = std::fs::read_to_string(whole).expect("a history");
+    let is_told = |line: &&str| {
+        !line.contains("\"type\":\"committed\"") && !line.contains("\"type\":\"removed\"")
+    };
+    let told: Vec<&str> = whole.lines().filter(is_told).collect();
+    let path = format!("{report}/told.jsonl");
+    std::fs::write(&path, told.join("\n")).expect("a file");
+    let checked = squall(&["check", &path]);
+    let said = String::from_utf8(checked.stdout).expect("text");
+    assert_eq!(
+        said,
+        "inconclusive: the history holds nothing of what the server stored: P1, P2, P4, P5, M1, E3 cannot be judged\n"
+    );
+    assert_eq!(checked.status.code(), Some(3));
+}

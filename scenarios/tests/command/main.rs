@@ -6,5 +6,6 @@
 
 mod bad_input;
 mod determinism;
+mod diagnose;
 mod fuzz;
 mod good_input;

@@ -17,7 +17,7 @@ fn agrees(name: &str) {
         text(&real)
     );
     for seed in 1..=SEEDS {
-        let simulated = case.simulate(seed);
+        let simulated = case.simulate(seed, None);
         assert!(
             simulated.wrong.is_empty() && simulated.lines == real.lines,
             "simulated, seed {seed}: {}\n{}\nreal:\n{}",

@@ -68,6 +68,11 @@ fn outages_agree() {
 }
 
 #[test]
+fn lost_tails_agree() {
+    agree("lost_tail");
+}
+
+#[test]
 fn streams_agree() {
     agree("streams");
 }
@@ -121,7 +126,7 @@ fn the_document_lists_every_case() {
         .collect();
     let listed: Vec<&str> = listed
         .into_iter()
-        .filter(|line| line.contains("::"))
+        .filter(|line| line.contains("::") && line.ends_with(" | both |"))
         .collect();
     assert_eq!(
         listed,
@@ -153,25 +158,22 @@ fn kept_scripts_agree() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Many scripts have one outcome in both worlds. The smallest that has not is kept, to be committed.
+/// Many scripts have one outcome in both worlds. Those that have not are made small and kept, to be committed.
 #[test]
 fn generated_scripts_agree() {
     let count = std::env::var("PROPTEST_CASES").ok();
     let count = count.map_or(SCRIPTS, |count| count.parse().expect("a number of scripts"));
     let cell = generated(&program(), count, &|_, _| ());
-    if let Some(script) = &cell.script {
+    let mut found: Vec<String> = cell.differences.iter().map(ToString::to_string).collect();
+    for script in &cell.scripts {
         let name = script
             .about
             .replace(|other: char| !other.is_alphanumeric(), "-");
         let path = kept().join(format!("{name}.toml"));
         std::fs::write(&path, script.to_string()).expect("it can be kept");
-        let found: Vec<String> = cell.differences.iter().map(ToString::to_string).collect();
-        panic!(
-            "kept as {}:\n{script}\n{}",
-            path.display(),
-            found.join("\n")
-        );
+        found.push(format!("kept as {}:\n{script}", path.display()));
     }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 /// A simulated NATS that is kinder in one way is told from the real one by the case that is named for it.
@@ -212,7 +214,7 @@ fn the_document_lists_explanations_and_kindnesses() {
         .map(|planted| format!("| {} | `{}` |", planted.what, planted.case));
     let missing: Vec<String> = explained
         .chain(planted)
-        .filter(|row| !document.lines().any(|line| line == row))
+        .filter(|row| !document.lines().any(|line| line.starts_with(row)))
         .collect();
     assert!(
         missing.is_empty(),

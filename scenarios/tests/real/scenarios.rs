@@ -39,7 +39,7 @@ fn passes(plan: &Plan) -> Run {
     run
 }
 
-/// One server each, all at once: most of the time they wait.
+/// A server or a cluster each, all at once: most of the time they wait.
 #[test]
 fn stories_pass_on_a_real_server() {
     let plans = [
@@ -55,6 +55,10 @@ fn stories_pass_on_a_real_server() {
         draw("presence/server-restart", |plan| {
             plan.world.delete_markers.is_some() && has(plan, &["server-stop", "server-pause"])
         }),
+        draw("presence/leader-change", |plan| {
+            has(plan, &["leader-change", "route-partition"])
+        }),
+        draw("presence/lost-quorum", |plan| has(plan, &["server-stop"])),
     ];
     std::thread::scope(|scope| {
         let runs = plans.each_ref().map(|plan| scope.spawn(|| passes(plan)));

@@ -55,7 +55,7 @@ impl Stream {
         incoming: &Incoming<'_>,
     ) -> Result<Admission, Refusal> {
         let demands = Demands::of(&incoming.head);
-        let subject = self.store.find(incoming.name);
+        let subject = incoming.subject;
         if let Some(stream) = demands.stream
             && *stream != *self.identity.name
         {
@@ -169,8 +169,8 @@ impl Stream {
     }
 
     fn check_size(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
-        let bytes = incoming.head.wire_len() + incoming.payload.len();
-        if usize::try_from(self.config.max_message_size).is_ok_and(|limit| bytes > limit) {
+        let bytes = || incoming.head.wire_len() + incoming.payload.len();
+        if usize::try_from(self.config.max_message_size).is_ok_and(|limit| bytes() > limit) {
             let why = "message size exceeds maximum allowed";
             return Err(Refusal::Error(api_error(400, 10054, why)));
         }

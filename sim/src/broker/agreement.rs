@@ -342,8 +342,10 @@ impl Broker {
             accepted,
             is_write,
         } = proposal;
+        let place = stream.store.name(&subject);
         let incoming = Incoming {
-            name: stream.store.name(&subject),
+            name: place,
+            subject: stream.store.find(place),
             head,
             payload,
             by: Some((asker.link, asker.id)),

@@ -8,11 +8,11 @@ use std::time::Duration;
 use squall_core::transport::names;
 
 use super::Broker;
-use super::config::Now;
+use super::config::{Kindness, Now};
 use super::effect::Effect;
 use super::jetstream::{Service, is_api_name};
 use super::member::{ACCOUNT, SIZE};
-use super::parley::{Asker, GroupId, RouteOp};
+use super::parley::{Asker, GroupId, RouteOp, Serves};
 use super::refusal::{api_error, stream_not_found};
 use crate::cluster::Peer;
 use crate::wire::{Request, Response, ServerOp};
@@ -49,7 +49,9 @@ impl Broker {
             if known.is_some_and(|stream| !stream.config.allow_direct) {
                 return Vec::new();
             }
-            let servers = member.servers(stream, |serves| serves.reads);
+            let is_kind = self.surroundings.config.kindness == Some(Kindness::LeaderIsRead);
+            let reads = |serves: &Serves| serves.reads && (serves.writes || !is_kind);
+            let servers = member.servers(stream, reads);
             let picked = self.surroundings.rng.pick(&servers).copied();
             picked.into_iter().collect()
         };
@@ -68,7 +70,8 @@ impl Broker {
             | Request::UpdateStream(_)
             | Request::DeleteStream { .. }
             | Request::StreamInfo { .. }
-            | Request::CreateConsumer { .. } => (0..SIZE).map(Peer).collect(),
+            | Request::CreateConsumer { .. }
+            | Request::EndConsumer { .. } => (0..SIZE).map(Peer).collect(),
         };
         if targets.is_empty() {
             self.tell(asker, Response::NoResponders, effects);
@@ -127,6 +130,8 @@ impl Broker {
             Request::Entry { .. } | Request::Get { .. } | Request::LastOf { .. } => {
                 self.answer_here(now, asker, request, effects);
             }
+            // Whoever has it; nobody waits for the answers.
+            Request::EndConsumer { .. } => self.answer_here(now, asker, request, effects),
             Request::CreateConsumer { .. } if is_placed => {
                 self.answer_here(now, asker, request, effects);
             }

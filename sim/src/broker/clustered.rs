@@ -181,7 +181,10 @@ impl Broker {
                 request,
                 is_placed,
             } => {
-                member.homes.insert(asker.link, from);
+                // Not to whoever has handed it on: answers and deliveries that took two ways would overtake each other.
+                if asker.server != member.me {
+                    member.homes.insert(asker.link, asker.server);
+                }
                 self.asked(now, asker, request, is_placed, effects);
             }
             RouteOp::Tell { link, op } => effects.push(Effect::Send { link, op }),

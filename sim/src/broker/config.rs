@@ -93,6 +93,35 @@ pub enum Kindness {
     ReconnectAtOnce,
     /// What a client gave up waiting for is not sent after a reconnect.
     NoGhostWrites,
+    /// Message ids are remembered for ever, whatever the duplicate window.
+    IdsAreRemembered,
+    /// A message is delivered until it is settled, however often that is.
+    DeliversForEver,
+    /// Readers never lose their place: what interrupts them is not told.
+    ReadersKeepTheirPlace,
+    /// Reads of a stream with copies are answered by its leader alone.
+    LeaderIsRead,
+    /// A connection ends in the very moment in which its token does.
+    KickIsPunctual,
+    /// All clocks show the same, whatever is done to one of them.
+    OneClock,
+    /// To close waits until everything that was heard has been read.
+    CloseJoinsReaders,
+}
+
+/// How often a server has its files synced: what was written since may be lost with the power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncInterval {
+    /// So often. nats-server's default is 2 min.
+    Every(Duration),
+    /// With every write, before it is acknowledged.
+    Always,
+}
+
+impl Default for SyncInterval {
+    fn default() -> Self {
+        Self::Every(Duration::from_secs(120))
+    }
 }
 
 /// How one server is set up.
@@ -120,6 +149,8 @@ pub struct ServerConfig {
     pub lame_duck_grace: Duration,
     /// Time in which a lame duck means to close all connections, the grace included. Default 2 min.
     pub lame_duck_duration: Duration,
+    /// How often files are synced. `None`, the default: power is never lost here, and nothing is remembered for it.
+    pub sync_interval: Option<SyncInterval>,
     /// Operator mode: only users of these accounts are let in. Default: everybody is, into one account.
     pub realm: Option<Realm>,
     /// How long a connection may take to log in, in operator mode. Default 2 s.
@@ -142,6 +173,7 @@ impl ServerConfig {
             delivery_delay_max: Duration::from_micros(60),
             lame_duck_grace: Duration::from_secs(10),
             lame_duck_duration: Duration::from_secs(120),
+            sync_interval: None,
             realm: None,
             auth_timeout: Duration::from_secs(2),
             kindness: None,

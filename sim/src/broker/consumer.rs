@@ -79,7 +79,7 @@ impl Consumer {
         now: Instant,
     ) -> Self {
         let store = &stream.store;
-        let is_settling = stream.config.retention == Retention::Interest;
+        let is_settling = stream.opened_as == Retention::Interest;
         let after_last = store.last().next();
         let first = |found: Option<&Record>| found.map_or(after_last, |record| record.sequence);
         let next = match wanted.start {
@@ -149,6 +149,12 @@ impl Consumer {
             true => self.wants(subject),
             false => self.snapshot.binary_search(&sequence).is_ok(),
         }
+    }
+
+    /// True if this record lies behind it. Older servers count from its first delivery only.
+    pub(super) fn is_through(&self, sequence: Sequence, subject: &str, version: Version) -> bool {
+        let has_begun = self.sequence > 0 || version.is_at_least(2, 14);
+        has_begun && self.wants(subject) && !self.awaits(sequence, subject)
     }
 
     /// What it has delivered since it was last asked.

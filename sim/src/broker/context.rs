@@ -11,7 +11,7 @@ use super::effect::Effect;
 use super::pull::Inbox;
 use super::security::Account;
 use super::timers::{Timer, Timers};
-use crate::wire::{LinkId, ServerOp};
+use crate::wire::{LinkId, PullStatus, ServerOp};
 
 /// Steps of the clock that file stores judge age by.
 const CACHED_CLOCK_STEP: Duration = Duration::from_millis(100);
@@ -44,6 +44,13 @@ impl Context<'_> {
 
     pub(super) fn send(&mut self, link: LinkId, op: ServerOp) {
         self.effects.push(Effect::Send { link, op });
+    }
+
+    /// Sends news of a pull to its inbox, if anybody still listens there.
+    pub(super) fn send_status(&mut self, (link, sid): Inbox, status: PullStatus) {
+        if self.inboxes.contains(&(link, sid)) {
+            self.send(link, ServerOp::PullStatus { sid, status });
+        }
     }
 
     /// Whether this kindness was planted.

@@ -2,7 +2,7 @@
 //!
 //! [`Effect::Send`], [`Effect::Close`], [`Effect::Route`] and [`Effect::Exit`] are for the fabric; [`Effect::Commit`] and
 //! [`Effect::Removed`] are the truth about buckets for histories and invariants, [`Effect::Stored`] and
-//! [`Effect::Dropped`] that about all other streams: together they say at any moment which records there are, without
+//! [`Effect::Dropped`] that about all other streams, [`Effect::LostTail`] what a loss of power undid: together they say at any moment which records there are, without
 //! asking anybody. They come in the order in which the server did things.
 
 use std::fmt;
@@ -50,6 +50,8 @@ pub enum Effect {
     Stored(Stored),
     /// A message of such a stream is there no more.
     Dropped(Dropped),
+    /// The power was lost, and with it the end of a stream.
+    LostTail(LostTail),
 }
 
 /// A record that was stored: a value, a tombstone or a marker.
@@ -110,6 +112,21 @@ pub struct Dropped {
     pub cause: Cause,
 }
 
+/// What a stream is after the power was lost. Each message that was there and is lost was told before, as removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostTail {
+    /// Which stream.
+    pub stream: Arc<str>,
+    /// The bucket that it is behind.
+    pub bucket: Option<Arc<str>>,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// The last sequence that is still known: those above it will be given out again.
+    pub last: Sequence,
+    /// Messages that are there again, because what had taken their place is lost: their keys, or subjects.
+    pub back: Vec<(Arc<str>, Sequence)>,
+}
+
 /// Why a record or a message went away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
@@ -129,6 +146,8 @@ pub enum Cause {
     BucketDeleted,
     /// It was kept in memory, and the server was stopped.
     LostAtRestart,
+    /// It was not synced to its file when the power was lost.
+    PowerLost,
 }
 
 impl fmt::Display for Cause {
@@ -142,6 +161,7 @@ impl fmt::Display for Cause {
             Self::Settled => "settled",
             Self::BucketDeleted => "deleted with its bucket",
             Self::LostAtRestart => "lost at a restart",
+            Self::PowerLost => "lost with the power",
         })
     }
 }
@@ -190,6 +210,16 @@ impl fmt::Display for Dropped {
     }
 }
 
+impl fmt::Display for LostTail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (stream, last, back) = (&self.stream, self.last, self.back.len());
+        write!(
+            f,
+            "{stream} ends at sequence {last} again, with {back} messages back"
+        )
+    }
+}
+
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -201,6 +231,7 @@ impl fmt::Display for Effect {
             Self::Removed(removed) => removed.fmt(f),
             Self::Stored(stored) => stored.fmt(f),
             Self::Dropped(dropped) => dropped.fmt(f),
+            Self::LostTail(lost) => lost.fmt(f),
         }
     }
 }

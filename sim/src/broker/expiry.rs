@@ -18,6 +18,7 @@ use super::head::Head;
 use super::store::Record;
 use super::stream::Stream;
 use super::timers::StreamTimer;
+use super::unsynced::Unsynced;
 
 /// After a restart, servers of 2.11 to 2.14 look at aged messages of a stream with markers only this much later.
 const RESTART_DELAY: Duration = Duration::from_secs(2);
@@ -267,8 +268,14 @@ impl Stream {
     /// What a restarted server does about messages that aged out meanwhile, and about the ids that it knew.
     pub(super) fn recover(&mut self, ctx: &mut Context<'_>) {
         self.was_restarted = true;
+        self.reopen(ctx.now.wall);
         self.decided.clear();
         self.sweep_at = None;
+        self.store
+            .unsynced
+            .iter_mut()
+            .for_each(Unsynced::forget_time);
+        self.arm_sync(ctx);
         let (store, last) = (&self.store, self.store.last());
         let is_held = |sequence| store.at(sequence).is_some();
         if self.ids.recover(is_held, is_held(last)) {

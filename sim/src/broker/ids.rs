@@ -53,6 +53,11 @@ impl MessageIds {
         None
     }
 
+    /// The end of the stream is lost: the message that is the last now has this id.
+    pub(super) fn cut(&mut self, last: Option<&str>) {
+        self.last = last.map(Arc::from);
+    }
+
     /// A restarted server knows the ids that it finds in its messages. True if there are any.
     pub(super) fn recover(
         &mut self,

@@ -20,10 +20,11 @@ use super::context::Context;
 use super::effect::{Cause, Effect, Incarnation};
 use super::head::Head;
 use super::pull::{AckSubject, Inbox};
+use super::purge;
 use super::refusal::{Refusal, api_error, invalid_config, stream_not_found};
 use super::routes::Routes;
 use super::settings::{
-    check, check_update, name_in_use, normalized, shares_subjects, subjects_overlap,
+    check, check_members, check_update, name_in_use, normalized, shares_subjects, subjects_overlap,
 };
 use super::store::Name;
 use super::stream::{Incoming, Stream, Written};
@@ -88,6 +89,10 @@ impl JetStream {
     /// The stream behind a bucket.
     pub(super) fn bucket(&self, bucket: &str) -> Option<&Stream> {
         self.streams[self.buckets.get(bucket)?.0].as_ref()
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.streams.iter_mut().flatten()
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -177,6 +182,13 @@ impl JetStream {
                 let wanted = wanted(wish, link);
                 self.create_consumer(ctx, &stream, id, wanted, is_alive)
             }
+            Request::EndConsumer { stream, deliver } => {
+                let ended = self.on_stream(&stream, |stream| {
+                    stream.end_consumer(ctx, link, deliver);
+                    Ok(Response::Deleted)
+                });
+                Some(answer(ended))
+            }
             Request::CreateStream(config) => Some(answer(self.create(ctx, *config))),
             Request::UpdateStream(config) => Some(answer(self.update(ctx, *config))),
             Request::DeleteStream { stream } => Some(self.delete(ctx, &stream)),
@@ -204,7 +216,8 @@ impl JetStream {
                 Some(answer(deleted.map(|()| Response::Deleted)))
             }
             Request::Purge { stream, what } => {
-                let purged = self.on_stream(&stream, |stream| stream.purge(ctx, &what));
+                let purged = purge::limits(&what)
+                    .and_then(|_| self.on_stream(&stream, |stream| stream.purge(ctx, &what)));
                 Some(answer(purged.map(Response::Purged)))
             }
             Request::DeleteMessage { stream, sequence } => {
@@ -249,11 +262,13 @@ impl JetStream {
             && stream.stores_keys
         {
             let name = Name::Key(key);
-            if stream.store.find(name).is_none() && !is_routable(key) {
+            let subject = stream.store.find(name);
+            if subject.is_none() && !is_routable(key) {
                 return Some(Response::NoResponders);
             }
             let incoming = Incoming {
                 name,
+                subject,
                 head,
                 payload,
                 by,
@@ -301,8 +316,10 @@ impl JetStream {
         let Some(stream) = self.storing(subject) else {
             return Some(Response::NoResponders);
         };
+        let name = stream.store.name(subject);
         let incoming = Incoming {
-            name: stream.store.name(subject),
+            name,
+            subject: stream.store.find(name),
             head,
             payload,
             by,
@@ -328,7 +345,8 @@ impl JetStream {
     /// Creates a stream that may be created.
     pub(super) fn create_checked(&mut self, ctx: &Context<'_>, config: StreamConfig) -> Response {
         let incarnation = Incarnation(self.streams.len());
-        let stream = Stream::new(incarnation, config, ctx.now.wall);
+        let mut stream = Stream::new(incarnation, config, ctx.now.wall);
+        stream.remember_unsynced(ctx.config.sync_interval);
         let info = stream.info();
         self.routes.add(&stream.config.subjects, incarnation);
         let identity = &stream.identity;
@@ -348,7 +366,11 @@ impl JetStream {
         let version = ctx.config.version;
         let config = normalized(config, version);
         let stream = self.stream(&config.name).ok_or_else(stream_not_found)?;
-        check(&config, version)?;
+        match version.is_at_least(2, 14) {
+            true => check(&config, version)?,
+            // Older servers take more copies than there are servers, where that is no creation.
+            false => check_members(&config, version)?,
+        }
         check_update(&stream.config, &config)?;
         self.check_overlap(&config)?;
         self.update_checked(ctx, config)
@@ -458,12 +480,11 @@ impl JetStream {
             Service::Disabled | Service::LameDuck => false,
         };
         if !is_heard {
-            let (link, sid) = inbox;
             let status = PullStatus {
                 code: 503,
                 text: "".into(),
             };
-            ctx.send(link, ServerOp::PullStatus { sid, status });
+            ctx.send_status(inbox, status);
         }
     }
 
@@ -519,11 +540,13 @@ impl JetStream {
         } else if let Some(stream) = &mut self.streams[incarnation.0] {
             match timer {
                 StreamTimer::Sweep => stream.on_sweep(ctx),
+                StreamTimer::Forget if ctx.is_kind(Kindness::IdsAreRemembered) => {}
                 StreamTimer::Forget => stream.on_forget(ctx),
                 StreamTimer::Deliver(id) => stream.deliver(ctx, id),
                 StreamTimer::Heartbeat(id) => stream.beat(ctx, id),
                 StreamTimer::Inactive(id) => stream.end_inactive(ctx, id),
                 StreamTimer::Pull(id, timer) => stream.on_pull_timer(ctx, id, timer),
+                StreamTimer::Sync => stream.on_sync(),
                 StreamTimer::Mark(sequence) => stream.mark(ctx, sequence),
             }
         }
@@ -588,6 +611,7 @@ impl JetStream {
             for stream in self.streams.iter_mut().flatten() {
                 stream.recover(ctx);
                 stream.start_pulls(ctx);
+                stream.drop_settled(ctx, false);
             }
         }
     }
@@ -620,6 +644,9 @@ pub(super) fn stored(
     })
 }
 
+/// The least idle heartbeat of a push consumer.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+
 /// What a client asks for, if a consumer can be that.
 fn wanted(wish: ConsumerWish, link: LinkId) -> Result<Wanted, ApiError> {
     let unset = |what: &str, option: &str| {
@@ -627,6 +654,10 @@ fn wanted(wish: ConsumerWish, link: LinkId) -> Result<Wanted, ApiError> {
             format!("consumer delivery policy is deliver {what}, but optional {option} is not set");
         Err(api_error(400, 10094, why))
     };
+    if !wish.heartbeat.is_zero() && wish.heartbeat < HEARTBEAT_MIN {
+        let why = "consumer idle heartbeat needs to be >= 100ms";
+        return Err(api_error(400, 10083, why));
+    }
     match wish.start {
         ReadStart::Sequence(first) if first.0 == 0 => {
             return unset("by start sequence", "start sequence");

@@ -24,7 +24,8 @@
 //!   readers    who is told what of a stream (consumer: what a watch, a reader or a scan reads)
 //!   pulls      the pull consumers of a stream (pull: one of them, as a machine of its own)
 //!   advisory   what the server says about a consumer, as core messages
-//!   store      the messages, and what is known of each (head: its headers)
+//!   store      the messages, and what is known of each (head: its headers; unsynced: what may be lost)
+//!   power      what a loss of power takes
 //!   member     what it knows as one of a cluster; clustered, asking, proposals, agreement: what it does as one
 //!   parley     what servers of a cluster say to each other
 //! ```
@@ -57,6 +58,7 @@ mod member;
 mod messaging;
 mod parley;
 mod permissions;
+mod power;
 mod proposals;
 mod pull;
 mod pulls;
@@ -74,6 +76,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unsynced;
 mod violation;
 
 use std::collections::BTreeSet;
@@ -85,9 +88,10 @@ use squall_core::transport::{
 };
 use squall_core::{Instant, Rng};
 
-pub use config::{Kindness, Now, ParseVersionError, ServerConfig, Version};
-pub use effect::{Cause, Commit, Dropped, Effect, Incarnation, Removed, Stored};
+pub use config::{Kindness, Now, ParseVersionError, ServerConfig, SyncInterval, Version};
+pub use effect::{Cause, Commit, Dropped, Effect, Incarnation, LostTail, Removed, Stored};
 pub use parley::{Asker, Command, GroupId, Proposal, RouteOp, Serves};
+pub use power::Loss;
 
 use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp};
 use context::Context;
@@ -322,6 +326,9 @@ impl Broker {
 
     /// Routes what the server itself has to say.
     fn post(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.surroundings.outbox.is_empty() {
+            return;
+        }
         for (account, message) in std::mem::take(&mut self.surroundings.outbox) {
             let mut ctx = self.surroundings.ctx(now, account, effects);
             self.messaging.route(&mut ctx, &message);

@@ -220,8 +220,10 @@ impl Broker {
         let Some(stream) = self.jetstreams[ACCOUNT.0].stream(name) else {
             return;
         };
+        let place = stream.store.name(&subject);
         let incoming = Incoming {
-            name: stream.store.name(&subject),
+            name: place,
+            subject: stream.store.find(place),
             head,
             payload,
             by: None,

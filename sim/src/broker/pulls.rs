@@ -90,6 +90,24 @@ impl Pulls {
             .any(|consumer| consumer.needs(sequence.0, subject))
     }
 
+    /// Whether some consumer has settled this message.
+    pub(super) fn are_through(&self, sequence: Sequence, subject: &str) -> bool {
+        self.consumers()
+            .any(|consumer| consumer.is_through(sequence.0, subject))
+    }
+
+    /// Takes note of a new message; gives the consumers to wake for it.
+    pub(super) fn note_stored(&mut self, sequence: Sequence, subject: &str) -> Vec<PullId> {
+        let mut awaiting = Vec::new();
+        for (&id, slot) in &mut self.slots {
+            if slot.consumer.stored(sequence.0, subject) && !slot.is_waking {
+                slot.is_waking = true;
+                awaiting.push(id);
+            }
+        }
+        awaiting
+    }
+
     /// Takes note that a message has gone. One that was purged is told otherwise.
     pub(super) fn note_gone(&mut self, sequence: Sequence, subject: &Arc<str>, cause: Cause) {
         if !self.slots.is_empty() && cause != Cause::Purged {
@@ -159,8 +177,9 @@ impl Stream {
     ) -> Result<ConsumerInfo, ApiError> {
         let home = Home {
             stream: Arc::clone(&self.identity.name),
-            retention: self.config.retention,
+            retention: self.opened_as,
             version: ctx.config.version,
+            kindness: ctx.config.kindness,
         };
         let slots = &self.pulls.slots;
         let existing = self.pulls.names.get(config.name.as_str()).copied();
@@ -172,6 +191,8 @@ impl Stream {
         let id = match existing {
             Some(id) => {
                 self.with_pull(ctx, id, |consumer, around| consumer.update(config, around));
+                // What its filters leave out now is perhaps wanted by nobody.
+                self.settle_all(ctx);
                 id
             }
             None => self.add_pull(ctx, home, config),
@@ -376,9 +397,7 @@ impl Stream {
                 let delivered = Box::new(delivered);
                 ctx.send(link, ServerOp::Pulled { sid, delivered });
             }
-            Said::Status((link, sid), status) => {
-                ctx.send(link, ServerOp::PullStatus { sid, status });
-            }
+            Said::Status(inbox, status) => ctx.send_status(inbox, status),
             Said::Settled(sequence) => self.let_go(ctx, Sequence(sequence)),
             Said::GivenUp {
                 sequence,
@@ -410,16 +429,9 @@ impl Stream {
         }
     }
 
-    /// A message was stored: consumers that wait for it deliver it, some at once, the others a little later.
-    pub(super) fn wake_pulls(&mut self, ctx: &mut Context<'_>, sequence: Sequence, subject: &str) {
-        let mut awaited = Vec::new();
-        for (&id, slot) in &mut self.pulls.slots {
-            if slot.consumer.stored(sequence.0, subject) && !slot.is_waking {
-                slot.is_waking = true;
-                awaited.push(id);
-            }
-        }
-        for id in awaited {
+    /// Consumers that waited for a message deliver it, some at once, the others a little later.
+    pub(super) fn wake_pulls(&mut self, ctx: &mut Context<'_>, awaiting: Vec<PullId>) {
+        for id in awaiting {
             if ctx.rng.chance(HEARD_FIRST_OF_100, 100) {
                 self.on_pull_timer(ctx, id, PullTimer::Deliver);
             } else {
@@ -430,6 +442,9 @@ impl Stream {
 
     /// Tells consumers of the messages that have gone.
     pub(super) fn tell_gone(&mut self, ctx: &mut Context<'_>) {
+        if self.pulls.gone.is_empty() {
+            return;
+        }
         for (sequence, subject) in std::mem::take(&mut self.pulls.gone) {
             let ids: Vec<PullId> = self.pulls.slots.keys().copied().collect();
             for id in ids {
@@ -475,8 +490,8 @@ fn send_statuses(ctx: &mut Context<'_>, consumer: PullConsumer) {
     let mut said = Vec::new();
     consumer.delete(&mut said);
     for said in said {
-        if let Said::Status((link, sid), status) = said {
-            ctx.send(link, ServerOp::PullStatus { sid, status });
+        if let Said::Status(inbox, status) = said {
+            ctx.send_status(inbox, status);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Taking messages out of a stream by request: purges, and the deletion of one.
 
-use squall_core::transport::{ApiError, Purge, Sequence};
+use squall_core::transport::{ApiError, Purge, Sequence, Storage};
 
 use super::context::Context;
 use super::effect::Cause;
@@ -8,18 +8,28 @@ use super::refusal::api_error;
 use super::stream::Stream;
 use super::subject::Filter;
 
+/// How many to keep, or below which sequence to purge; not both. Looked at before the stream is.
+pub(super) fn limits(what: &Purge) -> Result<(Option<u64>, Option<Sequence>), ApiError> {
+    let keep = what.keep.filter(|&keep| keep > 0);
+    let below = what.below.filter(|&below| below > Sequence::NONE);
+    if keep.is_some() && below.is_some() {
+        return Err(api_error(400, 10003, "bad request"));
+    }
+    Ok((keep, below))
+}
+
 impl Stream {
     /// Removes what is asked for; gives how many messages that were.
     pub(super) fn purge(&mut self, ctx: &mut Context<'_>, what: &Purge) -> Result<u64, ApiError> {
+        let (keep, below) = limits(what)?;
         if self.config.deny_purge {
             return Err(api_error(500, 10110, "stream purge not permitted"));
         }
-        let keep = what.keep.filter(|&keep| keep > 0);
-        let below = what.below.filter(|&below| below > Sequence::NONE);
-        if keep.is_some() && below.is_some() {
-            return Err(api_error(400, 10003, "bad request"));
-        }
         let filter = what.filter.as_deref().filter(|filter| !filter.is_empty());
+        // Older servers take the first sequence for no limit, but for a whole stream in memory.
+        let is_limit = ctx.config.version.is_at_least(2, 14)
+            || (filter.is_none() && self.config.storage == Storage::Memory);
+        let below = below.filter(|&below| is_limit || below > Sequence(1));
         let Some(filter) = filter else {
             return Ok(self.purge_all(ctx, keep, below));
         };

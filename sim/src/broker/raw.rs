@@ -80,8 +80,10 @@ impl Broker {
             Service::Mute => return true,
             Service::Disabled | Service::LameDuck => return false,
         }
+        let name = stream.store.name(&message.subject);
         let incoming = Incoming {
-            name: stream.store.name(&message.subject),
+            name,
+            subject: stream.store.find(name),
             head: Head::full(message.headers.clone()),
             payload: message.payload.clone(),
             by: None,

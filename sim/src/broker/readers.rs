@@ -56,6 +56,14 @@ impl Stream {
         }
     }
 
+    /// A consumer is deleted, with or without its subscription.
+    pub(super) fn end_consumer(&mut self, ctx: &mut Context<'_>, link: LinkId, sid: Sid) {
+        let is_other = |consumer: &Consumer| (consumer.link, consumer.sid) != (link, sid);
+        self.consumers.retain(is_other);
+        self.inactive.retain(|_, consumer| is_other(consumer));
+        self.settle_all(ctx);
+    }
+
     pub(super) fn end_inactive(&mut self, ctx: &mut Context<'_>, id: ConsumerId) {
         self.inactive.remove(&id);
         self.settle_all(ctx);
@@ -63,15 +71,15 @@ impl Stream {
 
     /// A consumer is no more: what no other awaits goes, where the stream keeps only what is awaited.
     pub(super) fn settle_all(&mut self, ctx: &mut Context<'_>) {
-        if self.config.retention == Retention::Interest {
-            let all = self.store.from(Sequence::NONE);
-            let all: Vec<Sequence> = all.map(|record| record.sequence).collect();
-            self.settle(ctx, &all);
-        }
+        self.drop_settled(ctx, true);
     }
 
     /// A consumer is done with these, or is no more: what no other awaits goes.
     pub(super) fn settle(&mut self, ctx: &mut Context<'_>, sequences: &[Sequence]) {
+        // It may keep by another rule than when its consumers were made.
+        if self.config.retention != Retention::Interest {
+            return;
+        }
         for &sequence in sequences {
             let Some(record) = self.store.at(sequence) else {
                 continue;
@@ -83,6 +91,32 @@ impl Stream {
                 self.drop_at(ctx, sequence, Cause::Settled);
             }
         }
+    }
+
+    /// The stream was given another rule of retention. If it keeps only what is awaited from now on, what is settled goes
+    /// at once; where there are no consumers, everything, and up to 2.14 nothing.
+    pub(super) fn retain_otherwise(&mut self, ctx: &mut Context<'_>) {
+        let is_unread = self.consumers() == 0 && ctx.config.version.is_at_least(2, 15);
+        self.drop_settled(ctx, is_unread);
+    }
+
+    /// Lets go what some consumer is through with and no other awaits, where the stream keeps only what is awaited; or
+    /// everything that nobody awaits.
+    pub(super) fn drop_settled(&mut self, ctx: &mut Context<'_>, is_unread: bool) {
+        if self.config.retention != Retention::Interest {
+            return;
+        }
+        let version = ctx.config.version;
+        let is_done = |sequence: Sequence, subject: &str| {
+            let mut consumers = self.consumers.iter().chain(self.inactive.values());
+            consumers.any(|consumer| consumer.is_through(sequence, subject, version))
+                || self.pulls.are_through(sequence, subject)
+        };
+        let all = self.store.from(Sequence::NONE);
+        let done = all
+            .filter(|record| is_unread || is_done(record.sequence, self.store.subject_of(record)));
+        let done: Vec<Sequence> = done.map(|record| record.sequence).collect();
+        self.settle(ctx, &done);
     }
 
     pub(super) fn drop_consumers(&mut self) {

@@ -23,8 +23,9 @@ pub(super) fn normalized(mut config: StreamConfig, version: Version) -> StreamCo
     }
     if config.subject_delete_markers.is_some() {
         config.allow_message_ttl = true;
+        // Where roll-ups were asked for as well, that is refused.
+        config.deny_purge &= config.allow_rollup;
         config.allow_rollup = true;
-        config.deny_purge = false;
     }
     if config.subjects.is_empty() {
         config.subjects = vec![config.name.clone()];
@@ -76,6 +77,9 @@ pub(super) fn check_members(config: &StreamConfig, version: Version) -> Result<(
     if window < SHORTEST {
         return Err(invalid_config("duplicates window needs to be >= 100ms"));
     }
+    if config.deny_purge && config.allow_rollup {
+        return Err(invalid_config("roll-ups require the purge permission"));
+    }
     if config.discard_new_per_subject {
         if config.discard != Discard::New {
             let why = "discard new per subject requires discard new policy to be set";
@@ -85,9 +89,6 @@ pub(super) fn check_members(config: &StreamConfig, version: Version) -> Result<(
             let why = "discard new per subject requires max msgs per subject > 0";
             return Err(invalid_config(why));
         }
-    }
-    if config.deny_purge && config.allow_rollup {
-        return Err(invalid_config("roll-ups require the purge permission"));
     }
     let shortest = Duration::from_secs(1);
     if config
@@ -121,7 +122,7 @@ fn check_subjects(subjects: &[String], version: Version) -> Result<(), ApiError>
             }
         }
         for other in &subjects[place + 1..] {
-            if subject == other && !version.is_at_least(2, 11) {
+            if subject == other && !version.is_at_least(2, 12) {
                 return Err(invalid_config("duplicate subjects detected"));
             }
             if overlap(subject, other) {

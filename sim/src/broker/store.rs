@@ -18,6 +18,7 @@ use squall_core::UnixTime;
 use squall_core::transport::{KvEntry, Sequence, StoredMessage};
 
 use super::head::Head;
+use super::unsynced::{Step, Taken, Unsynced};
 
 const NONE: u32 = u32::MAX;
 
@@ -108,6 +109,8 @@ pub(super) struct Store {
     lines_gone: u64,
     last: Sequence,
     bytes: u64,
+    /// What has changed since the files were synced, where that may be lost.
+    pub(super) unsynced: Option<Unsynced>,
     /// What the subjects of keys begin with: `$KV.<bucket>.`; empty in a stream behind no bucket.
     prefix: Box<str>,
 }
@@ -119,6 +122,11 @@ impl Store {
             prefix: prefix.into(),
             ..Self::default()
         }
+    }
+
+    /// An empty one for the same stream.
+    pub(super) fn empty(&self) -> Self {
+        Self::new(&self.prefix)
     }
 
     /// Records held.
@@ -133,6 +141,7 @@ impl Store {
 
     /// Gives out sequences up to this one without storing anything under them.
     pub(super) fn skip_to(&mut self, last: Sequence) {
+        self.note_last();
         self.last = self.last.max(last);
     }
 
@@ -150,10 +159,7 @@ impl Store {
     }
 
     pub(super) fn find(&self, name: Name<'_>) -> Option<SubjectId> {
-        self.find_hashed(hash(name.text()), name)
-    }
-
-    fn find_hashed(&self, hash: u64, name: Name<'_>) -> Option<SubjectId> {
+        let hash = hash(name.text());
         let is_it = |&id: &u32| {
             let found = self.subjects.get(id);
             found.hash == hash && found.is(name)
@@ -266,14 +272,20 @@ impl Store {
         record.newer == NONE
     }
 
-    /// Stores a message under the next sequence.
-    pub(super) fn append(&mut self, name: Name<'_>, new: New) -> SubjectId {
+    /// Stores a message under the next sequence; `known` is what [`find`](Self::find) finds under its name.
+    pub(super) fn append(
+        &mut self,
+        name: Name<'_>,
+        known: Option<SubjectId>,
+        new: New,
+    ) -> SubjectId {
+        debug_assert_eq!(known, self.find(name), "looked for before");
         self.compact();
-        let hash = hash(name.text());
-        let subject = match self.find_hashed(hash, name) {
+        let subject = match known {
             Some(subject) => subject.0,
-            None => self.add_subject(hash, name),
+            None => self.add_subject(name),
         };
+        self.note_last();
         self.last = self.last.next();
         let older = self.subjects.get(subject).newest;
         let size = new.size;
@@ -334,7 +346,13 @@ impl Store {
             NONE => chain.newest = record.older,
             newer => self.records.get_mut(newer).older = record.older,
         }
-        if chain.records == 0 {
+        let is_last = chain.records == 0;
+        if let Some(unsynced) = &mut self.unsynced {
+            let subject = Arc::clone(&chain.name);
+            let record = record.clone();
+            unsynced.note(Step::Taken(Box::new(Taken { subject, record })));
+        }
+        if is_last {
             self.drop_subject(record.subject);
         }
         self.log[(record.line - self.lines_gone) as usize].record = NONE;
@@ -344,7 +362,15 @@ impl Store {
         }
     }
 
-    fn add_subject(&mut self, hash: u64, name: Name<'_>) -> u32 {
+    /// Sequences are about to be given out after the last one.
+    fn note_last(&mut self) {
+        if let Some(unsynced) = &mut self.unsynced {
+            unsynced.note(Step::Given { after: self.last });
+        }
+    }
+
+    fn add_subject(&mut self, name: Name<'_>) -> u32 {
+        let hash = hash(name.text());
         let (key, name) = match name {
             Name::Key(key) => (Some(key.into()), format!("{}{key}", self.prefix).into()),
             Name::Subject(subject) => (None, subject.into()),
@@ -458,7 +484,8 @@ mod tests {
             size: 1,
             is_exempt: false,
         };
-        store.append(store.name(subject), new)
+        let name = store.name(subject);
+        store.append(name, store.find(name), new)
     }
 
     fn remove_oldest(store: &mut Store, subject: SubjectId) {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use squall_core::transport::{
-    BucketConfig, BucketInfo, Discard, KvEntry, Sequence, StreamConfig, StreamInfo, names,
+    BucketConfig, BucketInfo, Discard, KvEntry, Retention, Sequence, StreamConfig, StreamInfo,
+    names,
 };
 use squall_core::{Instant, UnixTime};
 
@@ -37,6 +38,13 @@ pub(super) struct Stream {
     pub(super) store: Store,
     pub(super) ids: MessageIds,
     created: UnixTime,
+    /// What the next start of its server takes for that.
+    created_kept: UnixTime,
+    /// When its files were opened.
+    opened: UnixTime,
+    /// By which rule it kept messages when it was made, or its server started: deliveries that want no acknowledgement
+    /// settle a message only where that was another than limits.
+    pub(super) opened_as: Retention,
     /// Messages with a life of their own and when it ends; one that is gone by then is found missing.
     pub(super) ends: BTreeSet<(UnixTime, Sequence)>,
     /// When the sweep for expired messages fires next.
@@ -64,6 +72,8 @@ pub(super) struct Identity {
 #[derive(Clone, Debug)]
 pub(super) struct Incoming<'a> {
     pub(super) name: Name<'a>,
+    /// What the store has under this name.
+    pub(super) subject: Option<SubjectId>,
     pub(super) head: Head,
     pub(super) payload: Bytes,
     pub(super) by: Option<(LinkId, RequestId)>,
@@ -90,9 +100,12 @@ impl Stream {
             },
             store: Store::new(prefix.as_deref().unwrap_or_default()),
             stores_keys: stores_keys(&config),
+            opened_as: config.retention,
             config,
             ids: MessageIds::default(),
             created,
+            created_kept: created,
+            opened: created,
             ends: BTreeSet::new(),
             sweep_at: None,
             was_restarted: false,
@@ -130,6 +143,13 @@ impl Stream {
     pub(super) fn entry(&self, key: &str) -> Option<KvEntry> {
         let subject = self.store.find(Name::Key(key))?;
         Some(self.store.entry(self.store.newest(subject)))
+    }
+
+    /// Its server was started again.
+    pub(super) const fn reopen(&mut self, now: UnixTime) {
+        self.created = self.created_kept;
+        self.opened = now;
+        self.opened_as = self.config.retention;
     }
 
     pub(super) const fn timer(&self, timer: StreamTimer) -> Timer {
@@ -176,6 +196,7 @@ impl Stream {
         }
         if !accepted.is_wanted {
             self.store.skip_to(sequence);
+            self.arm_sync(ctx);
             return sequence;
         }
         let head = match accepted.life {
@@ -189,13 +210,15 @@ impl Stream {
             size: accepted.size,
             is_exempt: accepted.life == Life::Never,
         };
-        let subject = self.store.append(incoming.name, new);
+        let subject = self.store.append(incoming.name, incoming.subject, new);
         let record = self.store.newest(subject);
-        let name = Arc::clone(self.store.subject_of(record));
+        let name = self.store.subject_of(record);
         let mut is_awaited = false;
         for consumer in &mut self.consumers {
-            is_awaited |= consumer.note_stored(sequence, &name);
+            is_awaited |= consumer.note_stored(sequence, name);
         }
+        // Counted before room is made: what is purged for it is counted anew.
+        let awaiting = self.pulls.note_stored(sequence, name);
         let stored = stored(&self.identity, &self.store, record, incoming.by);
         ctx.effects.push(stored);
         if let Life::For(life) = accepted.life {
@@ -207,7 +230,8 @@ impl Stream {
         if is_awaited {
             self.wake(ctx);
         }
-        self.wake_pulls(ctx, sequence, &name);
+        self.wake_pulls(ctx, awaiting);
+        self.arm_sync(ctx);
         sequence
     }
 
@@ -267,11 +291,13 @@ impl Stream {
             size: self.size_of(name, &head, 0),
             life: Life::For(life),
             is_longer: false,
-            replaced: Replaced::Nothing,
+            // There is nothing left of it, but consumers hear of a purge.
+            replaced: Replaced::Subject,
             is_wanted: true,
         };
         let incoming = Incoming {
             name,
+            subject: self.store.find(name),
             head,
             payload: Bytes::new(),
             by: None,
@@ -288,6 +314,7 @@ impl Stream {
             announce(identity, consumers, ctx.effects, store, record, cause);
         });
         self.tell_gone(ctx);
+        self.arm_sync(ctx);
         was_there
     }
 
@@ -301,6 +328,13 @@ impl Stream {
             dropped += 1;
         }
         dropped
+    }
+
+    /// Tells the world alone that a message is gone.
+    pub(super) fn tell_dropped(&self, effects: &mut Vec<Effect>, at: Sequence, cause: Cause) {
+        if let Some(record) = self.store.at(at) {
+            announce(&self.identity, &mut [], effects, &self.store, record, cause);
+        }
     }
 
     /// Drops every message: the stream is being deleted, or was only in memory.
@@ -318,9 +352,19 @@ impl Stream {
         let limit = |config: &StreamConfig| {
             u64::try_from(config.max_messages_per_subject).unwrap_or(u64::MAX)
         };
-        let is_shorter_history = limit(&config) < limit(&self.config);
+        // Older servers take no limit for the shortest.
+        let had_limit = self.config.max_messages_per_subject > 0;
+        let is_looked_at = had_limit || ctx.config.version.is_at_least(2, 14);
+        let is_shorter_history = is_looked_at && limit(&config) < limit(&self.config);
         self.stores_keys = stores_keys(&config);
-        self.config = config;
+        let old = std::mem::replace(&mut self.config, config);
+        if !ctx.config.version.is_at_least(2, 14) {
+            // Older servers write down another time with new settings.
+            self.created_kept = self.opened;
+        }
+        if old.duplicate_window != self.config.duplicate_window {
+            self.on_forget(ctx);
+        }
         if is_shorter_history {
             self.trim_histories(ctx);
         }
@@ -331,6 +375,9 @@ impl Stream {
         }
         // Markers of the sweep are heard before the answer to the update.
         self.deliver_all(ctx);
+        if old.retention != self.config.retention {
+            self.retain_otherwise(ctx);
+        }
     }
 
     fn trim_histories(&mut self, ctx: &mut Context<'_>) {

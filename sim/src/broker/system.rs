@@ -8,7 +8,7 @@ use std::time::Duration;
 use squall_core::transport::{ApiError, Message, Storage};
 
 use super::Broker;
-use super::config::Now;
+use super::config::{Kindness, Now};
 use super::effect::Effect;
 use super::refusal::api_error;
 use super::security::{Account, Admitted, Eviction, Updated};
@@ -105,7 +105,14 @@ impl Broker {
                     self.expel(now, link, Violation::Auth(EXPIRED), effects);
                 }
             }
-            Some(life) => ctx.timers.set(now.monotonic + life, Timer::Expiry(link)),
+            Some(life) => {
+                let mut end = now.monotonic + life;
+                if ctx.is_kind(Kindness::KickIsPunctual) {
+                    let phase = now.wall.as_nanos().rem_euclid(1_000_000_000);
+                    end = end - Duration::from_nanos(phase.unsigned_abs());
+                }
+                ctx.timers.set(end, Timer::Expiry(link));
+            }
             None => {}
         }
     }

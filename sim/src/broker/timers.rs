@@ -53,6 +53,8 @@ pub(super) enum StreamTimer {
     Inactive(ConsumerId),
     /// Something of a pull consumer.
     Pull(PullId, PullTimer),
+    /// The files are synced.
+    Sync,
     /// The marker of this message is written, whatever happened to it meanwhile.
     Mark(Sequence),
 }

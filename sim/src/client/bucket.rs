@@ -130,16 +130,21 @@ impl SimBucket {
         }
         let found = self
             .connection
-            .look(|client| (client.max_payload, client.state()));
-        if let (Write::Put(value), Some((limit, _))) = (&write, found) {
+            .look(|client| (client.max_payload, client.state(), client.key(key)));
+        if let (Write::Put(value), Some((limit, ..))) = (&write, &found) {
             let size = value.len() + names::expectation_len(expected);
-            if size > limit {
+            if size > *limit {
+                let limit = *limit;
                 return Err(WriteError::TooLarge { size, limit }.into());
             }
         }
+        let (was_closed, key) = match found {
+            Some((_, state, key)) => (state == ConnectionState::Closed, key),
+            None => (true, key.into()),
+        };
         let request = Request::Write {
             bucket: self.name.clone(),
-            key: key.into(),
+            key,
             write,
             expected,
         };
@@ -147,7 +152,6 @@ impl SimBucket {
             id: id_of(key),
             request,
         };
-        let was_closed = found.is_none_or(|(_, state)| state == ConnectionState::Closed);
         Ok((self.connection.exchange(Patience::Ack, command), was_closed))
     }
 
@@ -178,7 +182,7 @@ impl SimBucket {
                 };
             }
         };
-        let patience = self.connection.with(|client, _| client.options.ack_timeout);
+        let patience = self.connection.with(|client, _| client.ack_timeout);
         let clock = &self.connection.clock;
         tokio::select! {
             biased;

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use squall_core::Clock as _;
 use squall_core::transport::{
@@ -23,6 +24,9 @@ use crate::env::SimClock;
 use crate::net::Net;
 use crate::wire::{ClientOp, INBOX, Request, Response, Sid};
 use crate::world::{ProcessKey, World};
+
+/// Time between two looks at readers that closing waits for, where that is planted.
+const JOIN_LOOK: Duration = Duration::from_millis(1);
 
 /// The way to the simulated servers from one process.
 #[derive(Clone, Debug)]
@@ -168,7 +172,8 @@ impl SimConnection {
     ) -> Result<Reader, WatchError> {
         let (capacity, guard) = self.prepare_watch()?;
         let (sender, reader) = Reader::channel(capacity, Some(Box::new(Arc::clone(&guard))));
-        let reading = Reading::stream(start, watched.heartbeat, sender);
+        let kindness = self.with(|_, net| net.kindness).flatten();
+        let reading = Reading::stream(start, watched.heartbeat, sender, kindness);
         self.open(watched, reading, &guard).await.map(|()| reader)
     }
 
@@ -322,12 +327,12 @@ impl Drop for SubscriptionGuard {
 
 impl Client {
     fn begin(&mut self, net: &mut Net, patience: Patience) -> RequestKey {
-        if self.options.credentials.is_some() {
+        if self.has_credentials {
             // Where there may be permissions it matters that answers come to a subscription.
             self.open_inbox(net);
         }
         let wait = match patience {
-            Patience::Ack => self.options.ack_timeout,
+            Patience::Ack => self.ack_timeout,
             Patience::Request => self.options.request_timeout,
         };
         self.requests.begin(patience, net.local(self.host) + wait)
@@ -490,7 +495,7 @@ impl Connection for SimConnection {
     }
 
     async fn flush(&self) -> Result<(), FlushError> {
-        let has_login = self.with(|client, _| client.options.credentials.is_some());
+        let has_login = self.with(|client, _| client.has_credentials);
         let echo = |key| match has_login {
             // The real one is a message to the client's own inbox: permissions can deny it.
             Some(true) => ClientOp::Publish {
@@ -527,9 +532,14 @@ impl Connection for SimConnection {
         std::future::ready(())
     }
 
-    fn close(&self) -> impl Future<Output = ()> + Send {
+    async fn close(&self) {
+        while self.with(|client, net| client.joins_readers(net)) == Some(true) {
+            self.client
+                .world
+                .sleep_until(self.client.world.now() + JOIN_LOOK)
+                .await;
+        }
         self.with(Client::close);
-        std::future::ready(())
     }
 
     fn bucket(&self, name: &str) -> Result<SimBucket, BucketError> {

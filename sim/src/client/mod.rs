@@ -36,7 +36,7 @@ use crate::broker::{Kindness, Version};
 use crate::keys::SimKey;
 use crate::link::LinkKey;
 use crate::net::{Due, Net};
-use crate::wire::{ClientOp, INBOX, Presented, RequestId, ServerOp, Sid};
+use crate::wire::{ClientOp, INBOX, Presented, ServerOp, Sid};
 use crate::world::{HostKey, ProcessKey, ServerKey};
 
 new_key_type! {
@@ -113,6 +113,10 @@ pub(crate) struct Client {
     pub(crate) host: HostKey,
     id: ConnectionId,
     options: Arc<ConnectOptions>,
+    /// Of the options, as the two below: what every request needs lies here, not behind them.
+    ping_interval: Duration,
+    ack_timeout: Duration,
+    has_credentials: bool,
     servers: Arc<[ServerKey]>,
     phase: Phase,
     first: First,
@@ -133,6 +137,8 @@ pub(crate) struct Client {
     room: Vec<Waker>,
     subscribed: BTreeMap<Sid, Subscribed>,
     next_sid: u64,
+    /// The key that was written last: mostly the one that is written next.
+    last_key: Arc<str>,
     requests: Requests,
     watches: SlotMap<WatchKey, WatchState>,
     pulls: SlotMap<PullKey, PullState>,
@@ -160,6 +166,9 @@ impl Client {
             process,
             host,
             id,
+            ping_interval: options.ping_interval,
+            ack_timeout: options.ack_timeout,
+            has_credentials: options.credentials.is_some(),
             options,
             servers,
             phase: Phase::BackingOff {
@@ -178,6 +187,7 @@ impl Client {
             room: Vec::new(),
             subscribed: BTreeMap::new(),
             next_sid: INBOX.0 + 1,
+            last_key: "".into(),
             requests: Requests::default(),
             watches: SlotMap::with_key(),
             pulls: SlotMap::with_key(),
@@ -263,7 +273,13 @@ impl Client {
                     self.requests.complete(request, Reply::NoResponders);
                 }
             }
-            ServerOp::Response { id, response } => self.response(net, id, response),
+            ServerOp::Response { id, response } => {
+                match self.requests.answer(requests::of_id(id), response) {
+                    Some((asked, response)) => self.answer_watch(net, asked, Some(response)),
+                    // By far the most, and that only takes a deadline away.
+                    None => return,
+                }
+            }
             ServerOp::Delivery {
                 sid,
                 consumer_seq,
@@ -281,6 +297,7 @@ impl Client {
                 self.heartbeat(net, sid, last_consumer_seq);
             }
         }
+        self.arm(net);
     }
 
     /// The link ended from the other side, or was refused.
@@ -357,6 +374,17 @@ impl Client {
         self.arm(net);
     }
 
+    /// Whether closing has to wait for somebody who has not read everything yet: only where that was planted.
+    fn joins_readers(&self, net: &Net) -> bool {
+        let is_unread = |subscribed: &Subscribed| match &subscribed.to {
+            To::Subscription(sender) => {
+                !sender.is_closed() && sender.capacity() < self.options.subscription_capacity
+            }
+            To::Inbox | To::Watch(_) | To::Pull(_) => false,
+        };
+        net.kindness == Some(Kindness::CloseJoinsReaders) && self.subscribed.values().any(is_unread)
+    }
+
     /// Closes for good: by its owner, because it gave up, or because its process died.
     pub(crate) fn close(&mut self, net: &mut Net) {
         if let Some(link) = self.link() {
@@ -386,17 +414,19 @@ impl Client {
         if let Some(oldest) = self.requests.deadline() {
             deadline = deadline.min(oldest);
         }
-        for watch in self.watches.values().filter_map(WatchState::deadline) {
-            deadline = deadline.min(watch);
+        if !self.watches.is_empty() {
+            let watches = self.watches.values().filter_map(WatchState::deadline);
+            deadline = watches.fold(deadline, Instant::min);
         }
-        for pull in self.pulls.values() {
-            deadline = deadline.min(pull.silent_at);
+        if !self.pulls.is_empty() {
+            let pulls = self.pulls.values().map(|pull| pull.silent_at);
+            deadline = pulls.fold(deadline, Instant::min);
         }
         Some(deadline)
     }
 
     fn heard_deadline(&self) -> Instant {
-        self.heard + self.options.ping_interval * (self.pings_outstanding + 1)
+        self.heard + self.ping_interval * (self.pings_outstanding + 1)
     }
 
     fn connected(&mut self, net: &mut Net, link: LinkKey) {
@@ -612,6 +642,14 @@ impl Client {
         }
     }
 
+    /// A key as requests hold it.
+    fn key(&mut self, key: &str) -> Arc<str> {
+        if *self.last_key != *key {
+            self.last_key = key.into();
+        }
+        Arc::clone(&self.last_key)
+    }
+
     fn new_sid(&mut self) -> Sid {
         let sid = Sid(self.next_sid);
         self.next_sid += 1;
@@ -621,13 +659,6 @@ impl Client {
     fn give_up_request(&mut self, net: &mut Net, request: requests::RequestKey) {
         if let Some(asked) = self.requests.fail(request) {
             self.answer_watch(net, asked, None);
-        }
-    }
-
-    fn response(&mut self, net: &mut Net, id: RequestId, response: crate::wire::Response) {
-        let request = requests::of_id(id);
-        if let Some((asked, response)) = self.requests.answer(request, response) {
-            self.answer_watch(net, asked, Some(response));
         }
     }
 }

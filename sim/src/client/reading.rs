@@ -16,6 +16,7 @@ use squall_core::{Instant, Machine};
 
 use tokio::sync::Semaphore;
 
+use crate::broker::Kindness;
 use crate::wire::{Content, Form};
 
 /// Places of a reader's queue for interruptions that nobody reads, beside [`CONTROL_ROOM`]: more than any run has. A
@@ -74,13 +75,20 @@ impl Reading {
         Self::Bucket(Side {
             machine: Watcher::new(start, heartbeat),
             sender,
+            keeps_place: false,
         })
     }
 
-    pub(super) fn stream(start: ReadStart, heartbeat: Duration, sender: ReaderSender) -> Self {
+    pub(super) fn stream(
+        start: ReadStart,
+        heartbeat: Duration,
+        sender: ReaderSender,
+        kindness: Option<Kindness>,
+    ) -> Self {
         Self::Stream(Side {
             machine: Watcher::new(start, heartbeat),
             sender,
+            keeps_place: kindness == Some(Kindness::ReadersKeepTheirPlace),
         })
     }
 
@@ -174,6 +182,8 @@ impl<T> From<Heard> for WatcherEvent<T> {
 pub(super) struct Side<T, S> {
     machine: Watcher<T>,
     sender: S,
+    /// Planted: it is not told of interruptions.
+    keeps_place: bool,
 }
 
 /// The sending end of a watch or a reader.
@@ -223,6 +233,11 @@ impl<T: Item, S: Sender<T>> Side<T, S> {
         let mut overflowed = false;
         for effect in effects {
             acts.push(match effect {
+                WatcherEffect::Tell(Told::Interrupted(_) | Told::Resumed { .. })
+                    if self.keeps_place =>
+                {
+                    continue;
+                }
                 // What follows a lost item must not overtake it.
                 WatcherEffect::Tell(Told::Item(_)) if overflowed => continue,
                 WatcherEffect::Tell(Told::Item(item)) if self.sender.capacity() <= places(0) => {

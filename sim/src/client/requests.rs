@@ -185,10 +185,10 @@ impl Requests {
     /// When the oldest may be up. It may have been answered meanwhile: then this is early, and that does no harm.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let front = |queue: &VecDeque<(Instant, RequestKey)>| queue.front().map(|(at, _)| *at);
-        [front(&self.acks), front(&self.others)]
-            .into_iter()
-            .flatten()
-            .min()
+        match (front(&self.acks), front(&self.others)) {
+            (Some(ack), Some(other)) => Some(ack.min(other)),
+            (ack, other) => ack.or(other),
+        }
     }
 
     /// The connection is closed: nobody will be answered any more.

@@ -11,7 +11,7 @@ use squall_core::transport::{ConnectionEvent, ReadStart, WatchError};
 
 use super::reading::{Act, Heard, Reading, places};
 use super::requests::id_of;
-use super::{Client, To};
+use super::{Client, Phase, To};
 use crate::net::Net;
 use crate::wire::{ClientOp, ConsumerWish, Content, Request, Response, Sid};
 
@@ -35,6 +35,8 @@ pub(crate) struct Asked {
 enum What {
     Describe,
     Create,
+    /// Nobody waits for the answer.
+    End,
 }
 
 /// Whether `watch()` may return.
@@ -87,7 +89,21 @@ impl Client {
         if let Some(watch) = self.watches.remove(key)
             && let Some((_, sid)) = watch.inbox
         {
-            self.unsubscribe(net, sid);
+            self.end_consumer(net, key, &watch.watched.stream, sid);
+        }
+    }
+
+    /// Gives up a consumer, and tells the server to forget it if there is a link.
+    fn end_consumer(&mut self, net: &mut Net, watch: WatchKey, stream: &Arc<str>, deliver: Sid) {
+        self.unsubscribe(net, deliver);
+        if let Phase::Connected { .. } = self.phase {
+            let asked = Asked {
+                watch,
+                attempt: Attempt(0),
+                what: What::End,
+            };
+            let stream = Arc::clone(stream);
+            self.ask(net, asked, Request::EndConsumer { stream, deliver });
         }
     }
 
@@ -166,6 +182,7 @@ impl Client {
             what,
         } = asked;
         let event = match what {
+            What::End => return,
             What::Describe => Heard::Described(
                 attempt,
                 match response {
@@ -213,7 +230,8 @@ impl Client {
                         && attempt == discarded
                     {
                         watch.inbox = None;
-                        self.unsubscribe(net, sid);
+                        let stream = Arc::clone(&watch.watched.stream);
+                        self.end_consumer(net, key, &stream, sid);
                     }
                 }
                 Act::SlowConsumer => self.events.send(&ConnectionEvent::SlowConsumer),
@@ -264,7 +282,7 @@ impl Client {
     }
 
     fn ask(&mut self, net: &mut Net, asked: Asked, request: Request) {
-        if self.options.credentials.is_some() {
+        if self.has_credentials {
             self.open_inbox(net);
         }
         let deadline = net.local(self.host) + self.options.request_timeout;

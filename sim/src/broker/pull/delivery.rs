@@ -19,6 +19,9 @@ enum Next {
 impl PullConsumer {
     /// A client asks for messages.
     pub(in crate::broker) fn pull(&mut self, inbox: Inbox, pull: Pull, around: &mut Around<'_>) {
+        // On the wire, none and zero are the same.
+        let heartbeat = pull.heartbeat.filter(|beat| !beat.is_zero());
+        let pull = Pull { heartbeat, ..pull };
         if pull
             .heartbeat
             .is_some_and(|beat| beat * 2 > pull.expires.unwrap_or_default())
@@ -38,7 +41,7 @@ impl PullConsumer {
 
     /// The stream has stored a message.
     pub(in crate::broker) fn stored(&mut self, sequence: u64, subject: &str) -> bool {
-        let is_wanted = sequence >= self.next && self.wanted.matches(subject);
+        let is_wanted = sequence >= self.next && self.wants(subject);
         self.unseen += u64::from(is_wanted);
         is_wanted && !self.waiting.is_empty()
     }

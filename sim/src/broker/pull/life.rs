@@ -119,6 +119,7 @@ impl PullConsumer {
         self.again = kept.again.clone();
         self.kept = kept;
         self.due.clear();
+        self.is_deaf = false;
         self.waiting = Waiting::default();
         self.pending_look = None;
         self.recount(around.log);

@@ -54,7 +54,7 @@ use self::kept::{Disk, Kept, Pending, Place};
 use self::log::{Snapshot, beginning};
 use self::settings::{check, check_queue, check_update, normalized};
 use self::waiting::Waiting;
-use super::config::{Now, Version};
+use super::config::{Kindness, Now, Version};
 use super::refusal::api_error;
 use super::subject::Filters;
 use crate::wire::{ConsumerAction, LinkId, PullStatus, Sid};
@@ -101,6 +101,7 @@ pub(super) struct Home {
     pub(super) stream: Arc<str>,
     pub(super) retention: Retention,
     pub(super) version: Version,
+    pub(super) kindness: Option<Kindness>,
 }
 
 /// See the head of this file.
@@ -110,6 +111,9 @@ pub(super) struct PullConsumer {
     name: Arc<str>,
     config: ConsumerConfig,
     wanted: Filters,
+    /// Its filters were taken away by an update: until it gets some, or its server is started again, it is told of no new
+    /// message. What it is asked for it still finds.
+    is_deaf: bool,
     /// The first sequence not delivered yet, once the snapshot is through.
     next: u64,
     snapshot: Option<Snapshot>,
@@ -187,6 +191,7 @@ impl PullConsumer {
             name: config.name.as_str().into(),
             unseen: 0,
             wanted,
+            is_deaf: false,
             next,
             snapshot,
             count: 0,
@@ -217,6 +222,7 @@ impl PullConsumer {
         }
         if old.filters != self.config.filters {
             self.wanted = wanted(&self.config);
+            self.is_deaf = self.config.filters.is_empty();
             self.recount(around.log);
         }
         if old.max_ack_pending != self.config.max_ack_pending {
@@ -244,9 +250,19 @@ impl PullConsumer {
         is_open || self.again.contains_key(&sequence)
     }
 
-    /// Whether it wants messages of this subject at all.
+    /// Whether it has settled this message. Up to 2.11 a server looks only at what lies below its floor, and up to 2.12
+    /// only at consumers that have delivered something.
+    pub(super) fn is_through(&self, sequence: u64, subject: &str) -> bool {
+        let version = self.home.version;
+        let is_looked_at = version.is_at_least(2, 14)
+            || sequence <= self.floor.stream
+            || (version.is_at_least(2, 12) && self.count > 0);
+        is_looked_at && self.wanted.matches(subject) && !self.needs(sequence, subject)
+    }
+
+    /// Whether it is known to want messages of this subject at all.
     pub(super) fn wants(&self, subject: &str) -> bool {
-        self.wanted.matches(subject)
+        !self.is_deaf && self.wanted.matches(subject)
     }
 
     /// What the server says about it. Looks through the pulls on the way.

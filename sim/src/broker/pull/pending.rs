@@ -10,6 +10,7 @@ use super::ack::{AckedDelivery, Verb};
 use super::kept::{Pending, Place, floor_after};
 use super::log::is_subset;
 use super::{Around, Kept, Now, PullConsumer, Said};
+use crate::broker::config::Kindness;
 use crate::broker::subject::Filters;
 
 /// Timers for the ends of waits are set this much later, so that those of one burst are found together.
@@ -426,6 +427,8 @@ impl PullConsumer {
     }
 
     fn deliver_max(&self) -> Option<u64> {
-        self.config.max_deliver.map(|max| u64::from(max.get()))
+        let max = self.config.max_deliver?;
+        let is_ignored = self.home.kindness == Some(Kindness::DeliversForEver);
+        (!is_ignored).then(|| u64::from(max.get()))
     }
 }

@@ -72,7 +72,12 @@ pub(super) fn check(
             return Err(invalid_config("invalid subject"));
         }
         let mut others = config.filters.iter().enumerate();
-        if others.any(|(other, outer)| other != place && is_subset(filter, outer)) {
+        // Older servers refuse also those of which neither is within the other.
+        let collide = |outer: &String| match version.is_at_least(2, 12) {
+            true => is_subset(filter, outer),
+            false => overlap(filter, outer),
+        };
+        if others.any(|(other, outer)| other != place && collide(outer)) {
             let why = "consumer subject filters cannot overlap";
             return Err(api_error(400, 10138, why));
         }

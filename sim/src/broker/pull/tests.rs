@@ -121,6 +121,7 @@ impl Bench {
             stream: "S".into(),
             retention: Retention::Limits,
             version,
+            kindness: None,
         };
         let config = config(change);
         let config = admit(

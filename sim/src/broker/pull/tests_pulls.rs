@@ -182,6 +182,7 @@ fn settings_are_refused_in_the_words_of_the_server() {
         stream: "S".into(),
         retention,
         version: Version::REFERENCE,
+        kindness: None,
     };
     let bench = Bench::new(0, |_| {});
     let existing = &bench.consumer;

@@ -5,6 +5,7 @@
 
 mod consumers;
 mod expiry;
+mod fuzz;
 mod kv;
 mod messaging;
 mod model;
