@@ -314,13 +314,17 @@ impl PullConsumer {
         }
     }
 
-    /// A message has gone from the stream: if it was pending, it is terminated.
+    /// A message has gone from the stream: if it was pending, it is terminated. Only who is told of new messages of its
+    /// subject is told of that.
     pub(in crate::broker) fn removed(
         &mut self,
         sequence: u64,
         subject: &str,
         around: &mut Around<'_>,
     ) {
+        if !self.wants(subject) {
+            return;
+        }
         let was_unseen = match &self.snapshot {
             Some(snapshot) if sequence <= snapshot.until => {
                 snapshot.left.binary_search(&sequence).is_ok()
