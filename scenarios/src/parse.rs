@@ -195,6 +195,10 @@ impl Reader<'_> {
         let settle = self.time("settle", &raw.settle)?;
         let world = self.world(&raw.world)?;
         let auth = raw.auth.as_ref().map(|raw| self.auth(raw)).transpose()?;
+        if let Some(raw) = raw.auth.as_ref().filter(|_| world.is_cluster()) {
+            let reason = "[auth] needs a single server: accounts of a cluster are not modelled";
+            return self.wrong(raw.life.span(), reason);
+        }
         let mut agents: Vec<AgentPlan> = Vec::with_capacity(raw.agents.len());
         for raw in &raw.agents {
             let agent = self.agent(raw.get_ref(), duration)?;

@@ -123,6 +123,11 @@ fn a_plan_that_cannot_be_is_refused_with_its_line() {
             "squall: p.toml:7: sync-interval must be greater than zero, or always\n",
         ),
         (
+            "[[agent]]",
+            "[world]\nservers = 3\n[auth]\nlife = \"5m\"\n[[agent]]",
+            "squall: p.toml:9: [auth] needs a single server: accounts of a cluster are not modelled\n",
+        ),
+        (
             "name = \"alice\"",
             "name = \"n2\"",
             "squall: p.toml:7: an agent cannot be called \"n2\"\n",
