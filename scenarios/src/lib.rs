@@ -8,6 +8,7 @@ pub mod fault;
 pub mod history;
 pub mod invariants;
 pub mod issuer;
+pub mod local_auth;
 mod nats_testbed;
 mod nearest;
 pub mod parse;
