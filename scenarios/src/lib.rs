@@ -11,6 +11,7 @@ pub mod history;
 pub mod invariants;
 pub mod issuer;
 pub mod linear;
+pub mod local_auth;
 mod nats_testbed;
 mod nearest;
 pub mod parse;

@@ -62,6 +62,7 @@ impl Tale {
         let mut findings = Findings {
             code,
             found: Vec::new(),
+            undecided: Vec::new(),
         };
         let invariant = find(code).expect("it is one of them");
         (invariant.check)(&facts, &mut findings);
@@ -100,7 +101,12 @@ impl Tale {
     pub(super) fn refused(&mut self, process: &str, call: Call, error: &str) -> &mut Self {
         let id = self.invoke(process, call);
         let error = error.to_owned();
-        self.add(What::Refused { id, error })
+        let conflict = false;
+        self.add(What::Refused {
+            id,
+            error,
+            conflict,
+        })
     }
 
     pub(super) fn life(&mut self, process: &str, event: Life) -> &mut Self {

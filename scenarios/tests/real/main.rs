@@ -16,6 +16,7 @@ mod outages;
 mod processes;
 mod readers;
 mod scenarios;
+mod sessions;
 mod streams;
 mod watches;
 mod world;
