@@ -24,6 +24,9 @@ use crate::transport::{
 
 pub(super) type ConnectionOf<E> = <<E as Env>::Transport as Transport>::Connection;
 
+/// Who had to wait longer than this for a connection found none.
+const AT_ONCE: Duration = Duration::from_millis(10);
+
 /// One connection in use. Whoever does something on it holds it: a connection is retired when nobody does any more.
 pub(super) struct Link<C> {
     pub(super) connection: C,
@@ -140,7 +143,7 @@ impl<E: Env> Line<E> {
     }
 
     /// Does something on the connection that is current. Where that is closed before anything was sent, on the next one; but
-    /// does not wait for a connection longer than `patience`.
+    /// does not wait for a connection longer than `patience`, and where it had to wait, not longer in all.
     pub(super) async fn run<T, R, F>(
         &self,
         patience: Option<Duration>,
@@ -167,7 +170,8 @@ impl<E: Env> Line<E> {
         F: Future<Output = Result<T, R>> + Send,
     {
         let clock = self.env.clock();
-        let deadline = patience.map(|patience| clock.now() + patience);
+        let began = clock.now();
+        let deadline = patience.map(|patience| began + patience);
         let mut after = 0;
         loop {
             let link = match deadline {
@@ -181,7 +185,24 @@ impl<E: Env> Line<E> {
             let Some(link) = link else {
                 return Err(R::closed());
             };
-            match work(Arc::clone(&link)).await {
+            let sent = clock.now();
+            let attempt = work(Arc::clone(&link));
+            let done = match deadline {
+                // It has time-outs of its own, but they do not count what went before.
+                Some(deadline) if after > 0 || sent.since(began) > AT_ONCE => tokio::select! {
+                    biased;
+                    done = attempt => done,
+                    () = clock.sleep_until(deadline) => {
+                        let late = R::timed_out();
+                        if late.is_silence() && deadline.since(sent) * 2 > deadline.since(began) {
+                            self.doubt(&link, &late.to_string());
+                        }
+                        return Err(late);
+                    }
+                },
+                _ => attempt.await,
+            };
+            match done {
                 Ok(result) => return Ok((link, result)),
                 Err(error) if error.is_unsent() => after = link.number,
                 Err(error) => {

@@ -340,11 +340,18 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
         let deadline = clock.now() + PROBE_TIMEOUT;
         self.under_way.push(Box::pin(async move {
             if let Some(mut answered) = answered {
-                // Who cannot move now goes on trying by itself.
+                // Who cannot move now goes on trying by itself; and to a connection that is lost nobody can.
                 let all = async {
                     let _ended = answered.recv().await;
                 };
-                before(all, clock.sleep_until(deadline)).await;
+                let over = async {
+                    tokio::select! {
+                        biased;
+                        () = lost(link.connection.events()) => {}
+                        () = clock.sleep_until(deadline) => {}
+                    }
+                };
+                before(all, over).await;
             }
             let flushed = round_trip(&clock, &link.connection).await;
             Done::Swapper(SwapperEvent::Armed(dial, flushed))
@@ -553,6 +560,18 @@ async fn round_trip(clock: &impl Clock, connection: &impl Connection) -> Result<
     let deadline = clock.now() + PROBE_TIMEOUT;
     let flushed = before(connection.flush(), clock.sleep_until(deadline)).await;
     flushed.unwrap_or(Err(FlushError::TimedOut))
+}
+
+/// Ready once a connection has lost its link, or is over.
+async fn lost(mut events: Events) {
+    while let Some(event) = events.next().await {
+        if matches!(
+            event,
+            ConnectionEvent::Disconnected(_) | ConnectionEvent::Closed
+        ) {
+            return;
+        }
+    }
 }
 
 /// What comes of `work`; `None` where `end` comes first.
