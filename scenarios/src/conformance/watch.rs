@@ -180,7 +180,9 @@ async fn a_heartbeat_below_100_ms_is_refused<L: Laboratory>(
         let hasty = connect_with(lab, "far", |options| options.watch_heartbeat = heartbeat).await?;
         let watched = hasty.bucket("b")?.watch(">", WatchStart::Snapshot).await;
         let expected = match millis {
-            99 => "refused (consumer idle heartbeat needs to be >= 100ms (400, 10083))",
+            99 => {
+                "refused (consumer idle heartbeat needs to be >= 100ms (code 400, error code 10083))"
+            }
             _ => "done",
         };
         t.is(&format!("{millis} ms"), went(&watched), expected);

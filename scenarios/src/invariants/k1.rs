@@ -63,9 +63,20 @@ struct Moments<'a> {
 impl Moments<'_> {
     fn wrong(&self, called: &Called<'_>, ended: Ended<'_>) -> Option<String> {
         match (called.call, ended) {
-            (Call::Write { expected, .. }, Ended::Ok(Reply::Stored { revision })) => {
-                let place = called.stored.or_else(|| self.key.place_of(*revision))?;
-                self.wrong_write(place, *expected)
+            (
+                Call::Write {
+                    expected, value, ..
+                },
+                Ended::Ok(Reply::Stored { revision }),
+            ) => {
+                let commits = &self.key.commits;
+                let place = called.stored.or_else(|| self.key.place_of(*revision));
+                let place = place.filter(|place| commits[*place].1.value == *value);
+                // A revision may have been given out twice, where the power was lost in between.
+                let is_it =
+                    |commit: &Commit| commit.revision == *revision && commit.value == *value;
+                let search = || commits.iter().position(|(_, commit)| is_it(commit));
+                self.wrong_write(place.or_else(search)?, *expected)
             }
             (
                 Call::Write {
@@ -120,9 +131,11 @@ impl Moments<'_> {
         let is_right = if expected == Revision::NONE {
             !before.operation.is_put() || self.gone(since, before).is_some_and(|gone| gone <= at)
         } else {
-            // A real server does not say when it removed it.
+            // A real server does not say when it removed it; and copies age each by itself, the leader's maybe last.
             let removed = self.key.removal(since, before);
-            before.revision == expected && removed.is_none_or(|removed| removed >= at)
+            let has_copies = self.facts.plan.world.has_copies();
+            before.revision == expected
+                && (has_copies || removed.is_none_or(|removed| removed >= at))
         };
         (!is_right).then(|| match expected {
             Revision::NONE => format!(
