@@ -362,7 +362,13 @@ impl<'a> Facts<'a> {
                     facts.losses.push((at, Revision(last.0)));
                     for (key, sequence) in back {
                         let key = facts.key_number(bucket, key);
-                        facts.keys[key].returns.push((at, Revision(sequence.0)));
+                        let key = &mut facts.keys[key];
+                        let mut kept = key.commits.iter().rev();
+                        let latest = kept.find(|(_, commit)| commit.revision.0 <= last.0);
+                        // Beside a newer one that was not lost it is the latest of nothing.
+                        if latest.is_none_or(|(_, commit)| commit.revision.0 == sequence.0) {
+                            key.returns.push((at, Revision(sequence.0)));
+                        }
                     }
                 }
                 // No invariant is about them.

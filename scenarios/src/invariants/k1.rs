@@ -124,7 +124,18 @@ impl Moments<'_> {
             ));
         }
         let expected = expected?;
-        let Some((since, before)) = self.key.last_before(place) else {
+        let has_copies = self.facts.plan.world.has_copies();
+        let mut over = self.key.last_before(place);
+        // A leader accepts over what it has applied: a marker of its own may be on its way already.
+        for place in (1..place).rev() {
+            let is_own =
+                |(_, commit): (_, &Commit)| commit.by.is_none() && commit.revision != expected;
+            if !has_copies || expected == Revision::NONE || !over.is_some_and(is_own) {
+                break;
+            }
+            over = self.key.last_before(place);
+        }
+        let Some((since, before)) = over else {
             return (expected != Revision::NONE)
                 .then(|| format!("revision {revision} was stored over none, not over {expected}"));
         };
@@ -133,7 +144,6 @@ impl Moments<'_> {
         } else {
             // A real server does not say when it removed it; and copies age each by itself, the leader's maybe last.
             let removed = self.key.removal(since, before);
-            let has_copies = self.facts.plan.world.has_copies();
             before.revision == expected
                 && (has_copies || removed.is_none_or(|removed| removed >= at))
         };
