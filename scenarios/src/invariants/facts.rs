@@ -267,10 +267,18 @@ impl<'a> Facts<'a> {
                         invoked: at,
                         ended: None,
                     });
-                    if let (Call::Close { .. }, Some(life)) = (call, facts.life_mut(process))
-                        && let Some(open) = &mut life.open
-                    {
-                        open.1 = at;
+                    if matches!(call, Call::Close { .. }) {
+                        if let Some(life) = facts.life_mut(process)
+                            && let Some(open) = &mut life.open
+                        {
+                            open.1 = at;
+                        }
+                        // It may open another one later.
+                        if let Some(watch) = watching.get(&**process)
+                            && let Some(watch) = facts.watches.get_mut(*watch)
+                        {
+                            watch.until = watch.until.min(at);
+                        }
                     }
                 }
                 What::Ok { id, reply } => {
@@ -332,7 +340,7 @@ impl<'a> Facts<'a> {
                         && let Some(watch) = facts.watches.get_mut(*watch)
                     {
                         if matches!(tell, Tell::WatchEnded) {
-                            watch.until = at;
+                            watch.until = watch.until.min(at);
                         } else if !matches!(tell, Tell::Connection { .. }) {
                             watch.tells.push((at, tell));
                         }
