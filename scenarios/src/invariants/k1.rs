@@ -85,7 +85,7 @@ impl Moments<'_> {
                     ..
                 },
                 Ended::Conflict(_),
-            ) => {
+            ) if !self.may_have_holes() => {
                 let is_create = operation.is_put() && *expected == Revision::NONE;
                 let is_right = self.any(false, |latest| match latest {
                     Some(commit) if is_create => commit.operation.is_put(),
@@ -98,7 +98,9 @@ impl Moments<'_> {
                     }
                 })
             }
-            (Call::Read { .. }, Ended::Ok(Reply::Read { revision })) => {
+            (Call::Read { .. }, Ended::Ok(Reply::Read { revision }))
+                if !revision.is_some_and(|revision| self.is_unseen(revision)) =>
+            {
                 let may_be_old = self.facts.plan.world.has_copies();
                 let is_right = self.any(may_be_old, |latest| {
                     latest.map(|commit| commit.revision) == *revision
@@ -123,7 +125,7 @@ impl Moments<'_> {
                 "revision {revision} was stored at {at}, outside of the call"
             ));
         }
-        let expected = expected?;
+        let expected = expected.filter(|expected| !self.is_unseen(*expected))?;
         let has_copies = self.facts.plan.world.has_copies();
         let mut over = self.key.last_before(place);
         // A leader accepts over what it has applied: a marker of its own may be on its way already.
@@ -157,6 +159,18 @@ impl Moments<'_> {
                 before.revision
             ),
         })
+    }
+
+    /// What a real cluster stored is what its observers saw, and around an outage they may miss some of it.
+    fn may_have_holes(&self) -> bool {
+        let world = &self.facts.plan.world;
+        world.on == On::Nats && world.has_copies()
+    }
+
+    /// Whether this record is one that they missed.
+    fn is_unseen(&self, revision: Revision) -> bool {
+        let is_none = revision == Revision::NONE;
+        self.may_have_holes() && !is_none && self.key.place_of(revision).is_none()
     }
 
     /// From when on a record may have gone without another in its place.
