@@ -3,11 +3,9 @@
 //! A write is found again by its key and a hash of its value (beats carry their time, so no two are alike), a deletion by
 //! its process. What a loss of power took was there until then: that is the server's loss. What reads see is K1's.
 
-use squall_core::Instant;
-
 use super::facts::{Ended, Facts, Key};
 use super::{Findings, seconds};
-use crate::history::{Call, Commit, Reply};
+use crate::history::{Call, Reply};
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     for called in &facts.calls {
@@ -18,14 +16,9 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         let wrong = match (called.call, ended) {
             (Call::Write { value, .. }, Ended::Ok(Reply::Stored { revision })) => {
                 let records = &facts.keys[number];
-                let place = called.stored.or_else(|| records.place_of(*revision));
-                let is_it = |commit: &Commit| commit.value == *value;
-                // A revision may have been given out twice, where the power was lost in between.
-                let again = |(_, commit): &(Instant, &Commit)| {
-                    commit.revision == *revision && is_it(commit)
-                };
+                let place = records.place_of_write(called.stored, *revision, *value);
                 match place.map(|place| records.commits[place].1) {
-                    Some(commit) if is_it(commit) || records.commits.iter().any(again) => None,
+                    Some(commit) if commit.value == *value => None,
                     Some(_) => Some(format!("revision {revision} of {} is another's", key())),
                     None => Some(format!("there is no revision {revision} of {}", key())),
                 }

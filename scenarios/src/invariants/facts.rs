@@ -127,6 +127,23 @@ impl<'a> Key<'a> {
         })
     }
 
+    /// The place of the record that a write of this value was told to have made; any of that revision where none has the
+    /// value. A revision may have been given out twice, where the power was lost in between.
+    pub fn place_of_write(
+        &self,
+        stored: Option<usize>,
+        revision: Revision,
+        value: u64,
+    ) -> Option<usize> {
+        let place = stored.or_else(|| self.place_of(revision))?;
+        if self.commits[place].1.value == value {
+            return Some(place);
+        }
+        let is_it = |commit: &Commit| commit.revision == revision && commit.value == value;
+        let again = self.commits.iter().position(|(_, commit)| is_it(commit));
+        again.or(Some(place))
+    }
+
     /// When the record that was there from this time on went away without another in its place, where the server says
     /// so.
     pub fn removal(&self, from: Instant, commit: &Commit) -> Option<Instant> {

@@ -7,8 +7,8 @@
 //! without it (one that was recorded elsewhere) is searched for an order (`k1_search.rs`).
 //!
 //! Where the bucket has copies a read may be given to one that is behind, without a bound: then it names what was the
-//! latest once. What a loss of power took was there until then, and what it replaced is there again. Not checked: that a refusal for any other reason (no
-//! bucket, no space) was right.
+//! latest once. What a loss of power took was there until then, and what it replaced is there again. Not checked: that a
+//! refusal for any other reason (no bucket, no space) was right.
 
 use std::time::Duration;
 
@@ -69,14 +69,12 @@ impl Moments<'_> {
                 },
                 Ended::Ok(Reply::Stored { revision }),
             ) => {
-                let commits = &self.key.commits;
-                let place = called.stored.or_else(|| self.key.place_of(*revision));
-                let place = place.filter(|place| commits[*place].1.value == *value);
-                // A revision may have been given out twice, where the power was lost in between.
-                let is_it =
-                    |commit: &Commit| commit.revision == *revision && commit.value == *value;
-                let search = || commits.iter().position(|(_, commit)| is_it(commit));
-                self.wrong_write(place.or_else(search)?, *expected)
+                let place = self.key.place_of_write(called.stored, *revision, *value)?;
+                // That it is another's is told by E3.
+                if self.key.commits[place].1.value != *value {
+                    return None;
+                }
+                self.wrong_write(place, *expected)
             }
             (
                 Call::Write {
