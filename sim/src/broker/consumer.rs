@@ -85,6 +85,8 @@ impl Consumer {
         let next = match wanted.start {
             ReadStart::All => Sequence(1),
             ReadStart::New | ReadStart::LastPerSubject => after_last,
+            // Without a filter it is the last one given out, be it still there or not.
+            ReadStart::Last if wanted.filters.is_everything() => store.last(),
             ReadStart::Last => {
                 let mut newest_first = store.from(Sequence::NONE).rev();
                 first(newest_first.find(|found| wanted.filters.matches(store.subject_of(found))))
