@@ -112,13 +112,18 @@ impl PullConsumer {
         }
     }
 
+    /// Whether nothing new is delivered until something that is pending is settled.
+    pub(super) fn is_full(&self) -> bool {
+        let pending_max = usize::try_from(self.config.max_ack_pending).unwrap_or_default();
+        pending_max > 0 && self.pending.len() >= pending_max
+    }
+
     /// The next message to deliver: one that is due again, or a new one.
     fn take_next(&mut self, around: &mut Around<'_>) -> Next {
         if let Some((message, deliveries)) = self.take_due(around) {
             return Next::Message(message, deliveries);
         }
-        let pending_max = usize::try_from(self.config.max_ack_pending).unwrap_or_default();
-        if pending_max > 0 && self.pending.len() >= pending_max {
+        if self.is_full() {
             return Next::Stalled;
         }
         while let Some(snapshot) = &mut self.snapshot {

@@ -314,8 +314,8 @@ impl PullConsumer {
         }
     }
 
-    /// A message has gone from the stream: if it was pending, it is terminated. Only who is told of new messages of its
-    /// subject is told of that.
+    /// A message has gone from the stream: if it was pending, it is terminated, and leaves its place to the next. Only who
+    /// is told of new messages of its subject is told of that.
     pub(in crate::broker) fn removed(
         &mut self,
         sequence: u64,
@@ -338,7 +338,11 @@ impl PullConsumer {
                 sequence,
                 count: pending.count,
             };
+            let was_full = self.is_full();
             self.terminate(delivery, Some(DELETED.to_owned()), around);
+            if was_full {
+                self.run(around);
+            }
         } else if self.again.remove(&sequence).is_some() {
             self.write_settled(0, sequence, around);
         }

@@ -294,3 +294,20 @@ fn a_wall_clock_that_jumps_ahead_makes_all_due_at_the_next_look() {
     ];
     assert_eq!(bench.said(), said);
 }
+
+#[test]
+fn what_goes_while_it_is_pending_leaves_its_place_to_the_next() {
+    let mut bench = Bench::new(4, |config| config.max_ack_pending = 3);
+    bench.begin();
+    bench.pull(1, 4, Some(9000));
+    bench.remove(2);
+    let said = [
+        "0: s.1 #1 x1 to 1, 3 unseen",
+        "0: s.2 #2 x1 to 1, 2 unseen",
+        "0: s.3 #3 x1 to 1, 1 unseen",
+        "0: settled 2",
+        "0: terminated AckedDelivery { deliveries: 1, sequence: 2, count: 2 } Unacknowledged message was deleted",
+        "0: s.4 #4 x1 to 1, 0 unseen",
+    ];
+    assert_eq!(bench.said(), said);
+}
