@@ -235,25 +235,28 @@ impl Stream {
         sequence
     }
 
-    /// Lets go what a new message replaces, and what no limit allows beside it.
+    /// Lets go what no limit allows beside a new message, and then what it replaces. In this order, also where without
+    /// what is replaced no limit would be passed.
     fn make_room(&mut self, ctx: &mut Context<'_>, subject: SubjectId, replaced: Replaced) {
-        let (kept, cause) = match replaced {
-            Replaced::Nothing => (self.config.max_messages_per_subject, Cause::Evicted),
-            Replaced::Subject => (1, Cause::Purged),
+        let name = Arc::clone(self.store.subject_of(self.store.newest(subject)));
+        if let Ok(kept) = usize::try_from(self.config.max_messages_per_subject) {
+            self.trim(ctx, subject, kept, Cause::Evicted);
+        }
+        self.enforce_limits(ctx);
+        match replaced {
+            Replaced::Nothing => {}
+            Replaced::Subject => {
+                // It may have been too large to stay itself.
+                if self.store.at(self.store.last()).is_some() {
+                    self.trim(ctx, subject, 1, Cause::Purged);
+                }
+                self.tell_purged(ctx, Some(&name));
+            }
             Replaced::All => {
                 self.drop_below(ctx, self.store.last(), Cause::Purged);
                 self.tell_purged(ctx, None);
-                return;
             }
-        };
-        if let Ok(kept) = usize::try_from(kept) {
-            self.trim(ctx, subject, kept, cause);
         }
-        if replaced == Replaced::Subject {
-            let subject = Arc::clone(self.store.subject_of(self.store.newest(subject)));
-            self.tell_purged(ctx, Some(&subject));
-        }
-        self.enforce_limits(ctx);
     }
 
     /// Drops the oldest messages of a subject until so many are left.
