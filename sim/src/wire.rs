@@ -36,6 +36,11 @@ pub struct Sid(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+impl RequestId {
+    /// No request, but a core publish: whoever waits for an answer has named a subject for it.
+    pub const NONE: Self = Self(0);
+}
+
 /// The client library's own subscription, to its inboxes: answers to requests come there.
 pub const INBOX: Sid = Sid(0);
 

@@ -12,6 +12,10 @@ use squall_core::{Bucket, Connection as _, Transport as _};
 use squall_sim::broker::Kindness;
 use squall_sim::{Latency, Simulation};
 
+use super::cluster_streams::{
+    a_core_publish_is_stored_by_the_leader, a_core_publish_is_stored_in_a_single_copy,
+    a_single_copy_is_purged_from_anywhere, removals_are_agreed_upon,
+};
 use super::laboratory::{Conn, Kv, ServerVerb, Stop, options, sleep, soon};
 use super::real::Program;
 use super::transcript::{Transcript, line, rest, told, until_told};
@@ -19,11 +23,11 @@ use super::trio::{RealTrio, SimulatedTrio, Trio, others};
 use super::{Told, real};
 use crate::real::{NatsCluster, SIZE};
 
-const LOOK: Duration = Duration::from_millis(20);
+pub(super) const LOOK: Duration = Duration::from_millis(20);
 /// Followers answer reads of a new bucket after two seconds.
 const FOLLOWERS_READ: Duration = Duration::from_millis(2500);
 /// "no suitable peers for placement".
-const NO_PEERS: u64 = 10005;
+pub(super) const NO_PEERS: u64 = 10005;
 
 /// One fact of a cluster, and how to see it.
 #[derive(Clone, Copy)]
@@ -89,10 +93,14 @@ cluster_facts! {
     an_expiry_is_told_once: "6 markers, calm",
     markers_wait_for_a_leader: "surprise 9",
     what_was_acknowledged_outlives_the_death_of_all: "7 SIGKILL of all three",
+    removals_are_agreed_upon: "9 purge, deletion of a message",
+    a_single_copy_is_purged_from_anywhere: "9 purge, deletion of a message",
+    a_core_publish_is_stored_by_the_leader: "9 core publish",
+    a_core_publish_is_stored_in_a_single_copy: "9 core publish",
 }
 
 /// A client that knows these servers, in this order.
-async fn connect<L: Trio>(lab: &L, servers: &[usize]) -> Result<Conn<L>, Stop> {
+pub(super) async fn connect<L: Trio>(lab: &L, servers: &[usize]) -> Result<Conn<L>, Stop> {
     let mut addresses = Vec::new();
     let mut near = None;
     for server in servers {

@@ -8,6 +8,7 @@
 
 mod buckets;
 mod cluster;
+mod cluster_streams;
 mod compare;
 mod connection;
 mod consumer_waits;

@@ -14,6 +14,7 @@ use super::config::Now;
 use super::effect::Effect;
 use super::member::{ACCOUNT, Member, SIZE, Stream, agreed_wall};
 use super::parley::{Asker, Command, GroupId, Proposal, RouteOp, Serves};
+use super::purge::Removal;
 use super::settings::{shares_subjects, subjects_overlap};
 use super::stream::{Incoming, Written};
 use super::timers::Timer;
@@ -204,6 +205,9 @@ impl Broker {
             Command::Write {
                 proposal, asker, ..
             } => self.written(now, group, *proposal, asker, effects),
+            Command::Remove { removal, asker } => {
+                self.removed(now, group, &removal, asker, effects);
+            }
             Command::Sweep { .. } => {
                 if let Some(name) = self.stream_of(group)
                     && let Some(stream) = self.jetstreams[ACCOUNT.0].stream_mut(&name)
@@ -321,6 +325,24 @@ impl Broker {
         }
     }
 
+    fn removed(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        removal: &Removal,
+        asker: Asker,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(name) = self.stream_of(group) else {
+            return;
+        };
+        let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
+        let response = self.jetstreams[ACCOUNT.0].remove(&mut ctx, &name, removal);
+        if self.member.as_ref().is_some_and(|m| m.leads(group)) {
+            self.tell(asker, response, effects);
+        }
+    }
+
     fn written(
         &mut self,
         now: Now,
@@ -340,7 +362,7 @@ impl Broker {
             head,
             payload,
             accepted,
-            is_write,
+            answer,
         } = proposal;
         let place = stream.store.name(&subject);
         let incoming = Incoming {
@@ -348,14 +370,13 @@ impl Broker {
             subject: stream.store.find(place),
             head,
             payload,
-            by: Some((asker.link, asker.id)),
+            by: asker.writer(),
         };
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
         let written = Written {
             sequence: stream.apply(&mut ctx, incoming, accepted),
             is_duplicate: false,
         };
-        let response = stream.acknowledged(written, is_write);
         let Some(member) = &mut self.member else {
             return;
         };
@@ -372,7 +393,7 @@ impl Broker {
             _ => drop(stream.proposed.insert(subject, left - 1)),
         }
         let waiting = std::mem::take(&mut stream.waiting);
-        self.tell(asker, response, effects);
+        self.answer_store(now, &name, asker, &answer, Ok(written), effects);
         for (asker, request) in waiting {
             self.asked_to_write(now, asker, request, effects);
         }

@@ -38,12 +38,6 @@ impl Broker {
         if request.api_name().is_some_and(|name| !is_api_name(name)) {
             return;
         }
-        let write_to = |subject: &str| {
-            let stream = member.storing(subject);
-            stream.map_or(Vec::new(), |name| {
-                member.servers(name, |serves| serves.writes)
-            })
-        };
         let mut read_from = |stream: &str| {
             let known = member.streams.get(stream);
             if known.is_some_and(|stream| !stream.config.allow_direct) {
@@ -56,20 +50,19 @@ impl Broker {
             picked.into_iter().collect()
         };
         let targets = match &request {
-            Request::Write { bucket, key, .. } => write_to(&names::key_subject(bucket, key)),
-            Request::Store(message) => write_to(&message.subject),
+            Request::Write { bucket, key, .. } => self.writers_to(&names::key_subject(bucket, key)),
+            Request::Store(message) => self.writers_to(&message.subject),
             Request::Entry { bucket, .. } => read_from(&names::bucket_stream(bucket)),
             Request::Get { stream, .. } | Request::LastOf { stream, .. } => read_from(stream),
             Request::CreatePullConsumer { .. }
             | Request::ConsumerInfo { .. }
             | Request::DeleteConsumer { .. } => panic!("not modelled in a cluster: pull consumers"),
-            Request::Purge { .. } | Request::DeleteMessage { .. } => {
-                panic!("not modelled in a cluster: purges and the deletion of messages")
-            }
             Request::CreateStream(_)
             | Request::UpdateStream(_)
             | Request::DeleteStream { .. }
             | Request::StreamInfo { .. }
+            | Request::Purge { .. }
+            | Request::DeleteMessage { .. }
             | Request::CreateConsumer { .. }
             | Request::EndConsumer { .. } => (0..SIZE).map(Peer).collect(),
         };
@@ -80,6 +73,17 @@ impl Broker {
         for target in targets {
             self.hand_on(now, target, asker, request.clone(), false, effects);
         }
+    }
+
+    /// The servers that lead the stream in which this subject is stored: one, none, or, for a moment, two.
+    pub(super) fn writers_to(&self, subject: &str) -> Vec<Peer> {
+        let Some(member) = &self.member else {
+            return Vec::new();
+        };
+        let stream = member.storing(subject);
+        stream.map_or(Vec::new(), |name| {
+            member.servers(name, |serves| serves.writes)
+        })
     }
 
     /// Gives a request to a server, this one or another.
@@ -146,6 +150,13 @@ impl Broker {
                 }
                 None => self.answer_as_cluster(now, asker, request, effects),
             },
+            Request::Purge { stream, .. } | Request::DeleteMessage { stream, .. } => {
+                match is_here(stream) {
+                    Some(true) => self.asked_to_remove(now, asker, request, effects),
+                    Some(false) => {}
+                    None => self.answer_as_cluster(now, asker, request, effects),
+                }
+            }
             _ => self.answer_as_cluster(now, asker, request, effects),
         }
     }
@@ -199,7 +210,7 @@ impl Broker {
                 }
                 None => self.tell(asker, Response::Error(stream_not_found()), effects),
             },
-            Request::StreamInfo { .. } => {
+            Request::StreamInfo { .. } | Request::Purge { .. } | Request::DeleteMessage { .. } => {
                 self.tell(asker, Response::Error(stream_not_found()), effects);
             }
             // To streams themselves, or refused where they were asked.

@@ -20,7 +20,7 @@ use super::context::Context;
 use super::effect::{Cause, Effect, Incarnation};
 use super::head::Head;
 use super::pull::{AckSubject, Inbox};
-use super::purge;
+use super::purge::Removal;
 use super::refusal::{Refusal, api_error, invalid_config, stream_not_found};
 use super::routes::Routes;
 use super::settings::{
@@ -216,16 +216,23 @@ impl JetStream {
                 Some(answer(deleted.map(|()| Response::Deleted)))
             }
             Request::Purge { stream, what } => {
-                let purged = purge::limits(&what)
-                    .and_then(|_| self.on_stream(&stream, |stream| stream.purge(ctx, &what)));
-                Some(answer(purged.map(Response::Purged)))
+                Some(self.remove(ctx, &stream, &Removal::Purge(what)))
             }
             Request::DeleteMessage { stream, sequence } => {
-                let deleted =
-                    self.on_stream(&stream, |stream| stream.delete_message(ctx, sequence));
-                Some(answer(deleted.map(|()| Response::Deleted)))
+                Some(self.remove(ctx, &stream, &Removal::Message(sequence)))
             }
         }
+    }
+
+    /// Takes messages out of a stream.
+    pub(super) fn remove(
+        &mut self,
+        ctx: &mut Context<'_>,
+        stream: &str,
+        removal: &Removal,
+    ) -> Response {
+        let checked = removal.check();
+        answer(checked.and_then(|()| self.on_stream(stream, |stream| stream.remove(ctx, removal))))
     }
 
     fn on_stream<T>(

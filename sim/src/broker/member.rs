@@ -224,6 +224,6 @@ impl Stream {
 pub(super) const fn agreed_wall(command: &Command) -> Option<UnixTime> {
     match command {
         Command::Create { at, .. } | Command::Write { at, .. } | Command::Sweep { at } => Some(*at),
-        Command::Update { .. } | Command::Delete { .. } => None,
+        Command::Update { .. } | Command::Delete { .. } | Command::Remove { .. } => None,
     }
 }

@@ -92,6 +92,7 @@ pub use config::{Kindness, Now, ParseVersionError, ServerConfig, SyncInterval, V
 pub use effect::{Cause, Commit, Dropped, Effect, Incarnation, LostTail, Removed, Stored};
 pub use parley::{Asker, Command, GroupId, Proposal, RouteOp, Serves};
 pub use power::Loss;
+pub use purge::Removal;
 
 use crate::wire::{ClientOp, LinkId, Request, RequestId, ServerOp};
 use context::Context;

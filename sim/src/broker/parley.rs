@@ -8,6 +8,7 @@ use squall_core::transport::{Message, StreamConfig};
 
 use super::admit::Accepted;
 use super::head::Head;
+use super::purge::Removal;
 use crate::cluster::{Peer, Word};
 use crate::wire::{LinkId, Request, RequestId, ServerOp, Sid};
 
@@ -94,6 +95,18 @@ pub struct Asker {
     pub id: RequestId,
 }
 
+impl Asker {
+    /// Whether it has asked for nothing, and published.
+    pub(super) fn is_publisher(self) -> bool {
+        self.id == RequestId::NONE
+    }
+
+    /// Whose request a record was.
+    pub(super) fn writer(self) -> Option<(LinkId, RequestId)> {
+        (!self.is_publisher()).then_some((self.link, self.id))
+    }
+}
+
 /// Which subjects of a stream a server listens to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Serves {
@@ -111,8 +124,30 @@ pub struct Proposal {
     pub(super) payload: Bytes,
     /// What was found about it, with its conditions, when it was proposed.
     pub(super) accepted: Accepted,
-    /// Whether it came as a write to a key, and is acknowledged as one.
-    pub(super) is_write: bool,
+    /// How whoever wants it hears of it.
+    pub(super) answer: Answer,
+}
+
+/// How whoever wants a message stored hears what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// As of a write to a key.
+    Write,
+    /// As of a message of a stream.
+    Store,
+    /// By a message there, if anywhere: it was a core publish.
+    Message(Option<Arc<str>>),
+}
+
+impl Answer {
+    /// That to this request.
+    pub(super) fn to(asker: Asker, request: &Request) -> Self {
+        match request {
+            Request::Store(message) if asker.is_publisher() => Self::Message(message.reply.clone()),
+            Request::Store(_) => Self::Store,
+            _ => Self::Write,
+        }
+    }
 }
 
 /// What servers agree upon.
@@ -149,6 +184,13 @@ pub enum Command {
         proposal: Box<Proposal>,
         /// When it was proposed, by the leader's wall clock.
         at: UnixTime,
+        /// Who wanted it.
+        asker: Asker,
+    },
+    /// Messages of a stream go, as somebody wants.
+    Remove {
+        /// Which.
+        removal: Removal,
         /// Who wanted it.
         asker: Asker,
     },

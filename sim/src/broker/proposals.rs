@@ -15,8 +15,9 @@ use super::effect::Effect;
 use super::head::Head;
 use super::jetstream::stored;
 use super::member::{ACCOUNT, SIZE};
-use super::parley::{Asker, Command, GroupId, Proposal};
-use super::refusal::stream_not_found;
+use super::parley::{Answer, Asker, Command, GroupId, Proposal};
+use super::purge::Removal;
+use super::refusal::{Refusal, stream_not_found};
 use super::settings::{
     check_members, check_update, name_in_use, normalized, shares_subjects, subjects_overlap,
 };
@@ -174,8 +175,16 @@ impl Broker {
             return;
         };
         if !stream.is_replicated() {
-            if stream.holders.contains(&member.me) {
-                self.answer_here(now, asker, request, effects);
+            if !stream.holders.contains(&member.me) {
+                return;
+            }
+            match &request {
+                Request::Store(message) if asker.is_publisher() => {
+                    let begun = effects.len();
+                    self.store_raw(now, ACCOUNT, message, effects);
+                    self.send_home(begun, effects);
+                }
+                _ => self.answer_here(now, asker, request, effects),
             }
             return;
         }
@@ -212,7 +221,7 @@ impl Broker {
         request: Request,
         effects: &mut Vec<Effect>,
     ) {
-        let is_write = matches!(request, Request::Write { .. });
+        let answer = Answer::to(asker, &request);
         let Some((head, payload)) = spelt_out(request) else {
             return;
         };
@@ -237,7 +246,7 @@ impl Broker {
                     head,
                     payload,
                     accepted,
-                    is_write,
+                    answer,
                 });
                 let member = self.member.as_mut();
                 if let Some(stream) = member.and_then(|member| member.streams.get_mut(name)) {
@@ -258,9 +267,77 @@ impl Broker {
             }),
             Err(refusal) => Err(refusal),
         };
-        let response = stored(refused, |written| stream.acknowledged(written, is_write));
+        self.answer_store(now, name, asker, &answer, refused, effects);
+    }
+
+    /// Says what became of a message that somebody wants stored.
+    pub(super) fn answer_store(
+        &mut self,
+        now: Now,
+        stream: &Arc<str>,
+        asker: Asker,
+        answer: &Answer,
+        written: Result<Written, Refusal>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_write = match answer {
+            Answer::Write => true,
+            Answer::Store => false,
+            Answer::Message(reply) => {
+                let stored = match written {
+                    Ok(written) => Ok(written),
+                    Err(refusal) => match refusal.error() {
+                        Some(error) => Err(error),
+                        None => return,
+                    },
+                };
+                if let Some(reply) = reply {
+                    let begun = effects.len();
+                    self.acknowledge_raw(now, ACCOUNT, reply, stream, &stored, effects);
+                    self.send_home(begun, effects);
+                }
+                return;
+            }
+        };
+        let Some(found) = self.jetstreams[ACCOUNT.0].stream(stream) else {
+            return;
+        };
+        let response = stored(written, |written| found.acknowledged(written, is_write));
         if let Some(response) = response {
             self.tell(asker, response, effects);
+        }
+    }
+
+    /// Somebody wants messages to go, of a stream that this server leads, or that only it may have.
+    pub(super) fn asked_to_remove(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        request: Request,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (stream, removal) = match &request {
+            Request::Purge { stream, what } => (stream, Removal::Purge(what.clone())),
+            Request::DeleteMessage { stream, sequence } => (stream, Removal::Message(*sequence)),
+            _ => return,
+        };
+        let group = self.member.as_ref().and_then(|member| {
+            let stream = member.streams.get(stream)?;
+            stream.is_replicated().then_some(stream.group)
+        });
+        let Some(found) = self.jetstreams[ACCOUNT.0].stream(stream) else {
+            return;
+        };
+        match (
+            removal.check().and_then(|()| found.permits(&removal)),
+            group,
+        ) {
+            (Err(error), _) => self.tell(asker, Response::Error(error), effects),
+            (Ok(()), None) => self.answer_here(now, asker, request, effects),
+            (Ok(()), Some(group)) => {
+                let remove = Command::Remove { removal, asker };
+                self.propose(now, group, remove, effects);
+            }
         }
     }
 

@@ -7,9 +7,29 @@ use super::effect::Cause;
 use super::refusal::api_error;
 use super::stream::Stream;
 use super::subject::Filter;
+use crate::wire::Response;
 
-/// How many to keep, or below which sequence to purge; not both. Looked at before the stream is.
-pub(super) fn limits(what: &Purge) -> Result<(Option<u64>, Option<Sequence>), ApiError> {
+/// What a request takes out of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// What a purge names.
+    Purge(Purge),
+    /// One message.
+    Message(Sequence),
+}
+
+impl Removal {
+    /// Whether it is one. Looked at before the stream is.
+    pub(super) fn check(&self) -> Result<(), ApiError> {
+        match self {
+            Self::Purge(what) => limits(what).map(|_| ()),
+            Self::Message(_) => Ok(()),
+        }
+    }
+}
+
+/// How many to keep, or below which sequence to purge; not both.
+fn limits(what: &Purge) -> Result<(Option<u64>, Option<Sequence>), ApiError> {
     let keep = what.keep.filter(|&keep| keep > 0);
     let below = what.below.filter(|&below| below > Sequence::NONE);
     if keep.is_some() && below.is_some() {
@@ -19,12 +39,35 @@ pub(super) fn limits(what: &Purge) -> Result<(Option<u64>, Option<Sequence>), Ap
 }
 
 impl Stream {
-    /// Removes what is asked for; gives how many messages that were.
-    pub(super) fn purge(&mut self, ctx: &mut Context<'_>, what: &Purge) -> Result<u64, ApiError> {
-        let (keep, below) = limits(what)?;
-        if self.config.deny_purge {
-            return Err(api_error(500, 10110, "stream purge not permitted"));
+    /// Whether the settings let it be taken out. In a cluster it is looked at before it is agreed upon.
+    pub(super) fn permits(&self, removal: &Removal) -> Result<(), ApiError> {
+        match removal {
+            Removal::Purge(_) if self.config.deny_purge => {
+                Err(api_error(500, 10110, "stream purge not permitted"))
+            }
+            Removal::Message(_) if self.config.deny_delete => {
+                Err(api_error(500, 10057, "message delete not permitted"))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Takes it out, where that is permitted.
+    pub(super) fn remove(
+        &mut self,
+        ctx: &mut Context<'_>,
+        removal: &Removal,
+    ) -> Result<Response, ApiError> {
+        self.permits(removal)?;
+        match removal {
+            Removal::Purge(what) => self.purge(ctx, what).map(Response::Purged),
+            Removal::Message(at) => self.delete_message(ctx, *at).map(|()| Response::Deleted),
+        }
+    }
+
+    /// Removes what is asked for; gives how many messages that were.
+    fn purge(&mut self, ctx: &mut Context<'_>, what: &Purge) -> Result<u64, ApiError> {
+        let (keep, below) = limits(what)?;
         let filter = what.filter.as_deref().filter(|filter| !filter.is_empty());
         // Older servers take the first sequence for no limit, but for a whole stream in memory.
         let is_limit = ctx.config.version.is_at_least(2, 14)
@@ -78,15 +121,8 @@ impl Stream {
     }
 
     /// Deletes one message.
-    pub(super) fn delete_message(
-        &mut self,
-        ctx: &mut Context<'_>,
-        at: Sequence,
-    ) -> Result<(), ApiError> {
+    fn delete_message(&mut self, ctx: &mut Context<'_>, at: Sequence) -> Result<(), ApiError> {
         let failed = |why: &str| Err(api_error(500, 10057, why));
-        if self.config.deny_delete {
-            return failed("message delete not permitted");
-        }
         if at > self.store.last() {
             return failed("stream store EOF");
         }

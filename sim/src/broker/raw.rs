@@ -13,16 +13,17 @@ use super::config::{Now, Version};
 use super::effect::Effect;
 use super::head::Head;
 use super::jetstream::Service;
+use super::parley::Asker;
 use super::security::Account;
 use super::stream::{Incoming, Written};
-use crate::wire::{LinkId, Request, ServerOp, Write};
+use crate::wire::{LinkId, Request, RequestId, ServerOp, Write};
 
 impl Broker {
     /// Handles a core publish.
     ///
     /// # Panics
     /// If it is published to `$JS.`: the simulated client sends such requests typed, and an answer that is not modelled
-    /// must not look like silence. In a cluster also to a subject that a stream stores.
+    /// must not look like silence.
     pub(super) fn publish(
         &mut self,
         now: Now,
@@ -42,16 +43,14 @@ impl Broker {
         }
         let mut ctx = self.surroundings.ctx(now, account, effects);
         let mut takers = self.messaging.route(&mut ctx, &message);
-        if let Some(member) = &self.member {
-            assert!(
-                !is_ack && member.storing(&message.subject).is_none(),
-                "not modelled in a cluster as a core publish, send a `Request` instead: {}",
-                message.subject
-            );
-        }
-        takers += usize::from(match is_ack {
-            true => self.jetstreams[account.0].acknowledge(&mut ctx, &message),
-            false => self.store_raw(now, account, &message, effects),
+        takers += usize::from(match (is_ack, &self.member) {
+            (true, _) => self.jetstreams[account.0].acknowledge(&mut ctx, &message),
+            (false, None) => self.store_raw(now, account, &message, effects),
+            (false, Some(member)) => {
+                let server = member.me;
+                let id = RequestId::NONE;
+                self.ask_to_store(now, Asker { server, link, id }, &message, effects)
+            }
         });
         if takers == 0
             && let Some(reply) = message.reply
@@ -61,8 +60,24 @@ impl Broker {
         }
     }
 
+    /// Hands a message on to whoever leads the stream that listens. True if somebody does.
+    fn ask_to_store(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        message: &Message,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let leaders = self.writers_to(&message.subject);
+        for &leader in &leaders {
+            let request = Request::Store(message.clone());
+            self.hand_on(now, leader, asker, request, false, effects);
+        }
+        !leaders.is_empty()
+    }
+
     /// Stores a message where a stream listens. True if one does.
-    fn store_raw(
+    pub(super) fn store_raw(
         &mut self,
         now: Now,
         account: Account,
@@ -96,12 +111,26 @@ impl Broker {
             },
         };
         if let Some(reply) = &message.reply {
-            let stream = &stream.identity.name;
-            let text = acknowledgement(ctx.config.version, stream, &stored);
-            let answer = Message::new(Arc::clone(reply), text);
-            self.messaging.route(&mut ctx, &answer);
+            let stream = Arc::clone(&stream.identity.name);
+            self.acknowledge_raw(now, account, reply, &stream, &stored, effects);
         }
         true
+    }
+
+    /// Says where it was asked for what became of a message.
+    pub(super) fn acknowledge_raw(
+        &mut self,
+        now: Now,
+        account: Account,
+        reply: &Arc<str>,
+        stream: &str,
+        stored: &Result<Written, ApiError>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut ctx = self.surroundings.ctx(now, account, effects);
+        let text = acknowledgement(ctx.config.version, stream, stored);
+        let answer = Message::new(Arc::clone(reply), text);
+        self.messaging.route(&mut ctx, &answer);
     }
 
     /// Lets core subscriptions hear a publish that comes as a request. True if one did, and no stream stores it: then

@@ -1,0 +1,198 @@
+//! Streams of a cluster, whichever server is asked: removals are agreed upon as writes are, and core publishes are stored
+//! by whoever leads.
+
+use squall_core::Connection as _;
+use squall_core::transport::{
+    JetStream as _, Message, Purge, Sequence, StoreOptions, Stream as _, StreamConfig, StreamError,
+};
+
+use super::cluster::{LOOK, NO_PEERS, connect};
+use super::laboratory::{Conn, Stop, sleep, soon};
+use super::transcript::{Transcript, told};
+use super::trio::Trio;
+
+fn copies(replicas: u8) -> StreamConfig {
+    StreamConfig {
+        subjects: vec!["s.>".to_owned()],
+        replicas,
+        ..StreamConfig::new("S")
+    }
+}
+
+/// One client of each server, and a stream that all of them can write to.
+async fn begin<L: Trio>(lab: &L, config: &StreamConfig) -> Result<[Conn<L>; 3], Stop> {
+    let clients = [
+        connect(lab, &[0]).await?,
+        connect(lab, &[1]).await?,
+        connect(lab, &[2]).await?,
+    ];
+    soon(lab, "there are peers", async {
+        loop {
+            match clients[0].create_stream(config).await {
+                Err(StreamError::Rejected(error)) if error.err_code == NO_PEERS => {
+                    sleep(lab, LOOK).await;
+                }
+                Err(StreamError::TimedOut) => {}
+                result => return result.map(|_| ()),
+            }
+        }
+    })
+    .await??;
+    for client in &clients {
+        store(lab, client, "s.a").await?;
+    }
+    Ok(clients)
+}
+
+/// Stores a message as soon as somebody listens.
+async fn store<L: Trio>(lab: &L, client: &Conn<L>, subject: &str) -> Result<(), Stop> {
+    soon(lab, "a message is stored", async {
+        let message = || Message::new(subject, "m");
+        while client
+            .store(message(), StoreOptions::default())
+            .await
+            .is_err()
+        {
+            sleep(lab, LOOK).await;
+        }
+    })
+    .await
+}
+
+async fn extent<L: Trio>(client: &Conn<L>) -> Result<String, Stop> {
+    let info = client.stream("S")?.info().await?;
+    let (first, last) = (info.first_sequence, info.last_sequence);
+    Ok(format!("{first} to {last}, {} messages", info.messages))
+}
+
+async fn removals<L: Trio>(lab: &L, t: &mut Transcript, replicas: u8) -> Result<(), Stop> {
+    let [one, two, three] = begin(lab, &copies(replicas)).await?;
+    for subject in ["s.b", "s.b", "s.c"] {
+        store(lab, &one, subject).await?;
+    }
+    t.is("stored", extent::<L>(&one).await?, "1 to 6, 6 messages");
+    let of_b = Purge {
+        filter: Some("s.b".to_owned()),
+        ..Purge::default()
+    };
+    let s = two.stream("S")?;
+    t.is("a purge of s.b", told(&s.purge(of_b).await), "2");
+    t.is("after it", extent::<L>(&two).await?, "1 to 6, 4 messages");
+    let s = three.stream("S")?;
+    let second = s.delete_message(Sequence(2)).await;
+    t.is("one deleted", told(&second), "true");
+    let again = s.delete_message(Sequence(2)).await;
+    t.is("again", told(&again), "false");
+    let beyond = s.delete_message(Sequence(9)).await;
+    t.note("beyond the end", told(&beyond));
+    let below = Purge {
+        below: Some(Sequence(9)),
+        ..Purge::default()
+    };
+    let s = one.stream("S")?;
+    t.is("a purge below 9", told(&s.purge(below).await), "3");
+    t.is("then", extent::<L>(&one).await?, "9 to 8, 0 messages");
+    store(lab, &three, "s.a").await?;
+    t.is("the next", extent::<L>(&three).await?, "9 to 9, 1 messages");
+    let both = Purge {
+        keep: Some(1),
+        below: Some(Sequence(9)),
+        ..Purge::default()
+    };
+    t.note("both limits", told(&s.purge(both).await));
+    let denied = StreamConfig {
+        deny_purge: true,
+        deny_delete: true,
+        ..copies(replicas)
+    };
+    two.update_stream(&denied).await?;
+    t.note("a purge denied", told(&s.purge(Purge::default()).await));
+    let denied = s.delete_message(Sequence(9)).await;
+    t.note("a deletion denied", told(&denied));
+    let missing = three.stream("T")?;
+    let purged = missing.purge(Purge::default()).await;
+    t.note("of a missing stream", told(&purged));
+    Ok(())
+}
+
+/// All copies let the same messages go, in the order in which they were asked to.
+pub(super) async fn removals_are_agreed_upon<L: Trio>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    removals(lab, t, 3).await
+}
+
+/// Whoever has it answers, whichever server is asked.
+pub(super) async fn a_single_copy_is_purged_from_anywhere<L: Trio>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    removals(lab, t, 1).await
+}
+
+async fn core_publishes<L: Trio>(lab: &L, t: &mut Transcript, replicas: u8) -> Result<(), Stop> {
+    let clients = begin(lab, &copies(replicas)).await?;
+    for (number, client) in clients.iter().enumerate() {
+        let reply = format!("inbox.{number}");
+        let mut inbox = client.subscribe(&reply, None).await?;
+        // Its interest is known to all servers once a message has come over each route.
+        for other in &clients {
+            soon(lab, "the inbox is known", async {
+                loop {
+                    other.publish(Message::new(reply.as_str(), "hello")).await?;
+                    tokio::select! {
+                        biased;
+                        _hello = inbox.next() => return Ok::<_, Stop>(()),
+                        () = sleep(lab, LOOK) => {}
+                    }
+                }
+            })
+            .await??;
+        }
+        sleep(lab, LOOK * 5).await;
+        while inbox.try_next().is_some() {}
+        let mut ask = async |what: &str, expected: Option<&str>| {
+            let mut message = Message::new("s.b", "m");
+            message.reply = Some(reply.as_str().into());
+            if let Some(expected) = expected {
+                message.headers.append("Nats-Expected-Last-Sequence", expected);
+            }
+            client.publish(message).await?;
+            let answer = soon(lab, "it is acknowledged", inbox.next()).await?;
+            let answer = answer.map(|answer| answer.payload).unwrap_or_default();
+            t.note(what, String::from_utf8_lossy(&answer).into_owned());
+            Ok::<_, Stop>(())
+        };
+        ask("a publish", None).await?;
+        ask("one that expects 1", Some("1")).await?;
+        client.publish(Message::new("s.c", "nobody asks")).await?;
+        client.flush().await?;
+        let due = 3 + 2 * (number as u64 + 1);
+        soon(lab, "it is stored", async {
+            while client.stream("S")?.info().await?.last_sequence < Sequence(due) {
+                sleep(lab, LOOK).await;
+            }
+            Ok::<_, Stop>(())
+        })
+        .await??;
+        t.note("stored", extent::<L>(client).await?);
+    }
+    Ok(())
+}
+
+/// It is acknowledged where the publisher wants it, by a message that comes over the routes.
+pub(super) async fn a_core_publish_is_stored_by_the_leader<L: Trio>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    core_publishes(lab, t, 3).await
+}
+
+/// The same.
+pub(super) async fn a_core_publish_is_stored_in_a_single_copy<L: Trio>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    core_publishes(lab, t, 1).await
+}
