@@ -3,7 +3,7 @@
 //! ```text
 //!   rooms ── SessionEnv ── SessionConnection ─┐           Session ── commands ─┐
 //!                                             ▼                                ▼
-//!                                    line: who is current ◀── install ── shell of the Keeper
+//!                                    trunk: who is current ◀─ install ── shell of the Keeper
 //!                                             │                         Refresher: when a credential is asked for
 //!            watches and readers: a Splice ◀──┤ offers                  Swapper:   which connection is current
 //!            subscriptions: an Overlap     ◀──┘                         watchdog:  has the machine slept
@@ -54,6 +54,7 @@ pub use self::swapper::{Dial, Swapper, SwapperEffect, SwapperEvent};
 pub use self::transport::{SessionEnv, SessionTransport};
 
 use self::config::Settings;
+use self::line::Line;
 use self::shell::{Command, KeeperShell, Shared};
 use crate::diagnostics::NatsEvent;
 use crate::env::{Env, Task};
@@ -76,7 +77,8 @@ struct Handle<E: Env> {
 impl<E: Env> Handle<E> {
     fn connection(&self) -> Option<SessionConnection<E>> {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.line.clone().map(SessionConnection::new)
+        let trunk = shared.trunk.as_ref()?;
+        Some(SessionConnection::new(Arc::new(Line::new(trunk))))
     }
 }
 
@@ -99,7 +101,7 @@ impl<E: Env> Session<E> {
     ) -> Result<Self, ConfigError> {
         let settings = Arc::new(Settings::try_from(config)?);
         let shared = Arc::new(Mutex::new(Shared {
-            line: None,
+            trunk: None,
             status: Status::default(),
         }));
         let (commands, inbox) = mpsc::unbounded_channel();
@@ -165,7 +167,8 @@ impl<E: Env> Session<E> {
         shared.status.clone()
     }
 
-    /// The connection of the present login; `None` where nobody is logged in.
+    /// A connection of the present login, the caller's own: to close it ends what was begun on it, and nothing else. `None`
+    /// where nobody is logged in.
     pub fn connection(&self) -> Option<SessionConnection<E>> {
         self.handle.connection()
     }

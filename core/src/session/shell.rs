@@ -16,10 +16,10 @@ use super::auth::{Account, ApiKey, AuthService, ExchangeError, ExchangeRequest, 
 use super::config::Settings;
 use super::happened::Happened;
 use super::keeper::{Keeper, KeeperEffect, KeeperEvent};
-use super::line::{ConnectionOf, Line, Link};
+use super::line::{ConnectionOf, Link, Trunk};
 use super::refresher::{Exchange, Generation, LoginNumber};
 use super::status::{LoginError, Status};
-use super::swapper::{Dial, SwapperEffect, SwapperEvent};
+use super::swapper::{Dial, SwapperEvent};
 use crate::diagnostics::{Caller, EventType, NatsEvent};
 use crate::env::Env;
 use crate::machine::{Shell, drive};
@@ -35,15 +35,11 @@ pub(super) enum Command {
     Stop(oneshot::Sender<()>),
     /// Something got no answer.
     Failed(LoginNumber, ConnectionId, String),
-    /// Somebody waits for a connection.
-    Wanted(LoginNumber),
-    /// A room has closed the connection of this login.
-    HangUp(LoginNumber),
 }
 
 /// What a session's handle and its task share.
 pub(super) struct Shared<E: Env> {
-    pub(super) line: Option<Arc<Line<E>>>,
+    pub(super) trunk: Option<Arc<Trunk<E>>>,
     pub(super) status: Status,
 }
 
@@ -80,7 +76,7 @@ pub(super) struct KeeperShell<E: Env, A> {
     pub(super) sink: Sink,
     logins: LoginNumber,
     api_key: Option<ApiKey>,
-    line: Option<Arc<Line<E>>>,
+    trunk: Option<Arc<Trunk<E>>>,
     /// Waits for the first connection of the present login.
     logging_in: Option<oneshot::Sender<Result<Account, LoginError>>>,
     exchanging: Option<BoxFuture<'static, (Exchange, Result<Issued, ExchangeError>)>>,
@@ -119,7 +115,7 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
             sink,
             logins: LoginNumber(0),
             api_key: None,
-            line: None,
+            trunk: None,
             logging_in: None,
             exchanging: None,
             answer: None,
@@ -158,29 +154,32 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
     }
 
     fn command(&mut self, command: Command) -> Option<KeeperEvent> {
-        let is_now = |login| self.line.as_ref().is_some_and(|line| line.number == login);
+        let is_now = |login| {
+            self.trunk
+                .as_ref()
+                .is_some_and(|trunk| trunk.login == login)
+        };
         match command {
             Command::Login(api_key, done) => {
                 self.end_login(LoginError::LoggedOut);
                 self.logins.0 += 1;
                 self.api_key = Some(api_key);
                 self.logging_in = Some(done);
-                let line = Arc::new(Line::new(
+                let trunk = Arc::new(Trunk::new(
                     self.env.clone(),
                     Arc::clone(&self.settings),
                     self.logins,
                     self.commands.clone(),
                 ));
-                self.line = Some(Arc::clone(&line));
+                self.trunk = Some(Arc::clone(&trunk));
                 let login = self.logins;
                 self.share(|shared| {
                     shared.status.login = Some(login);
-                    shared.line = Some(line);
+                    shared.trunk = Some(trunk);
                 });
                 Some(KeeperEvent::Login(login))
             }
-            Command::HangUp(login) if !is_now(login) => None,
-            Command::Logout | Command::HangUp(_) => {
+            Command::Logout => {
                 self.end_login(LoginError::LoggedOut);
                 Some(KeeperEvent::Logout(Caller::LOGOUT))
             }
@@ -197,24 +196,21 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
             Command::Failed(login, id, what) if is_now(login) => {
                 Some(KeeperEvent::Swapper(SwapperEvent::Failed(id, what)))
             }
-            Command::Wanted(login) if is_now(login) => {
-                Some(KeeperEvent::Swapper(SwapperEvent::Wanted))
-            }
-            Command::Failed(..) | Command::Wanted(_) => None,
+            Command::Failed(..) => None,
         }
     }
 
     /// Nothing of the present login is heard or said any more.
     fn end_login(&mut self, why: LoginError) {
-        if let Some(line) = self.line.take() {
-            line.close();
+        if let Some(trunk) = self.trunk.take() {
+            trunk.close();
         }
         if let Some(waiting) = self.logging_in.take() {
             let _gone = waiting.send(Err(why));
         }
         (self.api_key, self.exchanging, self.answer, self.newest) = (None, None, None, None);
         self.share(|shared| {
-            shared.line = None;
+            shared.trunk = None;
             let generation = shared.status.generation;
             shared.status = Status {
                 generation,

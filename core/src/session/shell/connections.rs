@@ -74,7 +74,7 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
             return;
         };
         let link = Arc::clone(&candidate.link);
-        let answered = self.line.as_ref().map(|line| line.offer(&link));
+        let answered = self.trunk.as_ref().map(|trunk| trunk.offer(&link));
         let clock = self.env.clock().clone();
         let deadline = clock.now() + PROBE_TIMEOUT;
         self.under_way.push(Box::pin(async move {
@@ -128,8 +128,8 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
             shared.status.connection = Some((id, generation));
             shared.status.connects += 1;
         });
-        if let Some(line) = &self.line {
-            line.install(link);
+        if let Some(trunk) = &self.trunk {
+            trunk.install(link);
         }
         if let (Some(waiting), Some((_, issued))) = (self.logging_in.take(), &self.newest) {
             let _gone = waiting.send(Ok(issued.account().clone()));
@@ -166,8 +166,8 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
         events: Events,
     ) -> Option<KeeperEvent> {
         let event = event?;
-        if let Some(line) = &self.line {
-            line.tell(id, &event);
+        if let Some(trunk) = &self.trunk {
+            trunk.tell(id, &event);
         }
         if event != ConnectionEvent::Closed {
             self.listen(id, events);
@@ -196,8 +196,8 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
             SwapperEffect::Install(dial) => self.install(dial),
             SwapperEffect::Retire(id) => self.retire(id),
             SwapperEffect::Close(id) => {
-                if let Some(line) = &self.line {
-                    line.lose(id);
+                if let Some(trunk) = &self.trunk {
+                    trunk.lose(id);
                 }
                 self.share(|shared| {
                     if shared.status.connection.is_some_and(|(now, _)| now == id) {
@@ -224,8 +224,8 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
                 }
             }
             SwapperEffect::Over => {
-                if let Some(line) = &self.line {
-                    line.close();
+                if let Some(trunk) = &self.trunk {
+                    trunk.close();
                 }
             }
             // The keeper has done these by itself.
