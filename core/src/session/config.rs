@@ -20,6 +20,11 @@ pub(super) const WAKE_GAP: Duration = Duration::from_secs(60);
 /// The shortest and the longest wait between two attempts to have a connection again.
 pub(super) const BACKOFF_MIN: Duration = Duration::from_secs(2);
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// The longest wait of who has lost a server, not its credential: everybody is back within ten seconds, and as the turns
+/// lie evenly from [`BACKOFF_MIN`] on, no second has more than 13 % of them.
+pub(super) const TURN_MAX: Duration = Duration::from_millis(9_500);
+/// Of the margin, so much is for taking turns to move to a fresh credential.
+pub(super) const SPREAD: u32 = 4;
 /// Attempts that a client makes by itself before it is over: they end 0.27 s after the link was lost. All clients of a
 /// server that is restarted make them in step, so they must be over before it is back.
 const QUICK_ATTEMPTS: NonZeroU32 = NonZeroU32::new(8).unwrap();
@@ -37,6 +42,20 @@ pub struct Config {
     pub exchange_timeout: Duration,
     /// How long a login waits for its first connection before it says that it is still trying. Default 30 s.
     pub login_timeout: Duration,
+}
+
+impl Config {
+    /// How long it may take to have a connection again once a server is within reach and accepts the credential: a dial
+    /// that hangs is given up, then its turn comes, then everything that listens moves over.
+    pub fn recovery_max(&self) -> Duration {
+        self.connect.connect_timeout + TURN_MAX + PROBE_TIMEOUT
+    }
+
+    /// How long it may take until a credential that is accepted is in use, after the service issues such again: an
+    /// exchange that hangs is given up, the next one is made, and who was refused several times waits longer for its turn.
+    pub fn reissue_max(&self) -> Duration {
+        self.exchange_timeout * 2 + self.refresh_retry + BACKOFF_MAX + PROBE_TIMEOUT
+    }
 }
 
 impl Default for Config {

@@ -9,6 +9,12 @@
 //! word of the server against its token, no client ever dials in a circle through the second in which the token ends, nor
 //! in step with all the others.
 //!
+//! Many do the same at the same time: those who were started together hold credentials that end in one second, and a
+//! server that restarts loses all of its clients at once. So nobody dials when everybody else would. Who exchanged as
+//! planned moves over at some moment of the first part of the overlap; who has lost a server draws a turn, and keeps it
+//! round after round, so that turns that are spread evenly stay so. Only who was put out alone, for its credential or
+//! by its own probe, dials at once.
+//!
 //! Invariants: one dial at a time; one probe at a time; a generation takes the place of a living connection once; an
 //! attempt after a failure is at least [`BACKOFF_MIN`] after it; after logout, and after a definite no without a
 //! connection, nothing is dialled.
@@ -19,7 +25,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use self::swap::{Dial, SwapperEffect, SwapperEvent};
-use super::config::{BACKOFF_MAX, BACKOFF_MIN};
+use super::config::{BACKOFF_MAX, BACKOFF_MIN, TURN_MAX};
 use super::happened::Happened;
 use super::refresher::Generation;
 use crate::diagnostics::{Caller, EventType};
@@ -30,10 +36,8 @@ use crate::transport::{
     ConnectError, ConnectionEvent, ConnectionId, DisconnectCause, FlushError, is_auth_error,
 };
 
-/// The longest first wait: so many clients that lose one server at once are spread over six seconds.
-const BACKOFF_FIRST_MAX: Duration = Duration::from_secs(8);
-/// Added to the longest wait with each failure, up to [`BACKOFF_MAX`].
-const BACKOFF_STEP: Duration = Duration::from_secs(2);
+/// Who waits for its turn has one so often.
+const ROUND: Duration = TURN_MAX.saturating_sub(BACKOFF_MIN);
 /// Refusals in a row after which a fresh credential is no reason to hurry: it would be refused too.
 const REFUSALS_IN_HASTE: u32 = 1;
 
@@ -63,12 +67,16 @@ struct Dialling {
     caller: Caller,
     /// Connected, and being armed.
     arming: Option<ConnectionId>,
+    /// When its turn was, where it has waited for one.
+    turn: Option<Instant>,
 }
 
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Swapper {
     rng: Rng,
+    /// Within so long do those who exchange together move over.
+    spread: Duration,
     /// `None`: nobody is logged in, or nothing was issued yet.
     newest: Option<Credential>,
     /// No more credentials will come: what is lost now stays lost.
@@ -79,8 +87,8 @@ pub struct Swapper {
     /// The next attempt, and for whom.
     waiting: Option<(Instant, Caller)>,
     dials: u64,
-    /// Attempts in a row that have failed.
-    failures: u32,
+    /// The last turn of who has lost a server.
+    turn: Option<Instant>,
     /// Credentials in a row that a server has refused, and the last of them.
     refusals: u32,
     refused: Generation,
@@ -89,10 +97,11 @@ pub struct Swapper {
 }
 
 impl Swapper {
-    /// Draws its waits from `rng`.
-    pub const fn new(rng: Rng) -> Self {
+    /// Moves over within `spread` to what was issued as planned; draws its waits from `rng`.
+    pub const fn new(spread: Duration, rng: Rng) -> Self {
         Self {
             rng,
+            spread,
             newest: None,
             is_last: false,
             current: None,
@@ -100,7 +109,7 @@ impl Swapper {
             dialling: None,
             waiting: None,
             dials: 0,
-            failures: 0,
+            turn: None,
             refusals: 0,
             refused: Generation(0),
             probing: None,
@@ -116,7 +125,7 @@ impl Swapper {
     fn dial(&mut self, now: Instant, caller: Caller, effects: &mut Vec<SwapperEffect>) {
         assert!(self.dialling.is_none(), "one dial at a time");
         self.forgive(now);
-        self.waiting = None;
+        (self.waiting, self.turn) = (None, None);
         let Some(credential) = self.newest.clone() else {
             return;
         };
@@ -128,6 +137,7 @@ impl Swapper {
             credential,
             caller,
             arming: None,
+            turn: None,
         });
     }
 
@@ -159,22 +169,36 @@ impl Swapper {
         }
         let newer = self.newest.as_ref().filter(|it| it.generation > tried);
         match newer.map(|it| it.caller.clone()) {
-            Some(caller) if self.refusals <= REFUSALS_IN_HASTE => self.dial(now, caller, effects),
+            // What was refused has been replaced meanwhile.
+            Some(caller) if self.is_in_haste() => self.dial(now, caller, effects),
             _ => {
                 let caller = match &self.current {
                     None => Caller::RECOVERY,
                     Some(_) => Caller::REFRESH,
                 };
-                self.waiting = Some((now + self.backoff(), caller));
+                self.waiting = Some((self.next_turn(now), caller));
             }
         }
     }
 
-    /// Waits are drawn from a range, not doubled: who lost one server together shall not come back together.
-    fn backoff(&mut self) -> Duration {
-        let longest = (BACKOFF_FIRST_MAX + BACKOFF_STEP * self.failures).min(BACKOFF_MAX);
+    /// The last credential was refused, and a fresh one need not be.
+    const fn is_in_haste(&self) -> bool {
+        self.refusals > 0 && self.refusals <= REFUSALS_IN_HASTE
+    }
+
+    /// Turns are drawn, not doubled: who lost one server together shall not come back together.
+    fn next_turn(&mut self, now: Instant) -> Instant {
+        let is_refused = self.refusals > REFUSALS_IN_HASTE;
+        match self.turn {
+            Some(turn) if !is_refused => (turn + ROUND).max(now + BACKOFF_MIN),
+            _ if is_refused => now + self.draw(BACKOFF_MIN, BACKOFF_MAX),
+            _ => now + self.draw(BACKOFF_MIN, TURN_MAX),
+        }
+    }
+
+    fn draw(&mut self, shortest: Duration, longest: Duration) -> Duration {
         let millis = |time: Duration| time.as_millis() as u64;
-        Duration::from_millis(self.rng.between(millis(BACKOFF_MIN), millis(longest)))
+        Duration::from_millis(self.rng.between(millis(shortest), millis(longest)))
     }
 
     fn refuse(&mut self, generation: Generation, effects: &mut Vec<SwapperEffect>) {
@@ -206,8 +230,8 @@ impl Swapper {
             expires: Some(dialling.credential.expires),
             ..warn
         }));
+        self.turn = dialling.turn;
         self.go_on(now, dialling.credential.generation, effects);
-        self.failures += 1;
     }
 
     fn install(
@@ -246,7 +270,6 @@ impl Swapper {
             is_up: true,
             since: now,
         });
-        self.failures = 0;
         if self.is_stale()
             && let Some(newest) = &self.newest
         {
@@ -378,7 +401,7 @@ impl Swapper {
             effects.push(SwapperEffect::Close(held.id));
         }
         (self.newest, self.waiting, self.probing) = (None, None, None);
-        (self.is_last, self.failures, self.refusals) = (false, 0, 0);
+        (self.is_last, self.turn, self.refusals) = (false, None, 0);
     }
 
     fn probe(&mut self, id: ConnectionId, doubt: String, effects: &mut Vec<SwapperEffect>) {
@@ -443,10 +466,16 @@ impl Machine for Swapper {
                     caller: caller.clone(),
                 });
                 self.is_last = false;
-                let in_haste = self.waiting.is_none() || self.refusals <= REFUSALS_IN_HASTE;
-                if self.dialling.is_none() && in_haste {
+                if self.dialling.is_some() {
+                    return;
+                }
+                if self.current.is_some() && caller == Caller::REFRESH {
+                    let at = now + self.draw(Duration::ZERO, self.spread);
+                    self.waiting = Some((at, caller));
+                } else if self.waiting.is_none() || self.current.is_some() || self.is_in_haste() {
                     self.dial(now, caller, effects);
                 }
+                // Otherwise it keeps its turn: it is not the credential that it lacks.
             }
             SwapperEvent::Unauthorized => {
                 self.is_last = true;
@@ -502,12 +531,6 @@ impl Machine for Swapper {
             }
             SwapperEvent::Failed(id, doubt) => self.probe(id, doubt, effects),
             SwapperEvent::Probed(id, result) => self.probed(now, id, result, effects),
-            SwapperEvent::Wanted => {
-                let is_fresh = self.failures == 0 && self.refusals == 0;
-                if self.current.is_none() && self.waiting.is_some() && is_fresh {
-                    self.dial(now, Caller::OPERATION, effects);
-                }
-            }
             SwapperEvent::Woke => {
                 if let Some(current) = &self.current {
                     let id = current.id;
@@ -523,8 +546,12 @@ impl Machine for Swapper {
     }
 
     fn on_deadline(&mut self, now: Instant, effects: &mut Vec<SwapperEffect>) {
-        if let Some((_, caller)) = self.waiting.take_if(|(until, _)| *until <= now) {
+        if let Some((turn, caller)) = self.waiting.take_if(|(until, _)| *until <= now) {
             self.dial(now, caller, effects);
+            let waited = self.dialling.as_mut().filter(|_| self.current.is_none());
+            if let Some(dialling) = waited {
+                dialling.turn = Some(turn);
+            }
         }
     }
 }

@@ -36,8 +36,6 @@ pub enum SwapperEvent {
     Failed(ConnectionId, String),
     /// Answers [`SwapperEffect::Probe`].
     Probed(ConnectionId, Result<(), FlushError>),
-    /// An operation found no connection.
-    Wanted,
     /// The machine has slept.
     Woke,
     /// Answers [`SwapperEffect::Retire`]: it is closed.

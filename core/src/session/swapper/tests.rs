@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::env::Rng;
 
+const SPREAD: Duration = Duration::from_secs(7);
+
 /// A swapper, and a world that does what it wants done.
 struct Desk {
     swapper: Swapper,
@@ -21,7 +23,7 @@ fn end() -> UnixTime {
 impl Desk {
     fn new() -> Self {
         Self {
-            swapper: Swapper::new(Rng::new(1)),
+            swapper: Swapper::new(SPREAD, Rng::new(1)),
             now: Instant::ZERO,
             ids: 0,
             generations: 0,
@@ -121,6 +123,8 @@ fn kicked() -> ConnectionEvent {
 fn a_new_generation_makes_one_connection_before_the_old_one_goes() {
     let mut desk = Desk::connected();
     desk.issue(Caller::REFRESH);
+    assert_eq!(desk.dialled(), None, "others exchange at the same time");
+    assert!(desk.wait() <= Some(SPREAD));
     let dial = desk.dialled().expect("it dials");
     assert_eq!(
         desk.swapper.current(),
@@ -139,6 +143,7 @@ fn a_new_generation_makes_one_connection_before_the_old_one_goes() {
 fn a_generation_that_comes_during_a_dial_is_dialled_for_afterwards() {
     let mut desk = Desk::connected();
     desk.issue(Caller::REFRESH);
+    desk.wait();
     let dial = desk.dialled().expect("it dials");
     desk.issue(Caller::OPERATION);
     assert_eq!(desk.dialled(), None, "one at a time");
@@ -216,37 +221,58 @@ fn a_loss_is_recovered_without_a_command_after_two_to_fifteen_seconds() {
         "it tries by itself"
     );
     desk.hear(1, ConnectionEvent::Closed);
-    let mut longest = Duration::ZERO;
-    for _ in 0..40 {
-        let waited = desk.wait().expect("it goes on");
-        assert!((BACKOFF_MIN..=BACKOFF_MAX).contains(&waited), "{waited:?}");
-        longest = longest.max(waited);
+    let first = desk.wait().expect("it goes on");
+    assert!((BACKOFF_MIN..=TURN_MAX).contains(&first), "{first:?}");
+    for took in [0, 5, 0, 0, 7] {
         let dial = desk.dialled().expect("it dials");
-        desk.tell(SwapperEvent::Wanted);
-        assert_eq!(desk.dialled(), None, "who wants it waits for the dial");
+        let took = Duration::from_secs(took);
+        desk.now += took;
         desk.tell(SwapperEvent::Dialled(dial, Err(ConnectError::TimedOut)));
-        desk.tell(SwapperEvent::Wanted);
-        assert_eq!(desk.dialled(), None, "after a failure nobody hurries it");
+        let next = (ROUND - took).max(BACKOFF_MIN);
+        assert_eq!(desk.wait(), Some(next), "it keeps its turn");
     }
-    assert!(longest > BACKOFF_FIRST_MAX);
-    desk.told();
-    desk.wait();
+    // What is issued meanwhile is no reason to dial when everybody else would.
     let dial = desk.dialled().expect("it dials");
-    desk.succeed(dial);
-    assert_eq!(desk.told(), ["connect of c2 by recovery"]);
+    desk.tell(SwapperEvent::Dialled(dial, Err(ConnectError::TimedOut)));
+    desk.issue(Caller::REFRESH);
+    assert_eq!(desk.dialled(), None);
+    assert!(desk.wait() >= Some(BACKOFF_MIN));
+    desk.told();
+    let effects = std::mem::take(&mut desk.effects);
+    assert!(effects.is_empty(), "{effects:?}");
 }
 
+/// Of a thousand that lose one server at once, no second has more than a fifth, whenever the server is back.
 #[test]
-fn the_first_who_wants_a_lost_connection_has_it_dialled_at_once() {
-    let mut desk = Desk::connected();
-    desk.hear(1, ConnectionEvent::Closed);
-    desk.tell(SwapperEvent::Wanted);
-    let dial = desk.dialled().expect("at once");
-    desk.tell(SwapperEvent::Wanted);
-    assert_eq!(desk.dialled(), None, "one for all");
-    desk.told();
-    desk.succeed(dial);
-    assert_eq!(desk.told(), ["connect of c2 by operation"]);
+fn turns_lie_evenly_whenever_the_server_is_back() {
+    let turns = |seed| {
+        let mut desk = Desk::connected();
+        desk.swapper.rng = Rng::new(seed);
+        desk.hear(1, ConnectionEvent::Closed);
+        let begun = desk.now;
+        let mut turns = Vec::new();
+        while desk.now.since(begun) < Duration::from_secs(60) {
+            desk.wait().expect("it goes on");
+            turns.push(desk.now.since(begun));
+            let dial = desk.dialled().expect("it dials");
+            desk.tell(SwapperEvent::Dialled(dial, Err(ConnectError::TimedOut)));
+        }
+        turns
+    };
+    let all: Vec<Vec<Duration>> = (0..1_000).map(turns).collect();
+    for back in 1..40 {
+        let back = Duration::from_secs(back);
+        let mut seconds = [0_u32; 10];
+        for turns in &all {
+            let next = turns.iter().find(|turn| **turn >= back);
+            let wait = *next.expect("there is one in a minute") - back;
+            seconds[wait.as_secs() as usize] += 1;
+        }
+        assert!(
+            seconds.iter().all(|count| *count <= 200),
+            "{back:?}: {seconds:?}"
+        );
+    }
 }
 
 #[test]
@@ -286,12 +312,12 @@ fn a_doubt_is_probed_once_before_anything_is_closed() {
 fn after_logout_or_a_definite_no_nothing_is_dialled() {
     let mut desk = Desk::connected();
     desk.issue(Caller::REFRESH);
+    desk.wait();
     let dial = desk.dialled().expect("it dials");
     desk.tell(SwapperEvent::Logout(Caller::LOGOUT));
     assert!(desk.wants(&SwapperEffect::Abandon(dial)));
     assert_eq!(desk.told(), ["closed of c1 by logout"]);
     desk.tell(SwapperEvent::Dialled(dial, Ok(ConnectionId(2))));
-    desk.tell(SwapperEvent::Wanted);
     assert_eq!(desk.wait(), None);
     assert!(desk.effects.is_empty());
 
@@ -300,7 +326,6 @@ fn after_logout_or_a_definite_no_nothing_is_dialled() {
     assert!(desk.effects.is_empty(), "what lives is kept");
     desk.hear(1, kicked());
     assert!(desk.wants(&SwapperEffect::Over));
-    desk.tell(SwapperEvent::Wanted);
     assert_eq!((desk.dialled(), desk.wait()), (None, None));
 }
 
@@ -314,7 +339,6 @@ enum Act {
     Close,
     Doubt,
     Probed(bool),
-    Want,
     Wait,
     Unauthorized,
     Logout,
@@ -330,7 +354,6 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => Just(Act::Close),
         2 => Just(Act::Doubt),
         2 => any::<bool>().prop_map(Act::Probed),
-        2 => Just(Act::Want),
         4 => Just(Act::Wait),
         1 => Just(Act::Unauthorized),
         1 => Just(Act::Logout),
@@ -354,7 +377,8 @@ proptest! {
             match act {
                 Act::Issue if !is_last => {
                     is_on = true;
-                    desk.issue(Caller::REFRESH);
+                    let is_planned = desk.generations % 2 == 1;
+                    desk.issue(if is_planned { Caller::REFRESH } else { Caller::OPERATION });
                 }
                 Act::Dialled(good) => if let Some((dial, generation)) = dialling.take() {
                     desk.ids += 1;
@@ -383,7 +407,6 @@ proptest! {
                     let result = if good { Ok(()) } else { Err(FlushError::TimedOut) };
                     desk.tell(SwapperEvent::Probed(id, result));
                 },
-                Act::Want => desk.tell(SwapperEvent::Wanted),
                 Act::Wait => { desk.wait(); }
                 Act::Unauthorized if is_on => {
                     is_last = true;
