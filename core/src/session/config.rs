@@ -11,6 +11,8 @@ use crate::transport::ConnectOptions;
 
 /// A fresh credential that is due on arrival is left alone for so long.
 pub(super) const REFRESH_FLOOR: Duration = Duration::from_millis(100);
+/// Tokens are dated in whole seconds.
+pub(super) const TOKEN_SECOND: Duration = Duration::from_secs(1);
 /// A probe that takes longer has failed.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the wall clock is looked at.
@@ -23,8 +25,13 @@ pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(15);
 /// The longest wait of who has lost a server, not its credential: everybody is back within ten seconds, and as the turns
 /// lie evenly from [`BACKOFF_MIN`] on, no second has more than 13 % of them.
 pub(super) const TURN_MAX: Duration = Duration::from_millis(9_500);
-/// Of the margin, so much is for taking turns to move to a fresh credential.
-pub(super) const SPREAD: u32 = 4;
+
+/// So much of the margin is for taking turns to move to a fresh credential: 9 s of 30. That leaves room in each second for
+/// others who have just lost a server.
+pub(super) const fn spread(margin: Duration) -> Duration {
+    Duration::from_millis(margin.as_millis() as u64 * 3 / 10)
+}
+
 /// Attempts that a client makes by itself before it is over: they end 0.27 s after the link was lost. All clients of a
 /// server that is restarted make them in step, so they must be over before it is back.
 const QUICK_ATTEMPTS: NonZeroU32 = NonZeroU32::new(8).unwrap();
@@ -51,10 +58,10 @@ impl Config {
         self.connect.connect_timeout + TURN_MAX + PROBE_TIMEOUT
     }
 
-    /// How long it may take until a credential that is accepted is in use, after the service issues such again: an
-    /// exchange that hangs is given up, the next one is made, and who was refused several times waits longer for its turn.
+    /// How long it may take until a credential that is accepted is in use, after the service issues such again: what was
+    /// issued before is refused once more at its turn, then comes the next; or an exchange that hangs is given up first.
     pub fn reissue_max(&self) -> Duration {
-        self.exchange_timeout * 2 + self.refresh_retry + BACKOFF_MAX + PROBE_TIMEOUT
+        BACKOFF_MAX * 2 + self.exchange_timeout + self.refresh_retry + PROBE_TIMEOUT
     }
 }
 

@@ -471,6 +471,8 @@ impl Machine for Swapper {
                 }
                 if self.current.is_some() && caller == Caller::REFRESH {
                     let at = now + self.draw(Duration::ZERO, self.spread);
+                    // Who is issued one after the other moves all the same.
+                    let at = self.waiting.take().map_or(at, |(until, _)| until.min(at));
                     self.waiting = Some((at, caller));
                 } else if self.waiting.is_none() || self.current.is_some() || self.is_in_haste() {
                     self.dial(now, caller, effects);

@@ -1,11 +1,21 @@
 //! Sessions in the simulated world: what runs on them does not notice that credentials rotate and connections swap.
+//!
+//! | what | module |
+//! |---|---|
+//! | credentials rotate, and nobody notices | `swaps.rs` |
+//! | what fails, and heals by itself | `outages.rs` |
+//! | what is taken back, or allowed no more | `taken_back.rs` |
+//! | logins, logouts, and who closes what | `logins.rs` |
+//! | the log of events on a disk | `logs.rs` |
+//! | many sessions at once | `storms.rs` |
 
 mod logins;
+mod logs;
 mod outages;
 mod storms;
 mod swaps;
+mod taken_back;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,17 +38,21 @@ use crate::{
 
 const ISSUED: UnixTime = UnixTime::from_secs(1_700_000_000);
 
+/// The token of an account, with everything allowed but for `change`.
+fn account(name: &str, change: impl FnOnce(&mut Account)) -> String {
+    let mut granted = Account {
+        limits: Some(Limits::NONE),
+        ..Account::default()
+    };
+    change(&mut granted);
+    let key = SimKey::new(Role::Account, name).public();
+    let operator = SimKey::new(Role::Operator, "operator");
+    mint(&Claims::account(&key, ISSUED, granted), &operator)
+}
+
 /// An operator with these accounts, and the system's.
 fn realm(accounts: &[&str]) -> Realm {
     let operator = SimKey::new(Role::Operator, "operator");
-    let account = |name: &str| {
-        let granted = Account {
-            limits: Some(Limits::NONE),
-            ..Account::default()
-        };
-        let key = SimKey::new(Role::Account, name).public();
-        mint(&Claims::account(&key, ISSUED, granted), &operator)
-    };
     let granted = Operator {
         system_account: SimKey::new(Role::Account, "system").public().to_string(),
         ..Operator::default()
@@ -51,7 +65,7 @@ fn realm(accounts: &[&str]) -> Realm {
         accounts: accounts
             .iter()
             .chain(&["system"])
-            .map(|name| account(name))
+            .map(|name| account(name, |_| {}))
             .collect(),
     }
 }
@@ -94,15 +108,23 @@ impl Town {
     }
 
     fn open(&self, env: &SimEnv) -> (Session<SimEnv>, Log) {
+        let log = Log::default();
+        let sink = Arc::clone(&log);
+        let tell = move |event: &NatsEvent| sink.lock().expect("no panic").push(event.clone());
+        (self.open_telling(env, tell), log)
+    }
+
+    fn open_telling(
+        &self,
+        env: &SimEnv,
+        tell: impl FnMut(&NatsEvent) + Send + 'static,
+    ) -> Session<SimEnv> {
         let config = Config {
             connect: Self::options(),
             ..Config::default()
         };
-        let log = Log::default();
-        let sink = Arc::clone(&log);
-        let tell = move |event: &NatsEvent| sink.lock().expect("no panic").push(event.clone());
         let session = Session::open(env, self.auth.clone(), config, tell);
-        (session.expect("it can be"), log)
+        session.expect("it can be")
     }
 
     /// A session that is logged in.
@@ -119,10 +141,14 @@ impl Town {
 
     /// A client whose credential has no end.
     async fn outsider(&self, name: &str) -> (SimEnv, SimConnection) {
+        self.outsider_of("app", name).await
+    }
+
+    async fn outsider_of(&self, account: &str, name: &str) -> (SimEnv, SimConnection) {
         let (_, env) = self.host(name);
         let user = SimKey::new(Role::User, name);
         let claims = Claims::user(&user.public(), ISSUED, User::default());
-        let token = mint(&claims, &SimKey::new(Role::Account, "app"));
+        let token = mint(&claims, &SimKey::new(Role::Account, account));
         let credentials = CredentialsCell::filled(Credentials::new(token, user.seed()));
         let options = ConnectOptions {
             credentials: Some(credentials),
@@ -134,6 +160,20 @@ impl Town {
             .await
             .expect("it is let in");
         (env, connection)
+    }
+
+    /// The server hears of another token of the account `app`.
+    async fn update(&self, change: impl FnOnce(&mut Account)) {
+        let (_, system) = self.outsider_of("system", "desk").await;
+        let key = SimKey::new(Role::Account, "app").public();
+        let subject = format!("$SYS.REQ.ACCOUNT.{key}.CLAIMS.UPDATE");
+        let update = Message::new(subject, account("app", change));
+        system.request(update).await.expect("it is taken");
+        system.close().await;
+    }
+
+    fn wall(&self) -> UnixTime {
+        crate::clock::WALL_START + self.world.now().elapsed()
     }
 
     async fn sleep(&self, time: Duration) {

@@ -161,6 +161,19 @@ fn a_generation_that_comes_during_a_dial_is_dialled_for_afterwards() {
 }
 
 #[test]
+fn who_is_issued_one_after_the_other_moves_all_the_same() {
+    let mut desk = Desk::connected();
+    let begun = desk.now;
+    while desk.dialled().is_none() {
+        desk.issue(Caller::REFRESH);
+        let due = desk.swapper.deadline().expect("it will move");
+        desk.now = due.min(desk.now + SPREAD / 10);
+        desk.swapper.on_deadline(desk.now, &mut desk.effects);
+    }
+    assert!(desk.now.since(begun) <= SPREAD);
+}
+
+#[test]
 fn a_kick_ends_the_connection_and_asks_for_a_credential_once() {
     let mut desk = Desk::connected();
     desk.now += Duration::from_secs(300);
