@@ -21,6 +21,7 @@ mod happened;
 mod keeper;
 mod line;
 mod link_error;
+mod login_file;
 mod overlap;
 mod pull;
 mod refresher;
@@ -45,6 +46,7 @@ pub use self::config::{Config, ConfigError};
 pub use self::connection::SessionConnection;
 pub use self::happened::Happened;
 pub use self::keeper::{Keeper, KeeperEffect, KeeperEvent};
+pub use self::login_file::{LOGIN_FILE, LoginFile, ReloadError, SavedLogin};
 pub use self::refresher::{
     Exchange, Generation, LoginNumber, Refresher, RefresherEffect, RefresherEvent,
 };
@@ -102,6 +104,7 @@ impl<E: Env> Session<E> {
         let settings = Arc::new(Settings::try_from(config)?);
         let shared = Arc::new(Mutex::new(Shared {
             trunk: None,
+            issued: None,
             status: Status::default(),
         }));
         let (commands, inbox) = mpsc::unbounded_channel();
@@ -165,6 +168,13 @@ impl<E: Env> Session<E> {
         let shared = &self.handle.shared;
         let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.status.clone()
+    }
+
+    /// What the present login was made with, and what it was issued last: for whoever keeps it on disk.
+    pub fn issued(&self) -> Option<(ApiKey, Issued)> {
+        let shared = &self.handle.shared;
+        let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.issued.clone()
     }
 
     /// A connection of the present login, the caller's own: to close it ends what was begun on it, and nothing else. `None`

@@ -40,6 +40,8 @@ pub(super) enum Command {
 /// What a session's handle and its task share.
 pub(super) struct Shared<E: Env> {
     pub(super) trunk: Option<Arc<Trunk<E>>>,
+    /// The key of the present login, and what was issued last for it.
+    pub(super) issued: Option<(ApiKey, Issued)>,
     pub(super) status: Status,
 }
 
@@ -210,7 +212,7 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
         }
         (self.api_key, self.exchanging, self.answer, self.newest) = (None, None, None, None);
         self.share(|shared| {
-            shared.trunk = None;
+            (shared.trunk, shared.issued) = (None, None);
             let generation = shared.status.generation;
             shared.status = Status {
                 generation,
@@ -264,7 +266,9 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
             return;
         };
         let wall = self.env.clock().wall();
+        let api_key = self.api_key.clone();
         self.share(|shared| {
+            shared.issued = api_key.map(|key| (key, issued.clone()));
             shared.status.account = Some(issued.account().clone());
             shared.status.generation = generation;
             shared.status.jwt_exp = Some(issued.expires());
