@@ -2,9 +2,9 @@
 //!
 //! Asked of what users of a session call while nothing is being done to them, and has not been for the time that
 //! recovery may take by the session's own configuration: 19.5 s after a link or a server was lost, 10 s more where a dead
-//! link must be found first, and longer only where credentials were refused. A silent JetStream excuses what is asked of JetStream, and not a round trip of core messaging; an
-//! auth service that fails excuses nothing as long as what it issued last is valid, but one that knows nobody (401) ends
-//! what it has begun.
+//! link must be found first or a credential was refused, and longer only where a clock was wrong. A silent JetStream
+//! excuses what is asked of JetStream, and not a round trip of core messaging; an auth service that fails excuses nothing
+//! as long as what it issued last is valid, but one that knows nobody (401) ends what it has begun.
 
 use squall_core::Instant;
 use squall_sim::clock::WALL_START;

@@ -31,16 +31,16 @@ fn recovery(plan: &Plan, kind: FaultKind) -> Duration {
         | FaultKind::PowerLoss
         | FaultKind::Logout
         | FaultKind::SwitchAccount => config.recovery_max(),
+        // What was issued while a clock was wrong is refused once more.
+        FaultKind::AuthSkew(_) | FaultKind::Jump(_) | FaultKind::Drift(_) => config.reissue_max(),
+        // Who was put out may be refused once with what was issued in the same second, and then waits longer.
         FaultKind::Kick
         | FaultKind::Revoke
         | FaultKind::RevokeSigner
         | FaultKind::Auth401
         | FaultKind::Auth5xx
         | FaultKind::AuthSlow(_)
-        | FaultKind::AuthSkew(_)
-        | FaultKind::Jump(_)
-        | FaultKind::Drift(_) => config.reissue_max(),
-        FaultKind::Partition(_)
+        | FaultKind::Partition(_)
         | FaultKind::Blackhole(_)
         | FaultKind::Delay(_)
         | FaultKind::Pause
