@@ -44,9 +44,9 @@ fn a_log_outlives_the_process_and_a_failing_disk() {
                 town.sleep(Duration::from_millis(300)).await;
                 town.world.crash(env.process());
                 drop(session);
-                let tally = tally.lock().expect("no panic");
-                told.extend(tally.0.iter().cloned());
-                missing += tally.1;
+                let (events, refused) = std::mem::take(&mut *tally.lock().expect("no panic"));
+                told.extend(events);
+                missing += refused;
                 town.sleep(Duration::from_secs(1)).await;
             }
             assert!(missing > 0, "the disk has failed");
