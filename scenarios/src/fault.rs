@@ -59,6 +59,10 @@ pub enum FaultKind {
     AuthSkew(i64),
     /// The agent is issued credentials that do not allow JetStream, and exchanges its own for such.
     NarrowPermissions,
+    /// The next bytes that are written to the agent's disk arrive in part, and the writer is told of an error.
+    TornWrite,
+    /// The agent's disk does so many steps more, of which an operation has several, and then fails all of them.
+    IoError(u32),
     /// The agent logs out, and in again at the end of the fault.
     Logout,
     /// The agent logs in to the other account, and back at the end of the fault.
@@ -155,7 +159,7 @@ impl Directions {
 }
 
 /// The names of all kinds, as plans write them.
-pub const KINDS: [&str; 28] = [
+pub const KINDS: [&str; 30] = [
     "partition",
     "blackhole",
     "cut",
@@ -184,6 +188,8 @@ pub const KINDS: [&str; 28] = [
     "narrow-permissions",
     "logout",
     "switch-account",
+    "torn-write",
+    "io-error",
 ];
 
 impl FaultKind {
@@ -216,6 +222,8 @@ impl FaultKind {
             Self::AuthSlow(_) => "auth-slow",
             Self::AuthSkew(_) => "auth-skew",
             Self::NarrowPermissions => "narrow-permissions",
+            Self::TornWrite => "torn-write",
+            Self::IoError(_) => "io-error",
             Self::Logout => "logout",
             Self::SwitchAccount => "switch-account",
         }
@@ -250,6 +258,11 @@ impl FaultKind {
                 | Self::AuthSlow(_)
                 | Self::AuthSkew(_)
         )
+    }
+
+    /// True where it acts on the disk of an agent: only who lives on credentials keeps files.
+    pub const fn is_of_disk(self) -> bool {
+        matches!(self, Self::TornWrite | Self::IoError(_))
     }
 
     /// True where there is nothing to do it to without credentials.
@@ -314,6 +327,7 @@ impl fmt::Display for Fault {
                 write!(f, " by {}", signed(nanos))
             }
             FaultKind::Drift(ppm) => write!(f, " by {ppm} ppm"),
+            FaultKind::IoError(steps) if steps > 0 => write!(f, " after {steps} steps"),
             _ => Ok(()),
         }
     }

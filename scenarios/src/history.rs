@@ -247,6 +247,18 @@ pub enum Call {
     },
     /// End that.
     LogOut,
+    /// Write down who is logged in.
+    Save {
+        /// In which file.
+        file: Arc<str>,
+        /// A hash of the login; `None`: nobody.
+        login: Option<u64>,
+    },
+    /// Read who is logged in.
+    Load {
+        /// In which file.
+        file: Arc<str>,
+    },
 }
 
 /// What a call gave.
@@ -273,6 +285,11 @@ pub enum Reply {
         connection: Arc<str>,
         /// What it has logged in with, if with anything.
         token: Option<Arc<str>>,
+    },
+    /// The login that was read.
+    Loaded {
+        /// A hash of it; `None`: nobody is logged in.
+        login: Option<u64>,
     },
     /// The record that was read.
     Read {

@@ -99,6 +99,7 @@ struct RawFault {
     by: Option<Spanned<String>>,
     ppm: Option<Spanned<i64>>,
     peer: Option<Spanned<String>>,
+    after: Option<Spanned<u32>>,
 }
 
 /// Reads a plan.
@@ -442,6 +443,10 @@ impl Reader<'_> {
             };
             return self.wrong(raw.target.span(), reason);
         }
+        if kind.is_of_disk() && auth.is_none() {
+            let reason = format!("{name} needs [auth]: nobody else keeps files");
+            return self.wrong(raw.kind.span(), reason);
+        }
         if kind.needs_auth() && auth.is_none() {
             let reason = format!("{name} needs [auth]: nobody logs in with anything");
             return self.wrong(raw.kind.span(), reason);
@@ -575,6 +580,10 @@ impl Reader<'_> {
                 None => return needed("by"),
             },
             "narrow-permissions" => FaultKind::NarrowPermissions,
+            "torn-write" => FaultKind::TornWrite,
+            "io-error" => {
+                FaultKind::IoError(raw.after.as_ref().map_or(0, |after| *after.get_ref()))
+            }
             "logout" => FaultKind::Logout,
             "switch-account" => FaultKind::SwitchAccount,
             _ => {
@@ -606,6 +615,11 @@ impl Reader<'_> {
                 "ppm",
                 raw.ppm.as_ref().map(Spanned::span),
                 matches!(kind, FaultKind::Drift(_)),
+            ),
+            (
+                "after",
+                raw.after.as_ref().map(Spanned::span),
+                matches!(kind, FaultKind::IoError(_)),
             ),
         ];
         for (field, given, taken) in surplus {

@@ -5,6 +5,7 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use squall_core::session;
 use squall_sim::Latency;
 use squall_sim::broker::{SyncInterval, Version};
 
@@ -245,6 +246,21 @@ impl Plan {
         plan
     }
 
+    /// How its agents' sessions behave, but for how they connect: the figures that belong to a life of five minutes, for
+    /// the life of what is issued here.
+    pub fn session(&self) -> session::Config {
+        let right = session::Config::default();
+        match self.auth {
+            None => right,
+            Some(AuthPlan { life, .. }) => session::Config {
+                refresh_margin: life / 10,
+                refresh_retry: life / 60,
+                exchange_timeout: life / 30,
+                ..right
+            },
+        }
+    }
+
     /// Whether a fault of the plan takes the power from a server.
     pub fn loses_power(&self) -> bool {
         let mut kinds = self.faults.iter().map(|fault| fault.kind);
@@ -353,6 +369,7 @@ impl fmt::Display for Plan {
                     write!(line, "\nby = {:?}", signed(nanos))?
                 }
                 FaultKind::Drift(ppm) => write!(line, "\nppm = {ppm}")?,
+                FaultKind::IoError(steps) if steps > 0 => write!(line, "\nafter = {steps}")?,
                 _ => {}
             }
             writeln!(f, "\n[[fault]]")?;

@@ -572,6 +572,8 @@ fn call_text(call: &Call) -> String {
         Call::Dial => "dial".to_owned(),
         Call::LogIn { account } => format!("log in to {account}"),
         Call::LogOut => "log out".to_owned(),
+        Call::Save { file, .. } => format!("write {file}"),
+        Call::Load { file } => format!("read {file}"),
     }
 }
 
@@ -593,6 +595,10 @@ fn reply_text(reply: &Reply) -> String {
         Reply::Dialled { connection, token } => match token {
             Some(token) => format!("{connection} is up with {token}"),
             None => format!("{connection} is up"),
+        },
+        Reply::Loaded { login } => match login {
+            Some(login) => format!("login {login:016x}"),
+            None => "nobody is logged in".to_owned(),
         },
         Reply::Stored { revision } => format!("stored as revision {revision}"),
         Reply::Read {

@@ -347,12 +347,14 @@ impl<T: Testbed> Stage<'_, T> {
             process: name.clone(),
             servers,
             exchange: self.exchange(&self.plan.agents[agent].name),
+            files: self.testbed.files(&self.plan.agents[agent].name),
             specimen: self.plan.specimen.clone(),
             recorder: self.recorder.clone(),
             board: self.board.clone(),
         };
         self.board.all().insert(name.clone(), Standing::default());
-        let life = roles::live(actor, env.clone(), self.plan.auth, inbox);
+        let session = self.plan.auth.map(|_| self.plan.session());
+        let life = roles::live(actor, env.clone(), session, inbox);
         let life = env.spawn("agent", life);
         self.players[agent].current = Some(Process {
             name,

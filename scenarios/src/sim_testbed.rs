@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use squall_core::files::Files;
 use squall_core::presence::Entry;
 use squall_core::transport::names;
 use squall_core::{Instant, UnixTime};
@@ -254,6 +255,8 @@ impl Testbed for SimTestbed {
                     FaultKind::Suspend => world.suspend(host),
                     FaultKind::Jump(nanos) => world.jump(host, nanos),
                     FaultKind::Drift(by) => world.drift(host, ppm(by)),
+                    FaultKind::TornWrite => world.torn_write(host),
+                    FaultKind::IoError(steps) => world.io_error(host, steps),
                     _ => return Err(format!("{fault} is the runner's to do")),
                 }
             }
@@ -296,6 +299,8 @@ impl Testbed for SimTestbed {
                     FaultKind::Suspend => world.wake(host),
                     FaultKind::Jump(nanos) => world.jump(host, -nanos),
                     FaultKind::Drift(by) => world.drift(host, ppm(-by)),
+                    FaultKind::TornWrite => world.whole_writes(host),
+                    FaultKind::IoError(_) => world.mend_disk(host),
                     FaultKind::Cut => {}
                     _ => return Err(format!("{fault} is the runner's to mend")),
                 }
@@ -316,12 +321,17 @@ impl Testbed for SimTestbed {
             FaultKind::Jump(_) | FaultKind::Drift(_) => Bite::Clock,
             FaultKind::ServerStop | FaultKind::PowerLoss | FaultKind::ServerPause => Bite::Server,
             FaultKind::JetstreamMute => Bite::Mute,
+            FaultKind::TornWrite | FaultKind::IoError(_) => Bite::Disk,
             FaultKind::LeaderChange => Bite::Leader,
             FaultKind::RoutePartition(_) => Bite::Partition,
             // The runner's to count.
             _ => return 0,
         };
         self.world.bites().count(bite)
+    }
+
+    fn files(&self, host: &str) -> Option<Arc<dyn Files>> {
+        Some(Arc::new(self.world.files(self.host(host), "home")))
     }
 
     fn tasks(&self, process: &Arc<str>) -> Option<u32> {

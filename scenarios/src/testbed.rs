@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use squall_core::files::Files;
 use squall_core::jwt::KeyPair;
 use squall_core::{Env, Instant, UnixTime};
 
@@ -74,6 +75,11 @@ pub trait Testbed: Clone + Send + Sync + 'static {
 
     /// Tasks alive in a process, where that can be told.
     fn tasks(&self, process: &Arc<str>) -> Option<u32>;
+
+    /// The disk of this host, where the world has one that can fail.
+    fn files(&self, _host: &str) -> Option<Arc<dyn Files>> {
+        None
+    }
 
     /// The servers' own truth since the last call, in order, where it has not gone into the history by itself.
     fn take_truth(&self) -> Vec<Record> {

@@ -70,7 +70,7 @@ pub(crate) async fn open<E: Env>(
     config: Config,
 ) -> Result<Box<dyn Present>, OpenError> {
     // What is wrong may be the session below it.
-    match specimen.filter(|name| specimens::flaw(name).is_none()) {
+    match specimen.filter(|name| !specimens::is_below(name)) {
         None => Ok(Box::new(Presence::open(env, connection, config).await?)),
         Some(name) => specimens::open(name, env, connection, config).await,
     }

@@ -48,6 +48,8 @@ struct Granted {
     signer: SimKey,
     user: SimKey,
     is_revoked: bool,
+    /// Where it may not publish.
+    denied: Vec<String>,
 }
 
 /// What may be wrong with the service.
@@ -103,6 +105,7 @@ impl AuthServer {
             signer,
             user: SimKey::new(Role::User, user),
             is_revoked: false,
+            denied: Vec::new(),
         };
         self.lock().users.insert(api_key.to_owned(), granted);
     }
@@ -111,6 +114,13 @@ impl AuthServer {
     pub fn revoke(&self, api_key: &str) {
         if let Some(granted) = self.lock().users.get_mut(api_key) {
             granted.is_revoked = true;
+        }
+    }
+
+    /// What is issued for this key from now on does not allow to publish there.
+    pub fn deny(&self, api_key: &str, subjects: &[&str]) {
+        if let Some(granted) = self.lock().users.get_mut(api_key) {
+            granted.denied = subjects.iter().map(|&subject| subject.to_owned()).collect();
         }
     }
 
@@ -186,6 +196,8 @@ impl State {
         // Whole seconds, as in every token.
         claims.expires = Some(UnixTime::from_secs((now + self.life).as_secs()));
         claims.not_before = Some(UnixTime::from_secs((now - self.backdated).as_secs()));
+        let denied: Vec<&str> = granted.denied.iter().map(String::as_str).collect();
+        claims.restrict(&[], &denied);
         let token = mint(&claims, &granted.signer);
         self.issued += 1;
         Issued::new(

@@ -304,7 +304,9 @@ fn write_error(error: RequestError) -> WriteError {
         RequestError::Publish(
             PublishError::InvalidSubject(key) | PublishError::InvalidHeader(key),
         ) => WriteError::InvalidKey(key),
-        RequestError::Publish(PublishError::Closed) => WriteError::Closed,
+        RequestError::Publish(PublishError::Closed | PublishError::NoConnection) => {
+            WriteError::Closed
+        }
         RequestError::NoResponders => WriteError::NoBucket,
         RequestError::TimedOut => WriteError::TimedOut,
         RequestError::ClosedWhileWaiting => WriteError::ClosedWhileWaiting,

@@ -11,6 +11,8 @@ use crate::transport::ConnectOptions;
 
 /// A fresh credential that is due on arrival is left alone for so long.
 pub(super) const REFRESH_FLOOR: Duration = Duration::from_millis(100);
+/// Tokens are dated in whole seconds.
+pub(super) const TOKEN_SECOND: Duration = Duration::from_secs(1);
 /// A probe that takes longer has failed.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the wall clock is looked at.
@@ -20,6 +22,16 @@ pub(super) const WAKE_GAP: Duration = Duration::from_secs(60);
 /// The shortest and the longest wait between two attempts to have a connection again.
 pub(super) const BACKOFF_MIN: Duration = Duration::from_secs(2);
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// The longest wait of who has lost a server, not its credential: everybody is back within ten seconds, and as the turns
+/// lie evenly from [`BACKOFF_MIN`] on, no second has more than 13 % of them.
+pub(super) const TURN_MAX: Duration = Duration::from_millis(9_500);
+
+/// So much of the margin is for taking turns to move to a fresh credential: 9 s of 30. That leaves room in each second for
+/// others who have just lost a server.
+pub(super) const fn spread(margin: Duration) -> Duration {
+    Duration::from_millis(margin.as_millis() as u64 * 3 / 10)
+}
+
 /// Attempts that a client makes by itself before it is over: they end 0.27 s after the link was lost. All clients of a
 /// server that is restarted make them in step, so they must be over before it is back.
 const QUICK_ATTEMPTS: NonZeroU32 = NonZeroU32::new(8).unwrap();
@@ -37,6 +49,20 @@ pub struct Config {
     pub exchange_timeout: Duration,
     /// How long a login waits for its first connection before it says that it is still trying. Default 30 s.
     pub login_timeout: Duration,
+}
+
+impl Config {
+    /// How long it may take to have a connection again once a server is within reach and accepts the credential: a dial
+    /// that hangs is given up, then its turn comes, then everything that listens moves over.
+    pub fn recovery_max(&self) -> Duration {
+        self.connect.connect_timeout + TURN_MAX + PROBE_TIMEOUT
+    }
+
+    /// How long it may take until a credential that is accepted is in use, after the service issues such again: what was
+    /// issued before is refused once more at its turn, then comes the next; or an exchange that hangs is given up first.
+    pub fn reissue_max(&self) -> Duration {
+        BACKOFF_MAX * 2 + self.exchange_timeout + self.refresh_retry + PROBE_TIMEOUT
+    }
 }
 
 impl Default for Config {

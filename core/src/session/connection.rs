@@ -3,6 +3,10 @@
 //! Rooms run on it unchanged. It lives as long as its login: a swap shows only as
 //! [`ConnectionEvent::LoggingIn`](crate::transport::ConnectionEvent::LoggingIn); a connection that is lost, and recovered
 //! by another, as `Disconnected` and `Reconnected`. After logout, or a login to another account, it is closed for good.
+//!
+//! Each room has one of its own, because a room that closes closes its connection: what a session keeps for all of them
+//! is the login, which no room has opened. To count the rooms and end the login with the last would log out whoever has
+//! none open just then.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +24,8 @@ use crate::transport::{
     StreamConfig, StreamError, StreamInfo, SubscribeError, Subscription,
 };
 
-/// The connection of one login. Cheap to clone. All who hold it share it.
+/// A connection of one login. Clones share it. Every other that the session gives out is another's: closing this one ends
+/// what was begun on it, and neither the login nor what others have begun.
 pub struct SessionConnection<E: Env>(Arc<Line<E>>);
 
 impl<E: Env> Clone for SessionConnection<E> {
@@ -31,7 +36,7 @@ impl<E: Env> Clone for SessionConnection<E> {
 
 impl<E: Env> fmt::Debug for SessionConnection<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionConnection({})", self.0.number)
+        write!(f, "SessionConnection({})", self.0.login)
     }
 }
 
@@ -44,8 +49,12 @@ impl<E: Env> SessionConnection<E> {
         &self.0
     }
 
+    fn request_timeout(&self) -> Duration {
+        self.0.settings.connect.request_timeout
+    }
+
     fn patience(&self) -> Option<Duration> {
-        Some(self.0.settings.connect.request_timeout)
+        Some(self.request_timeout())
     }
 }
 
@@ -69,15 +78,17 @@ impl<E: Env> Connection for SessionConnection<E> {
         self.0.events()
     }
 
-    /// Without a connection it waits for one, as a client whose buffer is full does.
+    /// Without a connection, or with one that takes no more, it waits as a client whose buffer is full does; but not
+    /// longer than `request_timeout`.
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
         let message = &message;
-        self.0
-            .run(None, |connection| {
-                let message = message.clone();
-                async move { connection.publish(message).await }
-            })
-            .await
+        let published = self.0.run(None, |connection| {
+            let message = message.clone();
+            async move { connection.publish(message).await }
+        });
+        let done = self.0.within(self.request_timeout(), published).await;
+        // What waits has not been sent.
+        done.unwrap_or(Err(PublishError::NoConnection))
     }
 
     async fn request(&self, message: Message) -> Result<Message, RequestError> {
@@ -98,7 +109,9 @@ impl<E: Env> Connection for SessionConnection<E> {
         subject: &str,
         queue: Option<&str>,
     ) -> Result<Subscription, SubscribeError> {
-        subscription::open(&self.0, subject, queue).await
+        let subscribed = subscription::open(&self.0, subject, queue);
+        let done = self.0.within(self.request_timeout(), subscribed).await;
+        done.unwrap_or(Err(SubscribeError::NoConnection))
     }
 
     async fn flush(&self) -> Result<(), FlushError> {
@@ -109,7 +122,7 @@ impl<E: Env> Connection for SessionConnection<E> {
             .await
     }
 
-    /// Ends the login, for all who hold this connection, after a round trip.
+    /// Closes it after a round trip.
     async fn drain(&self) -> Result<(), FlushError> {
         let flushed = self.flush().await;
         self.0.hang_up();
@@ -121,7 +134,8 @@ impl<E: Env> Connection for SessionConnection<E> {
         self.0.renew();
     }
 
-    /// Ends the login, for all who hold this connection.
+    /// Ends what was begun on it: watches, readers, subscriptions, pulls. What is under way comes to its end. The login
+    /// goes on, and ends by [`Session::logout`](super::Session::logout).
     async fn close(&self) {
         self.0.hang_up();
     }

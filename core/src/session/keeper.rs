@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::auth::ExchangeError;
-use super::config::{WAKE_GAP, WATCHDOG_TICK};
+use super::config::{WAKE_GAP, WATCHDOG_TICK, spread};
 use super::happened::Happened;
 use super::refresher::{
     Exchange, Generation, LoginNumber, Refresher, RefresherEffect, RefresherEvent,
@@ -79,7 +79,7 @@ impl Keeper {
     pub fn new(margin: Duration, retry: Duration, rng: Rng) -> Self {
         Self {
             refresher: Refresher::new(margin, retry),
-            swapper: Swapper::new(rng),
+            swapper: Swapper::new(spread(margin), rng),
             look: None,
             seen: None,
             told: None,

@@ -1,8 +1,9 @@
-//! [`Line`]: what all that happens under one login shares: which connection is used, who waits for one, and who must move
-//! when another takes its place.
+//! [`Trunk`]: what all that happens under one login shares: which connection is used, who waits for one, and who must move
+//! when another takes its place. [`Line`]: what one of those who share it holds.
 //!
-//! A line is to its connections what a telephone number is to the cables: rooms hold the line. It ends with its login and
-//! is never given to the next one, so that nothing of one account is heard or said under another.
+//! A line is to its connections what a telephone number is to the cables: rooms hold a line each, and who hangs up ends
+//! what was begun on its own. All of them end with their login, and none is given to the next one, so that nothing of one
+//! account is heard or said under another.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -68,63 +69,80 @@ pub(super) struct Offer<C> {
 /// Those who listen, each under a number of its own.
 type Relays<C> = BTreeMap<u64, mpsc::UnboundedSender<Offer<C>>>;
 
+/// What is kept of one line.
+struct Extension<C> {
+    waiting: Vec<oneshot::Sender<()>>,
+    relays: Relays<C>,
+    events: EventsSender,
+}
+
 struct State<C> {
     current: Option<Arc<Link<C>>>,
-    /// The first connection's: the line's own.
+    /// The first connection's.
     id: Option<ConnectionId>,
     is_closed: bool,
     is_up: bool,
-    waiting: Vec<oneshot::Sender<()>>,
-    relays: Relays<C>,
-    registered: u64,
-    events: EventsSender,
+    /// Lines that nobody has hung up, each under a number of its own.
+    lines: BTreeMap<u64, Extension<C>>,
+    /// Counts lines, and those who listen on them.
+    numbers: u64,
+}
+
+pub(super) struct Trunk<E: Env> {
+    env: E,
+    settings: Arc<Settings>,
+    pub(super) login: LoginNumber,
+    commands: mpsc::UnboundedSender<Command>,
+    state: Mutex<State<ConnectionOf<E>>>,
 }
 
 pub(super) struct Line<E: Env> {
     pub(super) env: E,
     pub(super) settings: Arc<Settings>,
-    pub(super) number: LoginNumber,
-    commands: mpsc::UnboundedSender<Command>,
-    state: Mutex<State<ConnectionOf<E>>>,
+    pub(super) login: LoginNumber,
+    trunk: Arc<Trunk<E>>,
+    number: u64,
+}
+
+impl<E: Env> Drop for Line<E> {
+    fn drop(&mut self) {
+        // What it held is dropped when the trunk is free again.
+        let _held = self.trunk.lock().lines.remove(&self.number);
+    }
 }
 
 impl<E: Env> Line<E> {
-    pub(super) fn new(
-        env: E,
-        settings: Arc<Settings>,
-        number: LoginNumber,
-        commands: mpsc::UnboundedSender<Command>,
-    ) -> Self {
-        let state = State {
-            current: None,
-            id: None,
-            is_closed: false,
-            is_up: false,
-            waiting: Vec::new(),
-            relays: BTreeMap::new(),
-            registered: 0,
-            events: EventsSender::default(),
-        };
+    /// One more line.
+    pub(super) fn new(trunk: &Arc<Trunk<E>>) -> Self {
+        let mut state = trunk.lock();
+        state.numbers += 1;
+        let number = state.numbers;
+        if !state.is_closed {
+            let extension = Extension {
+                waiting: Vec::new(),
+                relays: BTreeMap::new(),
+                events: EventsSender::default(),
+            };
+            state.lines.insert(number, extension);
+        }
+        drop(state);
         Self {
-            env,
-            settings,
+            env: trunk.env.clone(),
+            settings: Arc::clone(&trunk.settings),
+            login: trunk.login,
+            trunk: Arc::clone(trunk),
             number,
-            commands,
-            state: Mutex::new(state),
         }
     }
-
-    // --- for those who use it ---
 
     /// A connection to work on, once there is one of a higher number than `after`; `None` once the line is closed.
     pub(super) async fn link(&self, after: u64) -> Option<Arc<Link<ConnectionOf<E>>>> {
         loop {
             let came = {
-                let mut state = self.lock();
-                if state.is_closed {
-                    return None;
-                }
-                if let Some(link) = &state.current
+                let mut state = self.trunk.lock();
+                let State { current, lines, .. } = &mut *state;
+                let own = lines.get_mut(&self.number)?;
+                if let Some(link) = current
                     && link.number > after
                     && link.connection.state() != ConnectionState::Closed
                 {
@@ -132,13 +150,27 @@ impl<E: Env> Line<E> {
                 }
                 let (sender, came) = oneshot::channel();
                 // Who has lost patience meanwhile waits no more.
-                state.waiting.retain(|waiting| !waiting.is_closed());
-                state.waiting.push(sender);
+                own.waiting.retain(|waiting| !waiting.is_closed());
+                own.waiting.push(sender);
                 came
             };
-            self.command(Command::Wanted(self.number));
-            // An error means that the line is gone, which the next round finds.
+            // An error means that the line is hung up, which the next round finds.
             let _ = came.await;
+        }
+    }
+
+    /// What comes of `work`; `None` where it takes longer than `patience`.
+    pub(super) async fn within<T>(
+        &self,
+        patience: Duration,
+        work: impl Future<Output = T> + Send,
+    ) -> Option<T> {
+        let clock = self.env.clock();
+        let deadline = clock.now() + patience;
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = clock.sleep_until(deadline) => None,
         }
     }
 
@@ -218,59 +250,74 @@ impl<E: Env> Line<E> {
     /// Something got no answer on this connection.
     pub(super) fn doubt(&self, link: &Link<ConnectionOf<E>>, what: &str) {
         let id = link.connection.id();
-        self.command(Command::Failed(self.number, id, what.to_owned()));
+        self.trunk
+            .command(Command::Failed(self.login, id, what.to_owned()));
     }
 
-    /// Ends the login that this line belongs to.
+    /// Ends everything that was begun on this line. The login goes on.
     pub(super) fn hang_up(&self) {
-        self.command(Command::HangUp(self.number));
-        self.close();
+        let mut state = self.trunk.lock();
+        let own = state.lines.remove(&self.number);
+        drop(state);
+        if let Some(mut own) = own {
+            own.events.send(&ConnectionEvent::Closed);
+        }
     }
 
     /// Has another credential, and so another connection.
     pub(super) fn renew(&self) {
-        self.command(Command::Force);
-    }
-
-    fn command(&self, command: Command) {
-        // Where the session is gone, the line is closed.
-        let _gone = self.commands.send(command);
+        if self.trunk.lock().lines.contains_key(&self.number) {
+            self.trunk.command(Command::Force);
+        }
     }
 
     /// One who listens, on the connection of number `on`, and will be offered every later one.
     pub(super) fn register(&self, on: u64) -> Option<Registration<ConnectionOf<E>>> {
         let (sender, offers) = mpsc::unbounded_channel();
-        let mut state = self.lock();
-        if state.is_closed {
-            return None;
-        }
-        state.registered += 1;
-        if let Some(link) = state.current.as_ref().filter(|link| link.number > on) {
+        let mut state = self.trunk.lock();
+        let State {
+            current,
+            lines,
+            numbers,
+            ..
+        } = &mut *state;
+        let own = lines.get_mut(&self.number)?;
+        *numbers += 1;
+        if let Some(link) = current.as_ref().filter(|link| link.number > on) {
             let link = Arc::clone(link);
             let _held = sender.send(Offer { link, done: None });
         }
-        let number = state.registered;
-        state.relays.insert(number, sender);
+        own.relays.insert(*numbers, sender);
         Some(offers)
     }
 
     pub(super) fn events(&self) -> Events {
-        let mut state = self.lock();
-        let events = state.events.listen();
-        if state.is_closed {
-            state.events.send(&ConnectionEvent::Closed);
+        let mut state = self.trunk.lock();
+        if let Some(own) = state.lines.get_mut(&self.number) {
+            return own.events.listen();
         }
+        let mut over = EventsSender::default();
+        let events = over.listen();
+        over.send(&ConnectionEvent::Closed);
         events
     }
 
+    /// Tells all who listen to this line.
+    pub(super) fn announce(&self, event: &ConnectionEvent) {
+        if let Some(own) = self.trunk.lock().lines.get_mut(&self.number) {
+            own.events.send(event);
+        }
+    }
+
+    /// That of the login's first connection.
     pub(super) fn id(&self) -> Option<ConnectionId> {
-        self.lock().id
+        self.trunk.lock().id
     }
 
     pub(super) fn state(&self) -> ConnectionState {
-        let state = self.lock();
+        let state = self.trunk.lock();
         match &state.current {
-            _ if state.is_closed => ConnectionState::Closed,
+            _ if !state.lines.contains_key(&self.number) => ConnectionState::Closed,
             Some(link) if link.connection.state() == ConnectionState::Connected => {
                 ConnectionState::Connected
             }
@@ -279,10 +326,38 @@ impl<E: Env> Line<E> {
     }
 
     pub(super) fn login(&self) -> Option<Login> {
-        self.lock().current.as_ref().map(|link| link.login)
+        self.trunk.lock().current.as_ref().map(|link| link.login)
+    }
+}
+
+impl<E: Env> Trunk<E> {
+    pub(super) fn new(
+        env: E,
+        settings: Arc<Settings>,
+        login: LoginNumber,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Self {
+        let state = State {
+            current: None,
+            id: None,
+            is_closed: false,
+            is_up: false,
+            lines: BTreeMap::new(),
+            numbers: 0,
+        };
+        Self {
+            env,
+            settings,
+            login,
+            commands,
+            state: Mutex::new(state),
+        }
     }
 
-    // --- for the shell ---
+    fn command(&self, command: Command) {
+        // Where the session is gone, the login is over.
+        let _gone = self.commands.send(command);
+    }
 
     /// Offers a connection to all who listen; ready once all have answered.
     pub(super) fn offer(&self, link: &Arc<Link<ConnectionOf<E>>>) -> mpsc::Receiver<Infallible> {
@@ -300,17 +375,19 @@ impl<E: Env> Line<E> {
         state.offer(&link, None);
         let is_first = state.id.is_none();
         state.id.get_or_insert_with(|| link.connection.id());
-        state.events.send(&ConnectionEvent::LoggingIn(link.login));
+        state.tell(&ConnectionEvent::LoggingIn(link.login));
         if !state.is_up {
             state.is_up = true;
-            state.events.send(&match is_first {
+            state.tell(&match is_first {
                 true => ConnectionEvent::Connected,
                 false => ConnectionEvent::Reconnected,
             });
         }
         state.current = Some(link);
-        for waiting in state.waiting.drain(..) {
-            let _gone = waiting.send(());
+        for line in state.lines.values_mut() {
+            for waiting in line.waiting.drain(..) {
+                let _gone = waiting.send(());
+            }
         }
     }
 
@@ -325,15 +402,10 @@ impl<E: Env> Line<E> {
             ConnectionEvent::Disconnected(cause) => state.down(cause.clone()),
             ConnectionEvent::Reconnected => {
                 state.is_up = true;
-                state.events.send(event);
+                state.tell(event);
             }
-            _ => state.events.send(event),
+            _ => state.tell(event),
         }
-    }
-
-    /// Tells all who listen.
-    pub(super) fn announce(&self, event: &ConnectionEvent) {
-        self.lock().events.send(event);
     }
 
     /// This connection is over.
@@ -348,13 +420,10 @@ impl<E: Env> Line<E> {
     /// The login is over: nothing works any more, and all that listens ends.
     pub(super) fn close(&self) {
         let mut state = self.lock();
-        if !state.is_closed {
-            state.is_closed = true;
-            state.current = None;
-            state.relays.clear();
-            state.waiting.clear();
-            state.events.send(&ConnectionEvent::Closed);
-        }
+        state.is_closed = true;
+        state.current = None;
+        state.tell(&ConnectionEvent::Closed);
+        state.lines.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, State<ConnectionOf<E>>> {
@@ -371,17 +440,25 @@ impl<C: Connection> State<C> {
         current.is_some_and(|link| link.connection.id() == id)
     }
 
+    fn tell(&mut self, event: &ConnectionEvent) {
+        for line in self.lines.values_mut() {
+            line.events.send(event);
+        }
+    }
+
     fn offer(&mut self, link: &Arc<Link<C>>, done: Option<&mpsc::Sender<Infallible>>) {
-        self.relays.retain(|_, relay| {
-            let link = Arc::clone(link);
-            let done = done.cloned();
-            relay.send(Offer { link, done }).is_ok()
-        });
+        for line in self.lines.values_mut() {
+            line.relays.retain(|_, relay| {
+                let link = Arc::clone(link);
+                let done = done.cloned();
+                relay.send(Offer { link, done }).is_ok()
+            });
+        }
     }
 
     fn down(&mut self, cause: DisconnectCause) {
         if std::mem::take(&mut self.is_up) {
-            self.events.send(&ConnectionEvent::Disconnected(cause));
+            self.tell(&ConnectionEvent::Disconnected(cause));
         }
     }
 }

@@ -48,10 +48,10 @@ macro_rules! link_error {
 // Administration does not say whether a connection that was closed had sent it: it is not done again. Somebody who does
 // not answer a request need not be the server, and so says nothing of the connection.
 link_error! {
-    PublishError: unsent Self::Closed, silence _ if false, closed Self::Closed, late Self::Closed;
+    PublishError: unsent Self::Closed, silence _ if false, closed Self::Closed, late Self::NoConnection;
     RequestError: unsent Self::Publish(PublishError::Closed), silence _ if false,
         closed Self::Publish(PublishError::Closed), late Self::TimedOut;
-    SubscribeError: unsent Self::Closed, silence _ if false, closed Self::Closed, late Self::Closed;
+    SubscribeError: unsent Self::Closed, silence _ if false, closed Self::Closed, late Self::NoConnection;
     FlushError: unsent Self::Closed, silence Self::TimedOut, closed Self::Closed, late Self::TimedOut;
     BucketError: unsent _ if false, silence Self::TimedOut, closed Self::Closed, late Self::TimedOut;
     ReadError: unsent Self::Closed, silence Self::TimedOut, closed Self::Closed, late Self::TimedOut;

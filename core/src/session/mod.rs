@@ -3,7 +3,7 @@
 //! ```text
 //!   rooms ── SessionEnv ── SessionConnection ─┐           Session ── commands ─┐
 //!                                             ▼                                ▼
-//!                                    line: who is current ◀── install ── shell of the Keeper
+//!                                    trunk: who is current ◀─ install ── shell of the Keeper
 //!                                             │                         Refresher: when a credential is asked for
 //!            watches and readers: a Splice ◀──┤ offers                  Swapper:   which connection is current
 //!            subscriptions: an Overlap     ◀──┘                         watchdog:  has the machine slept
@@ -21,6 +21,7 @@ mod happened;
 mod keeper;
 mod line;
 mod link_error;
+mod login_file;
 mod overlap;
 mod pull;
 mod refresher;
@@ -45,6 +46,7 @@ pub use self::config::{Config, ConfigError};
 pub use self::connection::SessionConnection;
 pub use self::happened::Happened;
 pub use self::keeper::{Keeper, KeeperEffect, KeeperEvent};
+pub use self::login_file::{LOGIN_FILE, LoginFile, ReloadError, SavedLogin};
 pub use self::refresher::{
     Exchange, Generation, LoginNumber, Refresher, RefresherEffect, RefresherEvent,
 };
@@ -54,6 +56,7 @@ pub use self::swapper::{Dial, Swapper, SwapperEffect, SwapperEvent};
 pub use self::transport::{SessionEnv, SessionTransport};
 
 use self::config::Settings;
+use self::line::Line;
 use self::shell::{Command, KeeperShell, Shared};
 use crate::diagnostics::NatsEvent;
 use crate::env::{Env, Task};
@@ -76,7 +79,8 @@ struct Handle<E: Env> {
 impl<E: Env> Handle<E> {
     fn connection(&self) -> Option<SessionConnection<E>> {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.line.clone().map(SessionConnection::new)
+        let trunk = shared.trunk.as_ref()?;
+        Some(SessionConnection::new(Arc::new(Line::new(trunk))))
     }
 }
 
@@ -99,7 +103,8 @@ impl<E: Env> Session<E> {
     ) -> Result<Self, ConfigError> {
         let settings = Arc::new(Settings::try_from(config)?);
         let shared = Arc::new(Mutex::new(Shared {
-            line: None,
+            trunk: None,
+            issued: None,
             status: Status::default(),
         }));
         let (commands, inbox) = mpsc::unbounded_channel();
@@ -165,7 +170,15 @@ impl<E: Env> Session<E> {
         shared.status.clone()
     }
 
-    /// The connection of the present login; `None` where nobody is logged in.
+    /// What the present login was made with, and what it was issued last: for whoever keeps it on disk.
+    pub fn issued(&self) -> Option<(ApiKey, Issued)> {
+        let shared = &self.handle.shared;
+        let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.issued.clone()
+    }
+
+    /// A connection of the present login, the caller's own: to close it ends what was begun on it, and nothing else. `None`
+    /// where nobody is logged in.
     pub fn connection(&self) -> Option<SessionConnection<E>> {
         self.handle.connection()
     }

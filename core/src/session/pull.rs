@@ -6,7 +6,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::line::{ConnectionOf, Link};
+use super::line::{ConnectionOf, Link, Registration};
 use super::stream::SessionConsumer;
 use crate::env::Env;
 use crate::time::{Clock, Instant};
@@ -22,6 +22,8 @@ pub(super) async fn open<E: Env>(
         .expires
         .map(|expires| consumer.line().env.clock().now() + expires);
     let (link, pulled) = ask(consumer, wish).await?;
+    let offers = consumer.line().register(link.number);
+    let offers = offers.ok_or(PullError::Closed)?;
     let (sender, told) = Pulled::channel(wish.batch.get() as usize + 1, None);
     let relay = Relay {
         consumer: consumer.clone(),
@@ -30,7 +32,8 @@ pub(super) async fn open<E: Env>(
         sender,
     };
     let env = consumer.line().env.clone();
-    env.spawn("session pull", relay.run(link, pulled)).detach();
+    env.spawn("session pull", relay.run(link, pulled, offers))
+        .detach();
     Ok(told)
 }
 
@@ -57,13 +60,23 @@ struct Relay<E: Env> {
 }
 
 impl<E: Env> Relay<E> {
-    async fn run(mut self, link: Arc<Link<ConnectionOf<E>>>, pulled: Pulled) {
+    async fn run(
+        mut self,
+        link: Arc<Link<ConnectionOf<E>>>,
+        pulled: Pulled,
+        mut offers: Registration<ConnectionOf<E>>,
+    ) {
         let mut from = (link, pulled);
         let end = loop {
             let sender = self.sender.clone();
             let event = tokio::select! {
                 biased;
                 () = sender.closed() => return,
+                // It stays where it is as long as it can: what is offered matters only by its end.
+                offer = offers.recv() => match offer {
+                    Some(_) => continue,
+                    None => break PullEnd::Disconnected,
+                },
                 event = from.1.next() => event,
             };
             match event {

@@ -14,7 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::auth::ExchangeError;
-use super::config::REFRESH_FLOOR;
+use super::config::{REFRESH_FLOOR, TOKEN_SECOND};
 use crate::diagnostics::Caller;
 use crate::machine::Machine;
 use crate::time::{Instant, UnixTime};
@@ -131,6 +131,9 @@ pub struct Refresher {
     expires: Option<UnixTime>,
     /// No exchange begins before, but for a login: who is refused does not ask in a circle.
     not_before: Instant,
+    /// Nor, where a server has refused the newest credential, before another second: tokens are dated in whole ones, and
+    /// what takes one back takes back all of its second.
+    another_second: Instant,
     /// Credentials in a row that were due on arrival.
     stillborn: u32,
 }
@@ -147,6 +150,7 @@ impl Refresher {
             exchanges: 0,
             expires: None,
             not_before: Instant::ZERO,
+            another_second: Instant::ZERO,
             stillborn: 0,
         }
     }
@@ -184,12 +188,17 @@ impl Refresher {
     }
 
     fn want(&mut self, now: Instant, by: Caller, effects: &mut Vec<RefresherEffect>) {
+        let not_before = if by == Caller::RECOVERY {
+            self.not_before.max(self.another_second)
+        } else {
+            self.not_before
+        };
         match &mut self.state {
             State::Stopped => {}
             State::Asking { again, .. } => *again = Some(by),
-            State::Waiting { until, caller } if self.not_before > now => {
-                if self.not_before < *until {
-                    (*until, *caller) = (self.not_before, by);
+            State::Waiting { until, caller } if not_before > now => {
+                if not_before < *until {
+                    (*until, *caller) = (not_before, by);
                 }
             }
             State::Waiting { .. } => self.ask(by, effects),
@@ -225,6 +234,7 @@ impl Refresher {
             }
         };
         self.not_before = now + REFRESH_FLOOR;
+        self.another_second = now + TOKEN_SECOND;
         self.wait(now + wait, Caller::REFRESH);
         effects.push(RefresherEffect::Accepted {
             exchange,

@@ -1,5 +1,7 @@
 //! The hands of the [`Keeper`]: one task that asks, dials, hands over and closes.
 
+mod connections;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,21 +13,18 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 
 use super::auth::{Account, ApiKey, AuthService, ExchangeError, ExchangeRequest, Issued};
-use super::config::{PROBE_TIMEOUT, Settings};
+use super::config::Settings;
 use super::happened::Happened;
 use super::keeper::{Keeper, KeeperEffect, KeeperEvent};
-use super::line::{ConnectionOf, Line, Link};
+use super::line::{ConnectionOf, Link, Trunk};
 use super::refresher::{Exchange, Generation, LoginNumber};
 use super::status::{LoginError, Status};
-use super::swapper::{Dial, SwapperEffect, SwapperEvent};
+use super::swapper::{Dial, SwapperEvent};
 use crate::diagnostics::{Caller, EventType, NatsEvent};
 use crate::env::Env;
 use crate::machine::{Shell, drive};
 use crate::time::Clock;
-use crate::transport::{
-    ConnectError, ConnectOptions, Connection, ConnectionEvent, ConnectionId, ConnectionState,
-    CredentialsCell, DisconnectCause, Events, FlushError, Transport,
-};
+use crate::transport::{ConnectError, ConnectionEvent, ConnectionId, Events};
 
 /// What a session is asked for.
 pub(super) enum Command {
@@ -36,15 +35,13 @@ pub(super) enum Command {
     Stop(oneshot::Sender<()>),
     /// Something got no answer.
     Failed(LoginNumber, ConnectionId, String),
-    /// Somebody waits for a connection.
-    Wanted(LoginNumber),
-    /// A room has closed the connection of this login.
-    HangUp(LoginNumber),
 }
 
 /// What a session's handle and its task share.
 pub(super) struct Shared<E: Env> {
-    pub(super) line: Option<Arc<Line<E>>>,
+    pub(super) trunk: Option<Arc<Trunk<E>>>,
+    /// The key of the present login, and what was issued last for it.
+    pub(super) issued: Option<(ApiKey, Issued)>,
     pub(super) status: Status,
 }
 
@@ -81,7 +78,7 @@ pub(super) struct KeeperShell<E: Env, A> {
     pub(super) sink: Sink,
     logins: LoginNumber,
     api_key: Option<ApiKey>,
-    line: Option<Arc<Line<E>>>,
+    trunk: Option<Arc<Trunk<E>>>,
     /// Waits for the first connection of the present login.
     logging_in: Option<oneshot::Sender<Result<Account, LoginError>>>,
     exchanging: Option<BoxFuture<'static, (Exchange, Result<Issued, ExchangeError>)>>,
@@ -120,7 +117,7 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
             sink,
             logins: LoginNumber(0),
             api_key: None,
-            line: None,
+            trunk: None,
             logging_in: None,
             exchanging: None,
             answer: None,
@@ -159,29 +156,32 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
     }
 
     fn command(&mut self, command: Command) -> Option<KeeperEvent> {
-        let is_now = |login| self.line.as_ref().is_some_and(|line| line.number == login);
+        let is_now = |login| {
+            self.trunk
+                .as_ref()
+                .is_some_and(|trunk| trunk.login == login)
+        };
         match command {
             Command::Login(api_key, done) => {
                 self.end_login(LoginError::LoggedOut);
                 self.logins.0 += 1;
                 self.api_key = Some(api_key);
                 self.logging_in = Some(done);
-                let line = Arc::new(Line::new(
+                let trunk = Arc::new(Trunk::new(
                     self.env.clone(),
                     Arc::clone(&self.settings),
                     self.logins,
                     self.commands.clone(),
                 ));
-                self.line = Some(Arc::clone(&line));
+                self.trunk = Some(Arc::clone(&trunk));
                 let login = self.logins;
                 self.share(|shared| {
                     shared.status.login = Some(login);
-                    shared.line = Some(line);
+                    shared.trunk = Some(trunk);
                 });
                 Some(KeeperEvent::Login(login))
             }
-            Command::HangUp(login) if !is_now(login) => None,
-            Command::Logout | Command::HangUp(_) => {
+            Command::Logout => {
                 self.end_login(LoginError::LoggedOut);
                 Some(KeeperEvent::Logout(Caller::LOGOUT))
             }
@@ -198,24 +198,21 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
             Command::Failed(login, id, what) if is_now(login) => {
                 Some(KeeperEvent::Swapper(SwapperEvent::Failed(id, what)))
             }
-            Command::Wanted(login) if is_now(login) => {
-                Some(KeeperEvent::Swapper(SwapperEvent::Wanted))
-            }
-            Command::Failed(..) | Command::Wanted(_) => None,
+            Command::Failed(..) => None,
         }
     }
 
     /// Nothing of the present login is heard or said any more.
     fn end_login(&mut self, why: LoginError) {
-        if let Some(line) = self.line.take() {
-            line.close();
+        if let Some(trunk) = self.trunk.take() {
+            trunk.close();
         }
         if let Some(waiting) = self.logging_in.take() {
             let _gone = waiting.send(Err(why));
         }
         (self.api_key, self.exchanging, self.answer, self.newest) = (None, None, None, None);
         self.share(|shared| {
-            shared.line = None;
+            (shared.trunk, shared.issued) = (None, None);
             let generation = shared.status.generation;
             shared.status = Status {
                 generation,
@@ -269,229 +266,15 @@ impl<E: Env, A: AuthService> KeeperShell<E, A> {
             return;
         };
         let wall = self.env.clock().wall();
+        let api_key = self.api_key.clone();
         self.share(|shared| {
+            shared.issued = api_key.map(|key| (key, issued.clone()));
             shared.status.account = Some(issued.account().clone());
             shared.status.generation = generation;
             shared.status.jwt_exp = Some(issued.expires());
             shared.status.last_refresh_at = Some(wall);
         });
         self.newest = Some((generation, issued));
-    }
-
-    /// Dials with a cell of its own, filled once: this connection will never log in with anything else.
-    fn dial(&mut self, dial: Dial, generation: Generation) {
-        let Some((newest, issued)) = &self.newest else {
-            return;
-        };
-        assert!(*newest == generation, "a dial is made with the newest");
-        self.dialling = Some(dial);
-        let options = ConnectOptions {
-            credentials: Some(CredentialsCell::filled(issued.credentials().clone())),
-            ..self.settings.connect.clone()
-        };
-        let transport = self.env.transport().clone();
-        self.under_way.push(Box::pin(async move {
-            Done::Connected(dial, generation, transport.connect(options).await)
-        }));
-    }
-
-    fn connected(
-        &mut self,
-        dial: Dial,
-        generation: Generation,
-        result: Result<ConnectionOf<E>, ConnectError>,
-    ) -> Option<KeeperEvent> {
-        if self.dialling != Some(dial) {
-            // Nobody wants it any more, and it closes with its last handle.
-            return None;
-        }
-        let result = result.map(|connection| {
-            let id = connection.id();
-            self.listen(id, connection.events());
-            let mut login = connection.login().unwrap_or_default();
-            // Its cell counts from 1, as every cell does.
-            login.generation = generation.0;
-            self.links += 1;
-            let (link, released) = Link::new(connection, self.links, generation, login);
-            self.candidate = Some(Candidate {
-                dial,
-                link,
-                released,
-            });
-            id
-        });
-        Some(KeeperEvent::Swapper(SwapperEvent::Dialled(dial, result)))
-    }
-
-    fn listen(&self, id: ConnectionId, mut events: Events) {
-        self.under_way.push(Box::pin(async move {
-            let event = events.next().await;
-            Done::Heard(id, event, events)
-        }));
-    }
-
-    fn arm(&mut self, dial: Dial) {
-        let Some(candidate) = self.candidate.as_ref().filter(|it| it.dial == dial) else {
-            return;
-        };
-        let link = Arc::clone(&candidate.link);
-        let answered = self.line.as_ref().map(|line| line.offer(&link));
-        let clock = self.env.clock().clone();
-        let deadline = clock.now() + PROBE_TIMEOUT;
-        self.under_way.push(Box::pin(async move {
-            if let Some(mut answered) = answered {
-                // Who cannot move now goes on trying by itself; and to a connection that is lost nobody can.
-                let all = async {
-                    let _ended = answered.recv().await;
-                };
-                let over = async {
-                    tokio::select! {
-                        biased;
-                        () = lost(link.connection.events()) => {}
-                        () = clock.sleep_until(deadline) => {}
-                    }
-                };
-                before(all, over).await;
-            }
-            let flushed = round_trip(&clock, &link.connection).await;
-            Done::Swapper(SwapperEvent::Armed(dial, flushed))
-        }));
-    }
-
-    fn install(&mut self, dial: Dial) {
-        self.dialling = None;
-        let Some(candidate) = self.candidate.take_if(|it| it.dial == dial) else {
-            return;
-        };
-        let Candidate { link, released, .. } = candidate;
-        let connection = link.connection.clone();
-        let id = connection.id();
-        // It may have ended since its round trip, when nobody asked for its events.
-        let missed = match connection.state() {
-            ConnectionState::Connected => None,
-            ConnectionState::Disconnected => {
-                Some(ConnectionEvent::Disconnected(DisconnectCause::Lost))
-            }
-            ConnectionState::Closed => Some(ConnectionEvent::Closed),
-        };
-        let missed = missed.map(|event| KeeperEvent::Swapper(SwapperEvent::Heard(id, event)));
-        self.queue.extend(missed);
-        let released = Some(released);
-        self.in_use.insert(
-            id,
-            InUse {
-                connection,
-                released,
-            },
-        );
-        let generation = link.generation;
-        self.share(|shared| {
-            shared.status.connection = Some((id, generation));
-            shared.status.connects += 1;
-        });
-        if let Some(line) = &self.line {
-            line.install(link);
-        }
-        if let (Some(waiting), Some((_, issued))) = (self.logging_in.take(), &self.newest) {
-            let _gone = waiting.send(Ok(issued.account().clone()));
-        }
-    }
-
-    fn retire(&mut self, id: ConnectionId) {
-        let Some(in_use) = self.in_use.get_mut(&id) else {
-            return;
-        };
-        let connection = in_use.connection.clone();
-        let released = in_use.released.take();
-        let clock = self.env.clock().clone();
-        let deadline = clock.now() + self.settings.refresh_margin / 2;
-        self.under_way.push(Box::pin(async move {
-            if let Some(mut released) = released {
-                let all = async {
-                    let _ended = released.recv().await;
-                };
-                before(all, clock.sleep_until(deadline)).await;
-            }
-            let end = clock.now() + PROBE_TIMEOUT;
-            // Closed in any case: where the round trip fails, there is nobody to send the rest to.
-            let _flushed = before(connection.drain(), clock.sleep_until(end)).await;
-            connection.close().await;
-            Done::Swapper(SwapperEvent::Retired(id))
-        }));
-    }
-
-    fn heard(
-        &mut self,
-        id: ConnectionId,
-        event: Option<ConnectionEvent>,
-        events: Events,
-    ) -> Option<KeeperEvent> {
-        let event = event?;
-        if let Some(line) = &self.line {
-            line.tell(id, &event);
-        }
-        if event != ConnectionEvent::Closed {
-            self.listen(id, events);
-        }
-        Some(KeeperEvent::Swapper(SwapperEvent::Heard(id, event)))
-    }
-
-    fn done(&mut self, done: Done<ConnectionOf<E>>) -> Option<KeeperEvent> {
-        match done {
-            Done::Connected(dial, generation, result) => self.connected(dial, generation, result),
-            Done::Heard(id, event, events) => self.heard(id, event, events),
-            Done::Swapper(event) => {
-                if let SwapperEvent::Retired(id) = &event {
-                    self.in_use.remove(id);
-                }
-                Some(KeeperEvent::Swapper(event))
-            }
-        }
-    }
-
-    /// Closing waits for nobody.
-    async fn swap(&mut self, effect: SwapperEffect) {
-        match effect {
-            SwapperEffect::Dial(dial, generation) => self.dial(dial, generation),
-            SwapperEffect::Arm(dial) => self.arm(dial),
-            SwapperEffect::Install(dial) => self.install(dial),
-            SwapperEffect::Retire(id) => self.retire(id),
-            SwapperEffect::Close(id) => {
-                if let Some(line) = &self.line {
-                    line.lose(id);
-                }
-                self.share(|shared| {
-                    if shared.status.connection.is_some_and(|(now, _)| now == id) {
-                        shared.status.connection = None;
-                    }
-                });
-                if let Some(in_use) = self.in_use.remove(&id) {
-                    in_use.connection.close().await;
-                }
-            }
-            SwapperEffect::Abandon(dial) => {
-                self.dialling = None;
-                if let Some(candidate) = self.candidate.take_if(|it| it.dial == dial) {
-                    candidate.link.connection.close().await;
-                }
-            }
-            SwapperEffect::Probe(id) => {
-                if let Some(in_use) = self.in_use.get(&id) {
-                    let (connection, clock) = (in_use.connection.clone(), self.env.clock().clone());
-                    self.under_way.push(Box::pin(async move {
-                        let result = round_trip(&clock, &connection).await;
-                        Done::Swapper(SwapperEvent::Probed(id, result))
-                    }));
-                }
-            }
-            SwapperEffect::Over => {
-                if let Some(line) = &self.line {
-                    line.close();
-                }
-            }
-            // The keeper has done these by itself.
-            SwapperEffect::Refresh(_) | SwapperEffect::Tell(_) => {}
-        }
     }
 
     fn refused(&mut self, error: ExchangeError) {
@@ -553,24 +336,6 @@ async fn answer_of<T>(exchanging: &mut Option<BoxFuture<'static, T>>) -> T {
     match exchanging {
         Some(exchange) => exchange.await,
         None => std::future::pending().await,
-    }
-}
-
-async fn round_trip(clock: &impl Clock, connection: &impl Connection) -> Result<(), FlushError> {
-    let deadline = clock.now() + PROBE_TIMEOUT;
-    let flushed = before(connection.flush(), clock.sleep_until(deadline)).await;
-    flushed.unwrap_or(Err(FlushError::TimedOut))
-}
-
-/// Ready once a connection has lost its link, or is over.
-async fn lost(mut events: Events) {
-    while let Some(event) = events.next().await {
-        if matches!(
-            event,
-            ConnectionEvent::Disconnected(_) | ConnectionEvent::Closed
-        ) {
-            return;
-        }
     }
 }
 

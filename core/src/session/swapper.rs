@@ -9,14 +9,23 @@
 //! word of the server against its token, no client ever dials in a circle through the second in which the token ends, nor
 //! in step with all the others.
 //!
+//! Many do the same at the same time: those who were started together hold credentials that end in one second, and a
+//! server that restarts loses all of its clients at once. So nobody dials when everybody else would. Who exchanged as
+//! planned moves over at some moment of the first part of the overlap; who has lost a server draws a turn, and keeps it
+//! round after round, so that turns that are spread evenly stay so. Only who was put out alone, for its credential or
+//! by its own probe, dials at once.
+//!
 //! Invariants: one dial at a time; one probe at a time; a generation takes the place of a living connection once; an
 //! attempt after a failure is at least [`BACKOFF_MIN`] after it; after logout, and after a definite no without a
 //! connection, nothing is dialled.
 
+mod swap;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::config::{BACKOFF_MAX, BACKOFF_MIN};
+pub use self::swap::{Dial, SwapperEffect, SwapperEvent};
+use super::config::{BACKOFF_MAX, BACKOFF_MIN, TURN_MAX};
 use super::happened::Happened;
 use super::refresher::Generation;
 use crate::diagnostics::{Caller, EventType};
@@ -27,75 +36,10 @@ use crate::transport::{
     ConnectError, ConnectionEvent, ConnectionId, DisconnectCause, FlushError, is_auth_error,
 };
 
-/// The longest first wait: so many clients that lose one server at once are spread over six seconds.
-const BACKOFF_FIRST_MAX: Duration = Duration::from_secs(8);
-/// Added to the longest wait with each failure, up to [`BACKOFF_MAX`].
-const BACKOFF_STEP: Duration = Duration::from_secs(2);
+/// Who waits for its turn has one so often.
+const ROUND: Duration = TURN_MAX.saturating_sub(BACKOFF_MIN);
 /// Refusals in a row after which a fresh credential is no reason to hurry: it would be refused too.
 const REFUSALS_IN_HASTE: u32 = 1;
-
-/// One attempt to have another connection. Counts all of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Dial(pub u64);
-
-/// What a [`Swapper`] hears.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SwapperEvent {
-    /// There is a credential, newer than any before.
-    Issued {
-        /// Its number.
-        generation: Generation,
-        /// Its end.
-        expires: UnixTime,
-        /// Who wanted it.
-        caller: Caller,
-    },
-    /// There will be no more credentials for this login.
-    Unauthorized,
-    /// Nobody is logged in any more.
-    Logout(Caller),
-    /// Answers [`SwapperEffect::Dial`].
-    Dialled(Dial, Result<ConnectionId, ConnectError>),
-    /// Answers [`SwapperEffect::Arm`].
-    Armed(Dial, Result<(), FlushError>),
-    /// Something happened to a connection.
-    Heard(ConnectionId, ConnectionEvent),
-    /// An operation on this connection got no answer from JetStream in time, or a watch no sign of life.
-    Failed(ConnectionId, String),
-    /// Answers [`SwapperEffect::Probe`].
-    Probed(ConnectionId, Result<(), FlushError>),
-    /// An operation found no connection.
-    Wanted,
-    /// The machine has slept.
-    Woke,
-    /// Answers [`SwapperEffect::Retire`]: it is closed.
-    Retired(ConnectionId),
-}
-
-/// What a [`Swapper`] wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SwapperEffect {
-    /// Connect with the credential of this generation, which is the newest.
-    Dial(Dial, Generation),
-    /// Make everything that listens listen on the new connection too, then one round trip on it.
-    Arm(Dial),
-    /// From now on this is the connection that is used.
-    Install(Dial),
-    /// Close this connection once nothing is under way on it any more.
-    Retire(ConnectionId),
-    /// Close this connection at once.
-    Close(ConnectionId),
-    /// Close what came of this attempt, or stop it.
-    Abandon(Dial),
-    /// One round trip on this connection, at most 5 s.
-    Probe(ConnectionId),
-    /// A server refused the newest credential: have another.
-    Refresh(Caller),
-    /// Tell what happened.
-    Tell(Happened),
-    /// There is no connection and will be none for this login.
-    Over,
-}
 
 #[derive(Clone, Debug)]
 struct Credential {
@@ -123,12 +67,16 @@ struct Dialling {
     caller: Caller,
     /// Connected, and being armed.
     arming: Option<ConnectionId>,
+    /// When its turn was, where it has waited for one.
+    turn: Option<Instant>,
 }
 
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Swapper {
     rng: Rng,
+    /// Within so long do those who exchange together move over.
+    spread: Duration,
     /// `None`: nobody is logged in, or nothing was issued yet.
     newest: Option<Credential>,
     /// No more credentials will come: what is lost now stays lost.
@@ -139,8 +87,8 @@ pub struct Swapper {
     /// The next attempt, and for whom.
     waiting: Option<(Instant, Caller)>,
     dials: u64,
-    /// Attempts in a row that have failed.
-    failures: u32,
+    /// The last turn of who has lost a server.
+    turn: Option<Instant>,
     /// Credentials in a row that a server has refused, and the last of them.
     refusals: u32,
     refused: Generation,
@@ -149,10 +97,11 @@ pub struct Swapper {
 }
 
 impl Swapper {
-    /// Draws its waits from `rng`.
-    pub const fn new(rng: Rng) -> Self {
+    /// Moves over within `spread` to what was issued as planned; draws its waits from `rng`.
+    pub const fn new(spread: Duration, rng: Rng) -> Self {
         Self {
             rng,
+            spread,
             newest: None,
             is_last: false,
             current: None,
@@ -160,7 +109,7 @@ impl Swapper {
             dialling: None,
             waiting: None,
             dials: 0,
-            failures: 0,
+            turn: None,
             refusals: 0,
             refused: Generation(0),
             probing: None,
@@ -176,7 +125,7 @@ impl Swapper {
     fn dial(&mut self, now: Instant, caller: Caller, effects: &mut Vec<SwapperEffect>) {
         assert!(self.dialling.is_none(), "one dial at a time");
         self.forgive(now);
-        self.waiting = None;
+        (self.waiting, self.turn) = (None, None);
         let Some(credential) = self.newest.clone() else {
             return;
         };
@@ -188,6 +137,7 @@ impl Swapper {
             credential,
             caller,
             arming: None,
+            turn: None,
         });
     }
 
@@ -219,22 +169,36 @@ impl Swapper {
         }
         let newer = self.newest.as_ref().filter(|it| it.generation > tried);
         match newer.map(|it| it.caller.clone()) {
-            Some(caller) if self.refusals <= REFUSALS_IN_HASTE => self.dial(now, caller, effects),
+            // What was refused has been replaced meanwhile.
+            Some(caller) if self.is_in_haste() => self.dial(now, caller, effects),
             _ => {
                 let caller = match &self.current {
                     None => Caller::RECOVERY,
                     Some(_) => Caller::REFRESH,
                 };
-                self.waiting = Some((now + self.backoff(), caller));
+                self.waiting = Some((self.next_turn(now), caller));
             }
         }
     }
 
-    /// Waits are drawn from a range, not doubled: who lost one server together shall not come back together.
-    fn backoff(&mut self) -> Duration {
-        let longest = (BACKOFF_FIRST_MAX + BACKOFF_STEP * self.failures).min(BACKOFF_MAX);
+    /// The last credential was refused, and a fresh one need not be.
+    const fn is_in_haste(&self) -> bool {
+        self.refusals > 0 && self.refusals <= REFUSALS_IN_HASTE
+    }
+
+    /// Turns are drawn, not doubled: who lost one server together shall not come back together.
+    fn next_turn(&mut self, now: Instant) -> Instant {
+        let is_refused = self.refusals > REFUSALS_IN_HASTE;
+        match self.turn {
+            Some(turn) if !is_refused => (turn + ROUND).max(now + BACKOFF_MIN),
+            _ if is_refused => now + self.draw(BACKOFF_MIN, BACKOFF_MAX),
+            _ => now + self.draw(BACKOFF_MIN, TURN_MAX),
+        }
+    }
+
+    fn draw(&mut self, shortest: Duration, longest: Duration) -> Duration {
         let millis = |time: Duration| time.as_millis() as u64;
-        Duration::from_millis(self.rng.between(millis(BACKOFF_MIN), millis(longest)))
+        Duration::from_millis(self.rng.between(millis(shortest), millis(longest)))
     }
 
     fn refuse(&mut self, generation: Generation, effects: &mut Vec<SwapperEffect>) {
@@ -266,8 +230,8 @@ impl Swapper {
             expires: Some(dialling.credential.expires),
             ..warn
         }));
+        self.turn = dialling.turn;
         self.go_on(now, dialling.credential.generation, effects);
-        self.failures += 1;
     }
 
     fn install(
@@ -306,7 +270,6 @@ impl Swapper {
             is_up: true,
             since: now,
         });
-        self.failures = 0;
         if self.is_stale()
             && let Some(newest) = &self.newest
         {
@@ -438,7 +401,7 @@ impl Swapper {
             effects.push(SwapperEffect::Close(held.id));
         }
         (self.newest, self.waiting, self.probing) = (None, None, None);
-        (self.is_last, self.failures, self.refusals) = (false, 0, 0);
+        (self.is_last, self.turn, self.refusals) = (false, None, 0);
     }
 
     fn probe(&mut self, id: ConnectionId, doubt: String, effects: &mut Vec<SwapperEffect>) {
@@ -503,10 +466,18 @@ impl Machine for Swapper {
                     caller: caller.clone(),
                 });
                 self.is_last = false;
-                let in_haste = self.waiting.is_none() || self.refusals <= REFUSALS_IN_HASTE;
-                if self.dialling.is_none() && in_haste {
+                if self.dialling.is_some() {
+                    return;
+                }
+                if self.current.is_some() && caller == Caller::REFRESH {
+                    let at = now + self.draw(Duration::ZERO, self.spread);
+                    // Who is issued one after the other moves all the same.
+                    let at = self.waiting.take().map_or(at, |(until, _)| until.min(at));
+                    self.waiting = Some((at, caller));
+                } else if self.waiting.is_none() || self.current.is_some() || self.is_in_haste() {
                     self.dial(now, caller, effects);
                 }
+                // Otherwise it keeps its turn: it is not the credential that it lacks.
             }
             SwapperEvent::Unauthorized => {
                 self.is_last = true;
@@ -562,12 +533,6 @@ impl Machine for Swapper {
             }
             SwapperEvent::Failed(id, doubt) => self.probe(id, doubt, effects),
             SwapperEvent::Probed(id, result) => self.probed(now, id, result, effects),
-            SwapperEvent::Wanted => {
-                let is_fresh = self.failures == 0 && self.refusals == 0;
-                if self.current.is_none() && self.waiting.is_some() && is_fresh {
-                    self.dial(now, Caller::OPERATION, effects);
-                }
-            }
             SwapperEvent::Woke => {
                 if let Some(current) = &self.current {
                     let id = current.id;
@@ -583,458 +548,15 @@ impl Machine for Swapper {
     }
 
     fn on_deadline(&mut self, now: Instant, effects: &mut Vec<SwapperEffect>) {
-        if let Some((_, caller)) = self.waiting.take_if(|(until, _)| *until <= now) {
+        if let Some((turn, caller)) = self.waiting.take_if(|(until, _)| *until <= now) {
             self.dial(now, caller, effects);
+            let waited = self.dialling.as_mut().filter(|_| self.current.is_none());
+            if let Some(dialling) = waited {
+                dialling.turn = Some(turn);
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::env::Rng;
-
-    /// A swapper, and a world that does what it wants done.
-    struct Desk {
-        swapper: Swapper,
-        now: Instant,
-        ids: u64,
-        generations: u64,
-        effects: Vec<SwapperEffect>,
-    }
-
-    fn end() -> UnixTime {
-        UnixTime::from_secs(300)
-    }
-
-    impl Desk {
-        fn new() -> Self {
-            Self {
-                swapper: Swapper::new(Rng::new(1)),
-                now: Instant::ZERO,
-                ids: 0,
-                generations: 0,
-                effects: Vec::new(),
-            }
-        }
-
-        /// On connection 1, of generation 1.
-        fn connected() -> Self {
-            let mut desk = Self::new();
-            desk.issue(Caller::LOGIN);
-            let dial = desk.dialled().expect("it dials");
-            desk.succeed(dial);
-            assert_eq!(desk.told(), ["connect of c1 by login"]);
-            desk
-        }
-
-        fn tell(&mut self, event: SwapperEvent) {
-            self.swapper.handle(self.now, event, &mut self.effects);
-        }
-
-        fn hear(&mut self, id: u64, event: ConnectionEvent) {
-            self.tell(SwapperEvent::Heard(ConnectionId(id), event));
-        }
-
-        fn issue(&mut self, caller: Caller) {
-            self.generations += 1;
-            self.tell(SwapperEvent::Issued {
-                generation: Generation(self.generations),
-                expires: end(),
-                caller,
-            });
-        }
-
-        fn dialled(&mut self) -> Option<Dial> {
-            let wanted = |effect: &SwapperEffect| matches!(effect, SwapperEffect::Dial(..));
-            let at = self.effects.iter().position(wanted)?;
-            match self.effects.remove(at) {
-                SwapperEffect::Dial(dial, _) => Some(dial),
-                _ => None,
-            }
-        }
-
-        fn succeed(&mut self, dial: Dial) -> u64 {
-            self.ids += 1;
-            self.tell(SwapperEvent::Dialled(dial, Ok(ConnectionId(self.ids))));
-            assert_eq!(self.effects.pop(), Some(SwapperEffect::Arm(dial)));
-            self.tell(SwapperEvent::Armed(dial, Ok(())));
-            self.ids
-        }
-
-        fn refuse(&mut self, dial: Dial) {
-            let error = ConnectError::Auth("Authorization Violation".into());
-            self.tell(SwapperEvent::Dialled(dial, Err(error)));
-        }
-
-        /// Lets time pass up to the next deadline, and says how long that was.
-        fn wait(&mut self) -> Option<Duration> {
-            let due = self.swapper.deadline()?;
-            let waited = due.since(self.now);
-            self.now = due;
-            self.swapper.on_deadline(due, &mut self.effects);
-            Some(waited)
-        }
-
-        /// What was told, in words, and forgets all other effects.
-        fn told(&mut self) -> Vec<String> {
-            let effects = std::mem::take(&mut self.effects);
-            let told = effects.into_iter().filter_map(|effect| match effect {
-                SwapperEffect::Tell(it) => {
-                    let of = it
-                        .connection
-                        .map_or_else(String::new, |id| format!(" of {id}"));
-                    let old = it
-                        .replaced
-                        .map_or_else(String::new, |id| format!(" for {id}"));
-                    let why = it.reason.map_or_else(String::new, |why| format!(": {why}"));
-                    Some(format!("{}{of}{old} by {}{why}", it.kind, it.caller))
-                }
-                _ => None,
-            });
-            told.collect()
-        }
-
-        fn wants(&self, effect: &SwapperEffect) -> bool {
-            self.effects.contains(effect)
-        }
-    }
-
-    const KICK: &str = "User Authentication Expired";
-
-    fn kicked() -> ConnectionEvent {
-        ConnectionEvent::Disconnected(DisconnectCause::ServerError(KICK.into()))
-    }
-
-    #[test]
-    fn a_new_generation_makes_one_connection_before_the_old_one_goes() {
-        let mut desk = Desk::connected();
-        desk.issue(Caller::REFRESH);
-        let dial = desk.dialled().expect("it dials");
-        assert_eq!(
-            desk.swapper.current(),
-            Some((ConnectionId(1), Generation(1)))
-        );
-        desk.succeed(dial);
-        assert!(desk.wants(&SwapperEffect::Retire(ConnectionId(1))));
-        assert_eq!(desk.told(), ["swap of c2 for c1 by refresh"]);
-        desk.hear(1, ConnectionEvent::Closed);
-        desk.tell(SwapperEvent::Retired(ConnectionId(1)));
-        assert_eq!(desk.told(), ["closed of c1 by refresh: replaced"]);
-        assert_eq!((desk.dialled(), desk.wait()), (None, None));
-    }
-
-    #[test]
-    fn a_generation_that_comes_during_a_dial_is_dialled_for_afterwards() {
-        let mut desk = Desk::connected();
-        desk.issue(Caller::REFRESH);
-        let dial = desk.dialled().expect("it dials");
-        desk.issue(Caller::OPERATION);
-        assert_eq!(desk.dialled(), None, "one at a time");
-        desk.succeed(dial);
-        assert_eq!(
-            desk.swapper.current(),
-            Some((ConnectionId(2), Generation(2)))
-        );
-        let dial = desk.dialled().expect("and the newest");
-        desk.succeed(dial);
-        assert_eq!(
-            desk.swapper.current(),
-            Some((ConnectionId(3), Generation(3)))
-        );
-    }
-
-    #[test]
-    fn a_kick_ends_the_connection_and_asks_for_a_credential_once() {
-        let mut desk = Desk::connected();
-        desk.now += Duration::from_secs(300);
-        desk.hear(1, ConnectionEvent::AuthError(KICK.into()));
-        assert!(desk.effects.is_empty(), "the disconnect follows");
-        desk.hear(1, kicked());
-        assert!(desk.wants(&SwapperEffect::Refresh(Caller::RECOVERY)));
-        assert!(
-            desk.wants(&SwapperEffect::Close(ConnectionId(1))),
-            "nobody dials on"
-        );
-        assert_eq!(
-            desk.dialled(),
-            None,
-            "not with the credential that was refused"
-        );
-        let told = desk.told();
-        let told: Vec<&str> = told.iter().map(|told| &**told).collect();
-        let lost = "disconnect of c1 by client: User Authentication Expired";
-        assert_eq!(
-            told,
-            [lost, "closed of c1 by client: User Authentication Expired"]
-        );
-        desk.issue(Caller::RECOVERY);
-        let dial = desk.dialled().expect("at once with the new one");
-        desk.succeed(dial);
-        assert_eq!(desk.told(), ["connect of c2 by recovery"]);
-    }
-
-    #[test]
-    fn credentials_that_are_refused_one_after_the_other_are_not_dialled_with_in_haste() {
-        let mut desk = Desk::connected();
-        desk.hear(1, kicked());
-        let mut dials = 0;
-        let begun = desk.now;
-        while desk.now.since(begun) < Duration::from_secs(60) {
-            if desk.wants(&SwapperEffect::Refresh(Caller::RECOVERY)) {
-                desk.effects.clear();
-                desk.issue(Caller::RECOVERY);
-            }
-            match desk.dialled() {
-                Some(dial) => {
-                    dials += 1;
-                    desk.refuse(dial);
-                }
-                None => assert!(desk.wait() >= Some(BACKOFF_MIN)),
-            }
-        }
-        assert!((5..=30).contains(&dials), "{dials} in a minute");
-    }
-
-    #[test]
-    fn a_loss_is_recovered_without_a_command_after_two_to_fifteen_seconds() {
-        let mut desk = Desk::connected();
-        desk.hear(1, ConnectionEvent::Disconnected(DisconnectCause::Lost));
-        assert!(
-            !desk.wants(&SwapperEffect::Close(ConnectionId(1))),
-            "it tries by itself"
-        );
-        desk.hear(1, ConnectionEvent::Closed);
-        let mut longest = Duration::ZERO;
-        for _ in 0..40 {
-            let waited = desk.wait().expect("it goes on");
-            assert!((BACKOFF_MIN..=BACKOFF_MAX).contains(&waited), "{waited:?}");
-            longest = longest.max(waited);
-            let dial = desk.dialled().expect("it dials");
-            desk.tell(SwapperEvent::Wanted);
-            assert_eq!(desk.dialled(), None, "who wants it waits for the dial");
-            desk.tell(SwapperEvent::Dialled(dial, Err(ConnectError::TimedOut)));
-            desk.tell(SwapperEvent::Wanted);
-            assert_eq!(desk.dialled(), None, "after a failure nobody hurries it");
-        }
-        assert!(longest > BACKOFF_FIRST_MAX);
-        desk.told();
-        desk.wait();
-        let dial = desk.dialled().expect("it dials");
-        desk.succeed(dial);
-        assert_eq!(desk.told(), ["connect of c2 by recovery"]);
-    }
-
-    #[test]
-    fn the_first_who_wants_a_lost_connection_has_it_dialled_at_once() {
-        let mut desk = Desk::connected();
-        desk.hear(1, ConnectionEvent::Closed);
-        desk.tell(SwapperEvent::Wanted);
-        let dial = desk.dialled().expect("at once");
-        desk.tell(SwapperEvent::Wanted);
-        assert_eq!(desk.dialled(), None, "one for all");
-        desk.told();
-        desk.succeed(dial);
-        assert_eq!(desk.told(), ["connect of c2 by operation"]);
-    }
-
-    #[test]
-    fn a_doubt_is_probed_once_before_anything_is_closed() {
-        let mut desk = Desk::connected();
-        let id = ConnectionId(1);
-        let failed = || SwapperEvent::Failed(id, "no acknowledgement in time".to_owned());
-        desk.tell(failed());
-        desk.tell(failed());
-        assert_eq!(desk.effects, [SwapperEffect::Probe(id)]);
-        desk.effects.clear();
-        desk.tell(SwapperEvent::Probed(id, Ok(())));
-        let kept =
-            "warn of c1 by probe: no acknowledgement in time; the connection answers and is kept";
-        assert_eq!(desk.told(), [kept]);
-        desk.tell(failed());
-        desk.tell(SwapperEvent::Probed(id, Err(FlushError::TimedOut)));
-        assert!(desk.wants(&SwapperEffect::Close(id)));
-        let dial = desk.dialled().expect("another at once");
-        let closed = "force_close of c1 by probe: no acknowledgement in time; probe: the server did not answer in time";
-        assert_eq!(desk.told(), [closed]);
-        desk.succeed(dial);
-        desk.tell(SwapperEvent::Failed(id, "late".to_owned()));
-        desk.tell(SwapperEvent::Probed(id, Err(FlushError::TimedOut)));
-        assert_eq!(
-            desk.told(),
-            ["connect of c2 by recovery"],
-            "nothing of the old one counts"
-        );
-        assert_eq!(
-            desk.swapper.current().map(|(id, _)| id),
-            Some(ConnectionId(2))
-        );
-    }
-
-    #[test]
-    fn after_logout_or_a_definite_no_nothing_is_dialled() {
-        let mut desk = Desk::connected();
-        desk.issue(Caller::REFRESH);
-        let dial = desk.dialled().expect("it dials");
-        desk.tell(SwapperEvent::Logout(Caller::LOGOUT));
-        assert!(desk.wants(&SwapperEffect::Abandon(dial)));
-        assert_eq!(desk.told(), ["closed of c1 by logout"]);
-        desk.tell(SwapperEvent::Dialled(dial, Ok(ConnectionId(2))));
-        desk.tell(SwapperEvent::Wanted);
-        assert_eq!(desk.wait(), None);
-        assert!(desk.effects.is_empty());
-
-        let mut desk = Desk::connected();
-        desk.tell(SwapperEvent::Unauthorized);
-        assert!(desk.effects.is_empty(), "what lives is kept");
-        desk.hear(1, kicked());
-        assert!(desk.wants(&SwapperEffect::Over));
-        desk.tell(SwapperEvent::Wanted);
-        assert_eq!((desk.dialled(), desk.wait()), (None, None));
-    }
-
-    #[derive(Clone, Debug)]
-    enum Act {
-        Issue,
-        Dialled(bool),
-        Armed(bool),
-        Kick,
-        Lose,
-        Close,
-        Doubt,
-        Probed(bool),
-        Want,
-        Wait,
-        Unauthorized,
-        Logout,
-    }
-
-    fn acts() -> impl Strategy<Value = Vec<Act>> {
-        let act = prop_oneof![
-            4 => Just(Act::Issue),
-            6 => (0_u8..4).prop_map(|good| Act::Dialled(good > 0)),
-            6 => (0_u8..4).prop_map(|good| Act::Armed(good > 0)),
-            1 => Just(Act::Kick),
-            1 => Just(Act::Lose),
-            1 => Just(Act::Close),
-            2 => Just(Act::Doubt),
-            2 => any::<bool>().prop_map(Act::Probed),
-            2 => Just(Act::Want),
-            4 => Just(Act::Wait),
-            1 => Just(Act::Unauthorized),
-            1 => Just(Act::Logout),
-        ];
-        proptest::collection::vec(act, 0..120)
-    }
-
-    proptest! {
-        /// Whatever happens: one dial and one probe at a time, one swap for each generation, each with its own dial, every
-        /// installed connection is closed or retired once, and while somebody is logged in and the newest credential is not
-        /// in use, something is under way.
-        #[test]
-        fn the_invariants_hold_whatever_happens(acts in acts()) {
-            let mut desk = Desk::new();
-            let (mut dialling, mut arming, mut probing) = (None, None, None);
-            let mut open: Vec<ConnectionId> = Vec::new();
-            let mut swapped_to: Vec<Generation> = Vec::new();
-            let (mut is_on, mut is_last) = (false, false);
-            for act in acts {
-                let current = desk.swapper.current().map(|(id, _)| id);
-                match act {
-                    Act::Issue if !is_last => {
-                        is_on = true;
-                        desk.issue(Caller::REFRESH);
-                    }
-                    Act::Dialled(good) => if let Some((dial, generation)) = dialling.take() {
-                        desk.ids += 1;
-                        let result = match good {
-                            true => Ok(ConnectionId(desk.ids)),
-                            false => Err(ConnectError::Auth("no".into())),
-                        };
-                        if good {
-                            arming = Some((dial, generation, ConnectionId(desk.ids)));
-                        }
-                        desk.tell(SwapperEvent::Dialled(dial, result));
-                    },
-                    Act::Armed(good) => if let Some((dial, ..)) = arming {
-                        let result = if good { Ok(()) } else { Err(FlushError::TimedOut) };
-                        desk.tell(SwapperEvent::Armed(dial, result));
-                    },
-                    Act::Kick => if let Some(id) = current { desk.hear(id.0, kicked()); },
-                    Act::Lose => if let Some(id) = current {
-                        desk.hear(id.0, ConnectionEvent::Disconnected(DisconnectCause::Lost));
-                    },
-                    Act::Close => if let Some(id) = current { desk.hear(id.0, ConnectionEvent::Closed); },
-                    Act::Doubt => if let Some(id) = current {
-                        desk.tell(SwapperEvent::Failed(id, "doubt".to_owned()));
-                    },
-                    Act::Probed(good) => if let Some(id) = probing.take() {
-                        let result = if good { Ok(()) } else { Err(FlushError::TimedOut) };
-                        desk.tell(SwapperEvent::Probed(id, result));
-                    },
-                    Act::Want => desk.tell(SwapperEvent::Wanted),
-                    Act::Wait => { desk.wait(); }
-                    Act::Unauthorized if is_on => {
-                        is_last = true;
-                        desk.tell(SwapperEvent::Unauthorized);
-                    }
-                    Act::Logout => {
-                        (is_on, is_last) = (false, false);
-                        desk.tell(SwapperEvent::Logout(Caller::LOGOUT));
-                    }
-                    Act::Issue | Act::Unauthorized => {}
-                }
-                for effect in std::mem::take(&mut desk.effects) {
-                    match effect {
-                        SwapperEffect::Dial(dial, generation) => {
-                            prop_assert!(dialling.is_none() && arming.is_none(), "two dials");
-                            prop_assert_eq!(generation, Generation(desk.generations), "the newest");
-                            dialling = Some((dial, generation));
-                        }
-                        SwapperEffect::Arm(dial) => {
-                            prop_assert_eq!(arming.map(|(arming, ..)| arming), Some(dial));
-                        }
-                        SwapperEffect::Install(_) => {
-                            let (_, generation, id) = arming.take().expect("it was armed");
-                            prop_assert_eq!(desk.swapper.current(), Some((id, generation)), "its stamp");
-                            open.push(id);
-                        }
-                        SwapperEffect::Abandon(dial) => {
-                            let was_dialling = dialling.take_if(|(it, _)| *it == dial).is_some();
-                            prop_assert!(was_dialling || arming.take().is_some());
-                        }
-                        SwapperEffect::Probe(id) => {
-                            prop_assert!(probing.is_none_or(|probed| probed != id), "two probes");
-                            probing = Some(id);
-                        }
-                        SwapperEffect::Retire(id) => {
-                            prop_assert!(open.contains(&id));
-                        }
-                        SwapperEffect::Close(id) => {
-                            let at = open.iter().position(|open| *open == id);
-                            open.remove(at.expect("it was open"));
-                        }
-                        SwapperEffect::Tell(told) if told.kind == EventType::Swap => {
-                            let (id, generation) = desk.swapper.current().expect("it swapped");
-                            prop_assert_eq!(told.connection, Some(id));
-                            prop_assert!(!swapped_to.contains(&generation), "twice for one generation");
-                            swapped_to.push(generation);
-                        }
-                        SwapperEffect::Tell(told) => {
-                            prop_assert_ne!(told.caller.as_str(), "");
-                        }
-                        SwapperEffect::Refresh(_) => {}
-                        SwapperEffect::Over => is_on = false,
-                    }
-                }
-                let in_use = desk.swapper.current().map(|(_, generation)| generation);
-                let is_fresh = in_use == Some(Generation(desk.generations));
-                let is_busy = dialling.is_some() || arming.is_some() || desk.swapper.deadline().is_some();
-                prop_assert!(!is_on || is_fresh || is_busy, "nobody sees to it");
-                prop_assert!(is_on || in_use.is_some() || !is_busy, "it goes on after the end");
-            }
-        }
-    }
-}
+mod tests;

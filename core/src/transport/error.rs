@@ -82,6 +82,9 @@ pub enum PublishError {
     /// The connection is closed.
     #[error("the connection is closed")]
     Closed,
+    /// There is no connection, and there was none in time. Of a session alone: it has one connection after the other.
+    #[error("no connection in time")]
+    NoConnection,
 }
 
 impl Fallible for PublishError {
@@ -126,6 +129,9 @@ pub enum SubscribeError {
     /// The connection is closed.
     #[error("the connection is closed")]
     Closed,
+    /// There is no connection, and there was none in time. Of a session alone: it has one connection after the other.
+    #[error("no connection in time")]
+    NoConnection,
 }
 
 impl Fallible for SubscribeError {

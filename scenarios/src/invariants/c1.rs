@@ -15,11 +15,7 @@ use super::{Findings, seconds};
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     for session in &facts.sessions {
-        // A session gives an exchange up after a thirtieth of the life of what is issued.
-        let answer_max = facts
-            .plan
-            .auth
-            .map_or(Duration::ZERO, |auth| auth.life / 30);
+        let answer_max = facts.plan.session().exchange_timeout;
         if let Some((first, second)) = overlapping(session, answer_max) {
             let text = format!(
                 "{} began an exchange at {}, while that of {} was under way",
@@ -53,20 +49,18 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
 
 /// An exchange that begins while another is under way, which no login or logout has made void.
 fn overlapping(session: &Session<'_>, answer_max: Duration) -> Option<(Instant, Instant)> {
-    let pairs = session
-        .exchanges
-        .iter()
-        .zip(session.exchanges.iter().skip(1));
-    let mut pairs = pairs.map(|((first, ended), (second, _))| (*first, *ended, *second));
-    let found = pairs.find(|(first, ended, second)| {
-        let mut logins = session.accounts.iter().map(|(called, ..)| *called);
-        let is_void = logins.any(|called| called > *first && called <= *second);
+    let nexts = session.exchanges.iter().skip(1);
+    let pairs = session.exchanges.iter().zip(nexts);
+    let found = pairs.into_iter().find(|(first, second)| {
+        // Several logins may come at one instant.
+        let mut logins = session.accounts.iter().map(|login| login.place);
+        let is_void = logins.any(|login| login > first.place && login < second.place);
         // Without an answer it has been given up, if its time was over.
-        let is_over = ended.is_some_and(|ended| ended <= *second);
-        let is_given_up = ended.is_none() && second.since(*first) >= answer_max;
+        let is_over = first.ended.is_some_and(|ended| ended < second.place);
+        let is_given_up = first.ended.is_none() && second.at.since(first.at) >= answer_max;
         !is_void && !is_over && !is_given_up
     });
-    found.map(|(first, _, second)| (first, second))
+    found.map(|(first, second)| (first.at, second.at))
 }
 
 fn is_given_up(session: &Session<'_>, connection: &Wired<'_>, at: Instant) -> bool {
@@ -109,6 +103,15 @@ mod tests {
         void.at(2).logged_in("alice/1", "other");
         void.exchanging("alice/1");
         assert_eq!(void.told_by("C1"), [""; 0]);
+        // All at one instant: what comes first in the history came first.
+        let mut at_once = Tale::of("alice/1");
+        at_once.logging_in("alice/1", "app");
+        at_once.exchanging("alice/1");
+        at_once.logging_in("alice/1", "other");
+        at_once.exchanging("alice/1");
+        assert_eq!(at_once.told_by("C1"), [""; 0]);
+        at_once.exchanging("alice/1");
+        assert_eq!(at_once.told_by("C1").len(), 1);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! C2 usable: an operation does not fail as unreachable while the server is reachable and a valid credential exists.
 //!
 //! Asked of what users of a session call while nothing is being done to them, and has not been for the time that
-//! recovery may take. A silent JetStream excuses what is asked of JetStream, and not a round trip of core messaging; an
-//! auth service that fails excuses nothing as long as what it issued last is valid, but one that knows nobody (401) ends
-//! what it has begun.
+//! recovery may take by the session's own configuration: 19.5 s after a link or a server was lost, 10 s more where a dead
+//! link must be found first or a credential was refused, and longer only where a clock was wrong. A silent JetStream
+//! excuses what is asked of JetStream, and not a round trip of core messaging; an auth service that fails excuses nothing
+//! as long as what it issued last is valid, but one that knows nobody (401) ends what it has begun.
 
 use squall_core::Instant;
 use squall_sim::clock::WALL_START;
@@ -15,14 +16,16 @@ use crate::history::Call;
 use crate::plan::{On, Role};
 
 /// Faults that take nothing away from who holds a valid credential and a connection.
-const HARMLESS: [&str; 3] = ["rotate", "auth-5xx", "auth-slow"];
+const HARMLESS: [&str; 5] = ["rotate", "auth-5xx", "auth-slow", "torn-write", "io-error"];
 /// The same, for whoever does not use JetStream.
-const HARMLESS_TO_CORE: [&str; 5] = [
+const HARMLESS_TO_CORE: [&str; 7] = [
     "rotate",
     "auth-5xx",
     "auth-slow",
     "jetstream-mute",
     "narrow-permissions",
+    "torn-write",
+    "io-error",
 ];
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
@@ -72,13 +75,15 @@ fn is_usable(
         .accounts
         .iter()
         .rev()
-        .find(|(begun, ..)| *begun <= at);
-    let is_settled = since_login.is_some_and(|(_, done, account)| {
-        let done = done.is_some_and(|done| done + super::sessions::RECOVERY <= called.invoked);
-        done && account.is_some()
+        .find(|login| login.called <= at);
+    let is_settled = since_login.is_some_and(|login| {
+        let done = login
+            .done
+            .is_some_and(|done| done + session.recovery <= called.invoked);
+        done && login.account.is_some()
     });
     // Who had nothing valid has as long to recover as anybody.
-    let before = called.invoked - super::sessions::RECOVERY;
+    let before = called.invoked - session.recovery;
     let is_valid = is_held(facts, session, before, at);
     is_settled && is_valid && at < session.ended && session.calm(span, excepted) == [span]
 }

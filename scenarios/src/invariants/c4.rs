@@ -16,7 +16,7 @@ use crate::plan::On;
 /// How long a swap may take.
 const SWAP: Duration = Duration::from_secs(15);
 /// Faults that keep nobody from dialling with what was issued.
-const HARMLESS: [&str; 3] = ["rotate", "auth-5xx", "auth-slow"];
+const HARMLESS: [&str; 5] = ["rotate", "auth-5xx", "auth-slow", "torn-write", "io-error"];
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     for session in &facts.sessions {
@@ -25,7 +25,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         let nexts = nexts.chain([session.ended]);
         for (issued, next) in session.issued.iter().zip(nexts) {
             // A login or a logout makes it another's, or nobody's.
-            let mut logins = session.accounts.iter().map(|(called, ..)| *called);
+            let mut logins = session.accounts.iter().map(|login| login.called);
             let login = logins.find(|called| *called > issued.at);
             let until = next.min(login.unwrap_or(next));
             // What was taken back, or has ended, is nobody's duty.

@@ -35,7 +35,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
 
 fn since(session: &Session<'_>, at: squall_core::Instant) -> String {
     let mut accounts = session.accounts.iter().rev();
-    let done = accounts.find_map(|(_, done, _)| done.filter(|done| *done <= at));
+    let done = accounts.find_map(|login| login.done.filter(|done| *done <= at));
     done.map_or_else(String::new, |done| format!(" since {}", seconds(done)))
 }
 

@@ -94,9 +94,9 @@ fn wrong(session: &Session<'_>, at: Instant, event: &NatsEvent) -> Option<String
         EventType::ForceClose => {
             let of = connection?;
             let was_up = matches!(of.at(at), Some(Change::Up(_)));
-            let before = (at - super::sessions::RECOVERY, at);
+            let before = (at - session.recovery, at);
             let is_calm = session.calm(before, &HARMLESS) == [before];
-            (was_up && is_calm && session.started + super::sessions::RECOVERY < at)
+            (was_up && is_calm && session.started + session.recovery < at)
                 .then(|| "nothing was wrong with it".to_owned())
         }
         _ => None,

@@ -1,15 +1,20 @@
-//! E4 monotone: a process is never told an older revision of a key after a newer one.
+//! E4 monotone: what is told never goes back: revisions of a key, the credentials that a session dials with, and what who
+//! follows a bucket sees of a key.
 //!
 //! Only calls that follow each other are compared: of two that overlap either may come first. Reads of a bucket with
 //! copies may be given to one that is behind, and say nothing. What the server lost with
 //! its power after it was told is not held against what is told then.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use squall_core::Instant;
 use squall_core::transport::Revision;
 
 use super::facts::{Called, Ended, Facts};
+use super::sessions::{Change, Session};
 use super::{Findings, seconds};
-use crate::history::{Call, Reply};
+use crate::history::{Call, Reply, Tell};
 
 /// What one call told of a key.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +40,12 @@ struct Newest {
 }
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
+    for session in &facts.sessions {
+        dialled_back(session, findings);
+        if !facts.plan.loses_power() {
+            followed_back(session, findings);
+        }
+    }
     let has_copies = facts.plan.world.has_copies();
     let mut all = Vec::with_capacity(facts.calls.len());
     let told = (0..).zip(&facts.calls).filter_map(told);
@@ -66,6 +77,61 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
                 });
             }
         }
+    }
+}
+
+/// A connection that was dialled with an older credential than one before it.
+fn dialled_back(session: &Session<'_>, findings: &mut Findings) {
+    let issued = |token: &Arc<str>| session.issued.iter().position(|one| one.token == token);
+    let dials = session.connections.iter().filter_map(|made| {
+        let (up, change) = made.changes.first()?;
+        let Change::Up(Some(token)) = change else {
+            return None;
+        };
+        Some((made.dialled, *up, *token, issued(token)?))
+    });
+    let mut newest: Option<(Instant, &Arc<str>, usize)> = None;
+    for (begun, up, token, generation) in dials {
+        match newest {
+            Some((at, newer, highest)) if generation < highest => {
+                // One that was under way for long may be older than another that came up meanwhile.
+                if begun > at {
+                    let text = format!(
+                        "{} dialled with {token} at {}, and had dialled with {newer} at {}",
+                        session.process,
+                        seconds(begun),
+                        seconds(at),
+                    );
+                    findings.add(begun, [session.process.clone()], text);
+                    return;
+                }
+            }
+            _ => newest = Some((up, token, generation)),
+        }
+    }
+}
+
+/// A key that was seen as older than it had been.
+fn followed_back(session: &Session<'_>, findings: &mut Findings) {
+    let mut newest: BTreeMap<&str, (Instant, Revision)> = BTreeMap::new();
+    let tells = session.follows.iter().flat_map(|follow| &follow.tells);
+    for (at, tell) in tells {
+        let Tell::Saw { key, revision } = tell else {
+            continue;
+        };
+        if let Some((since, newer)) = newest.get(&**key)
+            && revision < newer
+        {
+            let text = format!(
+                "{} saw revision {revision} of {key} at {}, and had seen {newer} at {}",
+                session.process,
+                seconds(*at),
+                seconds(*since),
+            );
+            findings.add(*at, [session.process.clone()], text);
+            return;
+        }
+        newest.insert(key, (*at, *revision));
     }
 }
 
@@ -130,5 +196,36 @@ fn check_one(facts: &Facts<'_>, newest: &[Newest], told: &Told, findings: &mut F
             seconds(earlier),
         );
         findings.add(told.at, [process.clone()], text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::invariants::tale::Tale;
+
+    #[test]
+    fn a_session_that_goes_back_to_an_older_credential_is_told() {
+        let mut tale = Tale::of("alice/1");
+        tale.issued("alice/1", "a-1")
+            .dialled("alice/1", "c1", "a-1");
+        tale.at(270).issued("alice/1", "a-2");
+        tale.dialled("alice/1", "c2", "a-2");
+        tale.at(280).dialled("alice/1", "c3", "a-2");
+        assert_eq!(tale.told_by("E4"), [""; 0]);
+        tale.at(290).dialled("alice/1", "c4", "a-1");
+        let told = "alice/1 dialled with a-1 at 290.000s, and had dialled with a-2 at 280.000s";
+        assert_eq!(tale.told_by("E4"), [told]);
+    }
+
+    #[test]
+    fn who_follows_never_sees_an_older_revision() {
+        let mut tale = Tale::of("alice/1");
+        tale.follows("alice/1").saw("alice/1", "k", 4);
+        tale.at(3).saw("alice/1", "other", 2);
+        tale.follows("alice/1").saw("alice/1", "k", 4);
+        assert_eq!(tale.told_by("E4"), [""; 0]);
+        tale.at(5).saw("alice/1", "k", 3);
+        let told = "alice/1 saw revision 3 of k at 5.000s, and had seen 4 at 3.000s";
+        assert_eq!(tale.told_by("E4"), [told]);
     }
 }

@@ -13,9 +13,10 @@
 //! | C4 | soon after an exchange the connection is on what was issued | promises of `session` | `c4.rs` |
 //! | C5 | nothing of one account is told in another | promises of `session` | `c5.rs` |
 //! | C6 | the log of connections tells what happened, and why | promises of `diagnostics` | `c6.rs` |
+//! | S1 | a state file reads as old or new, whatever failed | promises of `daemon` | `s1.rs` |
 //! | M1 | who follows is told of everything, or that it may have missed something | promises of the seam's watches | `m1.rs` |
 //! | E3 | ok stays, refused never appears | ADR-8, Jepsen's `:fail` and `:info` | `e3.rs` |
-//! | E4 | revisions as told never decrease | ADR-8 | `e4.rs` |
+//! | E4 | revisions, and what is dialled with, never go back | ADR-8, promises of `session` | `e4.rs` |
 //! | K1 | each key is one register with compare-and-set | Herlihy and Wing's linearizability; ADR-8 | `k1.rs`, `k1_search.rs` |
 //! | R1 | no panic, no leak, every call returns in time, none fails for no reason | derived | `r1.rs` |
 //!
@@ -47,6 +48,7 @@ mod p3;
 mod p4;
 mod p5;
 mod r1;
+mod s1;
 pub mod sessions;
 #[cfg(test)]
 mod tale;
@@ -82,7 +84,7 @@ impl fmt::Debug for Invariant {
 }
 
 /// All of them, in the order in which they are told.
-pub const ALL: [Invariant; 16] = [
+pub const ALL: [Invariant; 17] = [
     Invariant {
         code: "R1",
         name: "robust",
@@ -162,6 +164,13 @@ pub const ALL: [Invariant; 16] = [
         check: c6::check,
     },
     Invariant {
+        code: "S1",
+        name: "crash-atomic",
+        property: "after a crash or I/O error a state file reads as old or new, never as empty but valid",
+        needs_truth: false,
+        check: s1::check,
+    },
+    Invariant {
         code: "M1",
         name: "no silent gap",
         property: "who follows a bucket gets every item committed after it began, or an explicit notice",
@@ -185,7 +194,7 @@ pub const ALL: [Invariant; 16] = [
     Invariant {
         code: "E4",
         name: "monotone",
-        property: "revisions as told never decrease",
+        property: "revisions, and tokens and cursors of sessions, as told never decrease",
         needs_truth: false,
         check: e4::check,
     },

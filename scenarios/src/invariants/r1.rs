@@ -144,8 +144,11 @@ impl Bounds {
             Call::Write { .. } => self.ack + self.request,
             Call::Follow => self.request * 2,
             Call::Flush => self.request,
-            // The auth service answers when it likes; what depends on it waits in the background.
-            Call::Exchange { .. } | Call::LogIn { .. } | Call::LogOut => Duration::MAX / 4,
+            // One that takes longer is given up. What depends on it says after a while that it goes on trying.
+            Call::Exchange { .. } => facts.plan.session().exchange_timeout,
+            Call::LogIn { .. } => facts.plan.session().login_timeout,
+            // Closing waits for nobody, and neither does a disk.
+            Call::LogOut | Call::Save { .. } | Call::Load { .. } => Duration::ZERO,
         }
     }
 }
@@ -166,5 +169,7 @@ pub(super) const fn name(call: &Call) -> &'static str {
         Call::Dial => "dial",
         Call::LogIn { .. } => "log in",
         Call::LogOut => "log out",
+        Call::Save { .. } => "save",
+        Call::Load { .. } => "load",
     }
 }

@@ -15,9 +15,46 @@ use crate::history::{Call, History, Life, Reply, Tell, What, Wire};
 use crate::parse::{AUTH, SERVER};
 use crate::plan::Plan;
 
-/// After something was done to a process, its links or its server, so long nothing is demanded of it: clients wait up to
-/// 4 s between attempts, recovery up to 15 s, and a request that was lost is given up after 10 s.
-pub const RECOVERY: Duration = Duration::from_secs(30);
+/// After this was done to a process, its links, its server or its credentials, so long nothing is demanded of it: what
+/// the session's own configuration says, and, where nobody is told that a link is dead, the time to find that out.
+fn recovery(plan: &Plan, kind: FaultKind) -> Duration {
+    let config = plan.session();
+    let found = config.connect.ack_timeout + PROBE;
+    match kind {
+        // The disk takes nothing from what is in memory; and who is ordered to do something does it at once.
+        FaultKind::TornWrite | FaultKind::IoError(_) | FaultKind::Rotate => Duration::ZERO,
+        FaultKind::Cut
+        | FaultKind::LoseReply
+        | FaultKind::Crash
+        | FaultKind::Overlap
+        | FaultKind::ServerStop
+        | FaultKind::PowerLoss
+        | FaultKind::Logout
+        | FaultKind::SwitchAccount => config.recovery_max(),
+        // What was issued while a clock was wrong is refused once more.
+        FaultKind::AuthSkew(_) | FaultKind::Jump(_) | FaultKind::Drift(_) => config.reissue_max(),
+        // Who was put out may be refused once with what was issued in the same second, and then waits longer.
+        FaultKind::Kick
+        | FaultKind::Revoke
+        | FaultKind::RevokeSigner
+        | FaultKind::Auth401
+        | FaultKind::Auth5xx
+        | FaultKind::AuthSlow(_)
+        | FaultKind::Partition(_)
+        | FaultKind::Blackhole(_)
+        | FaultKind::Delay(_)
+        | FaultKind::Pause
+        | FaultKind::Suspend
+        | FaultKind::ServerPause
+        | FaultKind::JetstreamMute
+        | FaultKind::NarrowPermissions
+        | FaultKind::LeaderChange
+        | FaultKind::RoutePartition(_) => config.recovery_max() + found,
+    }
+}
+
+/// A probe that gets no answer ends by then.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// What is known of one process that lives on a session.
 #[derive(Debug)]
@@ -30,20 +67,49 @@ pub struct Session<'a> {
     pub ended: Instant,
     /// What it was issued, in that order.
     pub issued: Vec<Issued<'a>>,
-    /// Exchanges: when each began and ended.
-    pub exchanges: Vec<(Instant, Option<Instant>)>,
+    /// Exchanges, in the order in which they began.
+    pub exchanges: Vec<Exchanged>,
     /// Exchanges that failed, when they ended.
     pub denied: Vec<Instant>,
     /// Its connections, in the order in which they came up.
     pub connections: Vec<Wired<'a>>,
-    /// Its logins (to which account) and logouts: when called, and when done.
-    pub accounts: Vec<(Instant, Option<Instant>, Option<&'a str>)>,
+    /// Its logins and logouts, as they were called.
+    pub accounts: Vec<Login<'a>>,
     /// What it has followed.
     pub follows: Vec<Followed<'a>>,
     /// Its log.
     pub log: Vec<(Instant, &'a NatsEvent)>,
-    /// When something was done to it, and until when, with the name of what.
+    /// When something was done to it, and until when that may be felt, with the name of what.
     pub disturbed: Vec<(Span, &'a str)>,
+    /// How long it may take to be well again after it had nothing, or after whatever was done to it.
+    pub recovery: Duration,
+}
+
+/// A place in the history: of two things at one instant it says which came first.
+pub type Place = usize;
+
+/// An exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchanged {
+    /// When it began.
+    pub at: Instant,
+    /// The same, as a place.
+    pub place: Place,
+    /// Where it ended, if it did.
+    pub ended: Option<Place>,
+}
+
+/// A login or a logout.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// When it was called.
+    pub called: Instant,
+    /// The same, as a place.
+    pub place: Place,
+    /// When it was done, if it was.
+    pub done: Option<Instant>,
+    /// To which account; `None`: a logout.
+    pub account: Option<&'a str>,
 }
 
 /// A credential.
@@ -147,8 +213,8 @@ impl<'a> Session<'a> {
             .accounts
             .iter()
             .rev()
-            .find(|(called, ..)| *called <= at)?;
-        begun.1.filter(|done| *done <= at).map(|_| begun.2)
+            .find(|login| login.called <= at)?;
+        begun.done.filter(|done| *done <= at).map(|_| begun.account)
     }
 
     /// What was issued last before a time.
@@ -160,12 +226,7 @@ impl<'a> Session<'a> {
     pub fn calm(&self, span: Span, excepted: &[&str]) -> Vec<Span> {
         let disturbed = self.disturbed.iter();
         let holes = disturbed.filter(|(_, name)| !excepted.contains(name));
-        without(
-            span,
-            holes
-                .map(|((from, to), _)| (*from, *to + RECOVERY))
-                .collect(),
-        )
+        without(span, holes.map(|(span, _)| *span).collect())
     }
 }
 
@@ -178,8 +239,8 @@ pub fn read<'a>(plan: &'a Plan, history: &'a History) -> Vec<Session<'a>> {
         calls: BTreeMap::new(),
         end,
     };
-    for record in &history.0 {
-        reader.take(plan, record.at, &record.what);
+    for (place, record) in history.0.iter().enumerate() {
+        reader.take(plan, place, record.at, &record.what);
     }
     for fault in faults(history) {
         let (number, span) = fault;
@@ -189,7 +250,8 @@ pub fn read<'a>(plan: &'a Plan, history: &'a History) -> Vec<Session<'a>> {
         for session in &mut reader.sessions {
             let agent = session.process.split('/').next().unwrap_or_default();
             if fault.target == agent || fault.target == SERVER || fault.target == AUTH {
-                session.disturbed.push((span, fault.kind.name()));
+                let felt = (span.0, span.1 + recovery(plan, fault.kind));
+                session.disturbed.push((felt, fault.kind.name()));
                 if matches!(fault.kind, FaultKind::Revoke | FaultKind::RevokeSigner) {
                     session.take_back(span.0);
                 }
@@ -228,12 +290,12 @@ impl<'a> Reader<'a> {
         self.sessions.get_mut(*place)
     }
 
-    fn take(&mut self, plan: &Plan, at: Instant, what: &'a What) {
+    fn take(&mut self, plan: &Plan, place_now: Place, at: Instant, what: &'a What) {
         match what {
             What::Life {
                 process,
                 event: Life::Started,
-            } => self.begin(at, process),
+            } => self.begin(plan, at, process),
             What::Life {
                 process,
                 event: Life::Crashed,
@@ -252,24 +314,27 @@ impl<'a> Reader<'a> {
                     _ => session.accounts.len(),
                 };
                 match call {
-                    Call::Exchange { .. } => session.exchanges.push((at, None)),
-                    Call::LogIn { account } => {
-                        session.accounts.push((at, None, Some(&**account)));
-                    }
-                    Call::LogOut => session.accounts.push((at, None, None)),
+                    Call::Exchange { .. } => session.exchanges.push(Exchanged {
+                        at,
+                        place: place_now,
+                        ended: None,
+                    }),
+                    Call::LogIn { account } => session.calls(at, place_now, Some(account)),
+                    Call::LogOut => session.calls(at, place_now, None),
                     _ => {}
                 }
                 self.calls.insert(*id, (place, call, at, place_of));
             }
             What::Ok { id, reply } => {
                 if let Some((place, call, since, number)) = self.calls.remove(id) {
-                    self.sessions[place].answered(at, call, since, number, reply);
+                    let now = (place_now, at);
+                    self.sessions[place].answered(now, call, since, number, reply);
                 }
             }
             What::Refused { id, .. } | What::Unknown { id, .. } => {
                 if let Some((place, Call::Exchange { .. }, _, number)) = self.calls.remove(id) {
                     self.sessions[place].denied.push(at);
-                    self.sessions[place].exchanged(number, at);
+                    self.sessions[place].exchanged(number, place_now);
                 }
             }
             What::Told { process, tell } => {
@@ -296,7 +361,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn begin(&mut self, at: Instant, process: &'a Arc<str>) {
+    fn begin(&mut self, plan: &Plan, at: Instant, process: &'a Arc<str>) {
         self.places.insert(process, self.sessions.len());
         self.sessions.push(Session {
             process,
@@ -310,6 +375,7 @@ impl<'a> Reader<'a> {
             follows: Vec::new(),
             log: Vec::new(),
             disturbed: Vec::new(),
+            recovery: recovery(plan, FaultKind::Pause),
         });
     }
 }
@@ -334,15 +400,24 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn exchanged(&mut self, number: usize, at: Instant) {
-        if let Some((_, ended)) = self.exchanges.get_mut(number) {
-            *ended = Some(at);
+    fn calls(&mut self, called: Instant, place: Place, account: Option<&'a str>) {
+        self.accounts.push(Login {
+            called,
+            place,
+            done: None,
+            account,
+        });
+    }
+
+    fn exchanged(&mut self, number: usize, ended: Place) {
+        if let Some(exchange) = self.exchanges.get_mut(number) {
+            exchange.ended = Some(ended);
         }
     }
 
     fn answered(
         &mut self,
-        at: Instant,
+        (place, at): (Place, Instant),
         call: &Call,
         since: Instant,
         number: usize,
@@ -350,7 +425,7 @@ impl<'a> Session<'a> {
     ) {
         match (call, reply) {
             (Call::Exchange { .. }, Reply::Issued { token, expires }) => {
-                self.exchanged(number, at);
+                self.exchanged(number, place);
                 self.issued.push(Issued {
                     at,
                     token,
@@ -365,8 +440,8 @@ impl<'a> Session<'a> {
                 changes: vec![(at, Change::Up(token.as_ref()))],
             }),
             (Call::LogIn { .. } | Call::LogOut, _) => {
-                if let Some((_, done, _)) = self.accounts.get_mut(number) {
-                    *done = Some(at);
+                if let Some(login) = self.accounts.get_mut(number) {
+                    login.done = Some(at);
                 }
             }
             (Call::Follow, _) => self.follows.push(Followed {

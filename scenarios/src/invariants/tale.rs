@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use squall_core::Instant;
 use squall_core::diagnostics::{Caller, EventType, NatsEvent};
+use squall_core::session::LOGIN_FILE;
 use squall_core::transport::{Operation, Revision};
 use squall_sim::clock::WALL_START;
 
@@ -175,6 +176,23 @@ impl Tale {
 
     pub(super) fn logged_out(&mut self, process: &str) -> &mut Self {
         self.call(process, Call::LogOut, Reply::Done)
+    }
+
+    pub(super) fn loaded(&mut self, process: &str, login: Option<u64>) -> &mut Self {
+        let file = LOGIN_FILE.into();
+        self.call(process, Call::Load { file }, Reply::Loaded { login })
+    }
+
+    pub(super) fn saved(&mut self, process: &str, login: Option<u64>) -> &mut Self {
+        let file = LOGIN_FILE.into();
+        self.call(process, Call::Save { file, login }, Reply::Done)
+    }
+
+    pub(super) fn half_saved(&mut self, process: &str, login: Option<u64>) -> &mut Self {
+        let file = LOGIN_FILE.into();
+        let id = self.invoke(process, Call::Save { file, login });
+        let error = "input/output error".to_owned();
+        self.add(What::Unknown { id, error })
     }
 
     pub(super) fn follows(&mut self, process: &str) -> &mut Self {

@@ -64,6 +64,9 @@ pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
         FaultKind::JetstreamMute => {
             Some("jetstream-mute: a real server cannot be told to be silent on JetStream alone")
         }
+        FaultKind::TornWrite | FaultKind::IoError(_) => {
+            Some("torn-write and io-error: a real disk cannot be told to fail")
+        }
         FaultKind::PowerLoss => Some(
             "power-loss: what a killed server has written stays in the kernel's page cache, and only the machine that \
              runs the test could lose that",

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use squall_core::files::Files;
 use squall_core::transport::{ConnectOptions, ConnectionEvent, Events, Fallible};
 use squall_core::{Clock, Env};
 
@@ -62,6 +63,8 @@ pub(crate) struct Actor {
     pub(crate) servers: Vec<String>,
     /// How it gets credentials, where servers ask for any.
     pub(crate) exchange: Option<Exchange>,
+    /// Its disk, where it has one.
+    pub(crate) files: Option<Arc<dyn Files>>,
     pub(crate) specimen: Option<String>,
     pub(crate) recorder: Recorder,
     pub(crate) board: Board,

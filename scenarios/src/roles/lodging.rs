@@ -1,26 +1,28 @@
 //! Agents that live on sessions: what they are told is done to the session, and the role in it notices nothing.
 //!
 //! The session is the core's own, or a specimen that stands in for it. What comes of it goes into the history: what it was
-//! issued, each connection that it made, and its log.
+//! issued, each connection that it made, and its log. The log, and who is logged in, also go to the agent's disk, and the
+//! next life of the agent begins with that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use squall_core::diagnostics::EventLog;
 use squall_core::session::{
     Account, ApiKey, AuthService, Config, ExchangeError, ExchangeRequest, Issued, LoginError,
-    Session,
+    SavedLogin, Session,
 };
 use squall_core::transport::Outcome;
 use squall_core::{Clock, Env};
 use tokio::sync::mpsc;
 
 use super::actor::{Actor, Order};
+use super::state_file::StateFile;
 use crate::authority::{ACCOUNTS, Denied};
 use crate::credentials::Exchange;
 use crate::dials::DialsEnv;
 use crate::history::{Call, Recorder, Reply, Tell, What};
-use crate::plan::AuthPlan;
 use crate::recorded::RecordedEnv;
 use crate::specimens;
 use crate::specimens::simple_session::SimpleSession;
@@ -39,6 +41,8 @@ pub(crate) trait Lodging: Send + Sync + 'static {
     fn log_out(&self) -> BoxFuture<'_, ()>;
     /// Whether it was told that it is unknown, and so waits for a login.
     fn is_refused(&self) -> bool;
+    /// Who is logged in, with what was issued last.
+    fn issued(&self) -> Option<SavedLogin>;
     /// Ends.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
@@ -47,7 +51,7 @@ pub(crate) trait Lodging: Send + Sync + 'static {
 pub(super) async fn live<E: Env>(
     actor: Actor,
     env: E,
-    auth: AuthPlan,
+    config: Config,
     orders: mpsc::UnboundedReceiver<Order>,
 ) {
     let Some(exchange) = actor.exchange.clone() else {
@@ -57,7 +61,8 @@ pub(super) async fn live<E: Env>(
     if let Some(flaw) = actor.specimen.as_deref().and_then(specimens::flaw) {
         let who = (actor.process.clone(), actor.recorder.clone());
         let options = actor.options();
-        let session = SimpleSession::new(dials, who, exchange, options, auth.life, flaw);
+        let pace = (config.refresh_margin, config.refresh_retry);
+        let session = SimpleSession::new(dials, who, exchange, options, pace, flaw);
         lodge(actor, SimpleEnv(session.clone()), session, orders).await;
         return;
     }
@@ -66,18 +71,18 @@ pub(super) async fn live<E: Env>(
         process: actor.process.clone(),
         recorder: actor.recorder.clone(),
     };
-    // The figures that belong to a life of five minutes, for any other.
     let config = Config {
         connect: actor.options(),
-        refresh_margin: auth.life / 10,
-        refresh_retry: auth.life / 60,
-        exchange_timeout: auth.life / 30,
-        ..Config::default()
+        ..config
     };
-    let log = actor.clone();
+    let (teller, log) = (actor.clone(), event_log(&actor));
     let opened = Session::open(&dials, service, config, move |event| {
         let event = event.clone();
-        log.tell(Tell::Logged { event });
+        // What the disk does not take stays in memory, and the next life does not know of it.
+        if let Err(error) = log.record(event.clone()) {
+            tracing::warn!(%error, "an event is missing on disk");
+        }
+        teller.tell(Tell::Logged { event });
     });
     match opened {
         Ok(session) => {
@@ -98,6 +103,22 @@ pub(super) async fn live<E: Env>(
     }
 }
 
+/// The log of the lives before, or a new one where that cannot be read.
+fn event_log(actor: &Actor) -> EventLog {
+    let opened = actor.files.clone().map(EventLog::open);
+    match opened {
+        Some(Ok((log, broken))) => {
+            tracing::debug!(broken = broken.len(), "the log goes on");
+            log
+        }
+        Some(Err(error)) => {
+            tracing::warn!(%error, "the log of events begins anew, in memory");
+            EventLog::in_memory()
+        }
+        None => EventLog::in_memory(),
+    }
+}
+
 async fn lodge<E: Env>(
     actor: Actor,
     env: E,
@@ -106,10 +127,12 @@ async fn lodge<E: Env>(
 ) {
     let lodging: Arc<dyn Lodging> = Arc::new(lodging);
     let (to_role, inbox) = mpsc::unbounded_channel();
-    let mut logins = vec![env.spawn(
-        "login",
-        log_in(actor.clone(), Arc::clone(&lodging), ACCOUNTS[0]),
-    )];
+    let files = actor.files.clone();
+    let mut file = files.map(|files| StateFile::new(actor.clone(), files));
+    // Where nobody is logged in, somebody logs in.
+    let known = file.as_mut().and_then(StateFile::account);
+    let first = known.unwrap_or(ACCOUNTS[0]);
+    let mut logins = vec![env.spawn("login", log_in(actor.clone(), Arc::clone(&lodging), first))];
     let recorded = RecordedEnv::new(env.clone(), actor.process.clone(), actor.recorder.clone());
     let (ended, mut end) = mpsc::unbounded_channel::<()>();
     let role = actor.clone();
@@ -121,19 +144,34 @@ async fn lodge<E: Env>(
         drop(ended);
     });
     let mut is_closing = false;
+    let clock = env.clock();
+    let mut look = clock.now();
     loop {
         let order = tokio::select! {
             biased;
             order = orders.recv(), if !is_closing => order,
             _ended = end.recv() => break,
+            () = clock.sleep_until(look), if file.is_some() && !is_closing => {
+                look = clock.now() + actor.plan.interval;
+                if let Some(file) = &mut file {
+                    match lodging.issued() {
+                        Some(issued) => file.save(Some(issued)),
+                        None => file.catch_up(),
+                    }
+                    if file.reload() {
+                        log_out(&actor, &*lodging).await;
+                    }
+                }
+                continue;
+            }
         };
         match order {
             Some(Order::Rotate) => lodging.rotate(),
             Some(Order::LogOut) => {
-                let id = actor.recorder.invoke(&actor.process, Call::LogOut);
-                actor.note(|standing| standing.account = None);
-                lodging.log_out().await;
-                actor.recorder.ended(id, Ok(Reply::Done));
+                log_out(&actor, &*lodging).await;
+                if let Some(file) = &mut file {
+                    file.save(None);
+                }
             }
             Some(Order::LogIn { account }) => {
                 let logs_in = log_in(actor.clone(), Arc::clone(&lodging), account);
@@ -154,6 +192,13 @@ async fn lodge<E: Env>(
     }
     drop((lives, logins));
     lodging.close().await;
+}
+
+async fn log_out(actor: &Actor, lodging: &dyn Lodging) {
+    let id = actor.recorder.invoke(&actor.process, Call::LogOut);
+    actor.note(|standing| standing.account = None);
+    lodging.log_out().await;
+    actor.recorder.ended(id, Ok(Reply::Done));
 }
 
 async fn log_in(actor: Actor, lodging: Arc<dyn Lodging>, account: &'static str) {
@@ -202,6 +247,11 @@ impl<E: Env> Lodging for Right<E> {
     fn is_refused(&self) -> bool {
         let error = self.session.status().refresh_error;
         error.is_some_and(|error| error.is_definite())
+    }
+
+    fn issued(&self) -> Option<SavedLogin> {
+        let (key, issued) = self.session.issued()?;
+        Some(SavedLogin::new("auth", &key, &issued))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

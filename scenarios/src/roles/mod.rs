@@ -8,17 +8,18 @@
 mod actor;
 mod lodging;
 mod presence;
+mod state_file;
 pub(crate) mod user;
 
 use std::sync::Arc;
 
-use squall_core::Env;
+use squall_core::{Env, session};
 use tokio::sync::mpsc;
 
 pub(crate) use self::actor::{Actor, Board, Order, Standing};
 pub(crate) use self::lodging::Lodging;
 use crate::authority::ACCOUNTS;
-use crate::plan::{AgentPlan, AuthPlan, Role};
+use crate::plan::{AgentPlan, Role};
 use crate::recorded::RecordedEnv;
 
 /// An agent that should be well.
@@ -32,11 +33,11 @@ pub(crate) struct Alive<'a> {
 pub(crate) async fn live<E: Env>(
     actor: Actor,
     env: E,
-    auth: Option<AuthPlan>,
+    session: Option<session::Config>,
     orders: mpsc::UnboundedReceiver<Order>,
 ) {
-    match auth {
-        Some(auth) => lodging::live(actor.clone(), env, auth, orders).await,
+    match session {
+        Some(config) => lodging::live(actor.clone(), env, config, orders).await,
         None => {
             actor.note(|standing| standing.account = Some(ACCOUNTS[0]));
             let env = RecordedEnv::new(env, actor.process.clone(), actor.recorder.clone());

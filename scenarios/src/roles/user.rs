@@ -24,7 +24,9 @@ const SLOTS: u64 = 64;
 pub(super) struct Standing {
     open: bool,
     following: bool,
-    /// How often it has written.
+    /// How often it has tried to write.
+    tried: u64,
+    /// Which of these was the last that it was told is stored.
     written: u64,
     /// The highest count that it has seen of each account and agent.
     seen: BTreeMap<String, u64>,
@@ -136,7 +138,6 @@ impl User {
     async fn write<E: Env>(self, env: E, connection: ConnectionOf<E>) {
         let mut at = env.clock().now();
         let mut known: Option<(&'static str, BucketOf<E>)> = None;
-        let mut count = self.0.standing().user.written;
         loop {
             at += self.0.plan.interval;
             env.clock().sleep_until(at).await;
@@ -158,10 +159,12 @@ impl User {
                 known = None;
                 continue;
             }
-            count += 1;
+            let count = self.0.standing().user.tried + 1;
+            self.note(|standing| standing.tried = count);
             let place = place(account, &self.0.plan.name);
             let key = format!("{place}.{}", count % SLOTS);
-            let value = format!("{place} {count}");
+            // No two are alike, so that what was refused is not taken for what was written later.
+            let value = format!("{place} {count} {}", self.0.process);
             if bucket.put(&key, value.into()).await.is_ok() {
                 self.note(|standing| standing.written = count);
             } else {
@@ -205,7 +208,8 @@ impl User {
             match event {
                 WatchEvent::Entry(entry) => {
                     let text = String::from_utf8_lossy(&entry.value);
-                    if let Some((place, count)) = text.split_once(' ') {
+                    let mut words = text.split(' ');
+                    if let (Some(place), Some(count)) = (words.next(), words.next()) {
                         let count: u64 = count.parse().unwrap_or_default();
                         self.note(|user| {
                             let seen = user.seen.entry(place.to_owned()).or_default();

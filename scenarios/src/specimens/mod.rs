@@ -16,6 +16,7 @@
 //! | `cold-start-double-exchange` | 1 | C1, R1 | `cold_start_double_exchange.rs` |
 //! | `cold-exchange-5xx-terminal` | 2 | C3 | `cold_exchange_5xx_terminal.rs` |
 //! | `healthy-conn-amputated` | 2 | C2, C6 | `healthy_conn_amputated.rs` |
+//! | `creds-transient-read-as-logout` | 2 | S1 | `creds_transient_read_as_logout.rs` |
 //! | `half-open-deafness` | 2 | M1, C3 | `half_open_deafness.rs` |
 //! | `watch-lost-on-swap` | 3 | M1 | `watch_lost_on_swap.rs` |
 //! | `stamp-after-dial` | 3 | C4 | `stamp_after_dial.rs` |
@@ -26,6 +27,7 @@ mod burst_swap_storm;
 mod close_deletes_successor;
 mod cold_exchange_5xx_terminal;
 mod cold_start_double_exchange;
+pub(crate) mod creds_transient_read_as_logout;
 mod half_open_deafness;
 mod healthy_conn_amputated;
 mod no_down_on_ttl;
@@ -148,6 +150,13 @@ pub const fn all() -> &'static [Specimen] {
             scenarios: &["rotation/slow-jetstream"],
         },
         Specimen {
+            name: creds_transient_read_as_logout::NAME,
+            level: 2,
+            flaw: "An I/O error while reloading credentials counts as a logout.",
+            codes: &["S1"],
+            scenarios: &["rotation/disk"],
+        },
+        Specimen {
             name: half_open_deafness::NAME,
             level: 2,
             flaw: "A watcher on a link that swallows bytes believes that nothing happens.",
@@ -204,6 +213,11 @@ pub(crate) fn flaw(name: &str) -> Option<Flaw> {
         who_cross_account_ghosts::NAME => who_cross_account_ghosts::FLAW,
         _ => return None,
     })
+}
+
+/// Whether what is wrong with programs with this specimen is not their presence, but what that stands on.
+pub(crate) fn is_below(name: &str) -> bool {
+    flaw(name).is_some() || name == creds_transient_read_as_logout::NAME
 }
 
 /// Opens the specimen of this name.

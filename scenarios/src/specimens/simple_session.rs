@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use squall_core::diagnostics::{Caller, EventType, NatsEvent};
-use squall_core::session::LoginError;
+use squall_core::session::{LoginError, SavedLogin};
 use squall_core::transport::{
     ConnectOptions, Connection, ConnectionEvent, Credentials, CredentialsCell, Events,
     EventsSender, Transport,
@@ -99,7 +99,7 @@ impl<E: Env> SimpleSession<E> {
         (process, recorder): (Arc<str>, Recorder),
         exchange: Exchange,
         options: ConnectOptions,
-        life: Duration,
+        (margin, retry): (Duration, Duration),
         flaw: Flaw,
     ) -> Self {
         let mut options = options;
@@ -127,8 +127,8 @@ impl<E: Env> SimpleSession<E> {
             recorder,
             exchange,
             flaw,
-            margin: life / 10,
-            retry: life / 60,
+            margin,
+            retry,
             state: Mutex::new(state),
         }))
     }
@@ -482,6 +482,11 @@ impl<E: Env> Lodging for SimpleSession<E> {
 
     fn is_refused(&self) -> bool {
         self.state().is_refused
+    }
+
+    /// It keeps nothing on disk.
+    fn issued(&self) -> Option<SavedLogin> {
+        None
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -4,7 +4,7 @@
 use super::{Scenario, Sometimes, any, rotation_acts, told};
 use crate::history::{Call, History, Reply, Tell, What, Wire};
 
-pub(super) const SCENARIOS: [Scenario; 15] = [
+pub(super) const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: "rotation/calm",
         promise: "Credentials end, again and again, and nobody who lives on them notices.",
@@ -117,6 +117,15 @@ pub(super) const SCENARIOS: [Scenario; 15] = [
         faults: &["logout", "switch-account", "rotate", "auth-slow"],
         sometimes: &[LOGGED_OUT, SWITCHED],
         plan: rotation_acts::accounts,
+    },
+    Scenario {
+        name: "rotation/disk",
+        promise: "Disks fail and writes are torn while credentials are saved and read again, and agents die: nobody is logged \
+                  out by that, and the next life knows who is logged in.",
+        roles: "2 or 3 users whose disks fail",
+        faults: &["io-error", "torn-write", "rotate", "crash", "logout"],
+        sometimes: &[UNREAD, UNSAVED, REMEMBERED, ROTATED],
+        plan: rotation_acts::disk,
     },
     Scenario {
         name: "rotation/storm",
@@ -260,6 +269,57 @@ const BACK: Sometimes = Sometimes {
             }
             What::Ok { id, .. } => dials.get(id).is_some_and(|process| down.contains(process)),
             _ => false,
+        })
+    },
+};
+/// Whether a call of this kind ended like this in a life other than the first.
+fn ended(
+    history: &History,
+    of: impl Fn(&Call) -> bool,
+    like: impl Fn(&str, &What) -> bool,
+) -> bool {
+    let mut calls = std::collections::BTreeMap::new();
+    history.0.iter().any(|record| match &record.what {
+        What::Invoke { id, process, call } if of(call) => {
+            calls.insert(*id, process);
+            false
+        }
+        what @ (What::Ok { id, .. } | What::Refused { id, .. } | What::Unknown { id, .. }) => {
+            calls.get(id).is_some_and(|process| like(process, what))
+        }
+        _ => false,
+    })
+}
+
+const UNREAD: Sometimes = Sometimes {
+    fact: "a file could not be read",
+    reached: |_, history| {
+        let is_load = |call: &Call| matches!(call, Call::Load { .. });
+        ended(history, is_load, |_, what| {
+            matches!(what, What::Refused { .. })
+        })
+    },
+};
+const UNSAVED: Sometimes = Sometimes {
+    fact: "a file could not be written",
+    reached: |_, history| {
+        let is_save = |call: &Call| matches!(call, Call::Save { .. });
+        ended(history, is_save, |_, what| !matches!(what, What::Ok { .. }))
+    },
+};
+const REMEMBERED: Sometimes = Sometimes {
+    fact: "a process began with the login of the one before",
+    reached: |_, history| {
+        let is_load = |call: &Call| matches!(call, Call::Load { .. });
+        ended(history, is_load, |process, what| {
+            let is_known = matches!(
+                what,
+                What::Ok {
+                    reply: Reply::Loaded { login: Some(_) },
+                    ..
+                }
+            );
+            is_known && !process.ends_with("/1")
         })
     },
 };

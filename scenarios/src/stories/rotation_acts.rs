@@ -261,6 +261,36 @@ pub(super) fn accounts(story: &mut Story) {
     }
 }
 
+/// Disks fail around the time of an exchange, or at any other, and their agents die, log out and exchange meanwhile.
+pub(super) fn disk(story: &mut Story) {
+    let users = users(story, 2, 3);
+    story.lasts(secs(420));
+    for user in users {
+        let from = if story.faults.chance(1, 2) {
+            around_exchange(story, 1)
+        } else {
+            story.fault_time(secs(10), secs(350))
+        };
+        let lasts = story.fault_time(secs(1), secs(40));
+        let kind = match story.faults.below(3) {
+            0 => FaultKind::TornWrite,
+            // Of the steps of a write, any may be the first that fails.
+            _ => FaultKind::IoError(story.faults.below(8) as u32),
+        };
+        story.befalls(user, kind, from, lasts);
+        let meanwhile = story.fault_time(from, from + lasts);
+        match story.faults.below(4) {
+            0 => story.befalls(user, FaultKind::Crash, meanwhile, millis(500)),
+            1 => story.befalls(user, FaultKind::Logout, meanwhile, secs(3)),
+            _ => story.befalls(user, FaultKind::Rotate, meanwhile, Duration::ZERO),
+        }
+        if story.faults.chance(1, 2) {
+            let later = story.fault_time(from + lasts, secs(410));
+            story.befalls(user, FaultKind::Crash, later, secs(1));
+        }
+    }
+}
+
 /// What a storm strikes with: a seed means what it means by their order.
 pub(super) const STRIKES: [&str; 20] = [
     "partition",

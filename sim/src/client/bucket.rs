@@ -312,7 +312,9 @@ fn write_error(error: StoreError, key: &str) -> WriteError {
         StoreError::Publish(PublishError::TooLarge { size, limit }) => {
             WriteError::TooLarge { size, limit }
         }
-        StoreError::Publish(PublishError::Closed) => WriteError::Closed,
+        StoreError::Publish(PublishError::Closed | PublishError::NoConnection) => {
+            WriteError::Closed
+        }
         StoreError::Publish(_) => WriteError::InvalidKey(key.into()),
         StoreError::NoStream => WriteError::NoBucket,
         StoreError::Rejected(error) => WriteError::Rejected(error),
