@@ -5,6 +5,7 @@ mod bucket;
 pub mod cli;
 pub mod conformance;
 mod credentials;
+pub mod diagnosis;
 mod dials;
 pub mod fault;
 pub mod history;
