@@ -30,7 +30,9 @@ pub mod sweep;
 mod testbed;
 mod variant;
 
-pub use nats_testbed::{NatsRunError, NatsTestbed, ProcessEnv, run_on_nats, unsupported};
+pub use nats_testbed::{
+    HostClock, NatsRunError, NatsTestbed, ProcessEnv, run_on_nats, unsupported,
+};
 pub use recorded::RecordedEnv;
 pub use sim_testbed::SimTestbed;
 pub use testbed::Testbed;

@@ -6,13 +6,12 @@
 //! what it has begun.
 
 use squall_core::Instant;
-use squall_sim::clock::WALL_START;
 
 use super::facts::{Called, Ended, Facts};
 use super::sessions::Session;
 use super::{Findings, seconds};
 use crate::history::Call;
-use crate::plan::{On, Role};
+use crate::plan::Role;
 
 /// Faults that take nothing away from who holds a valid credential and a connection.
 const HARMLESS: [&str; 3] = ["rotate", "auth-5xx", "auth-slow"];
@@ -86,11 +85,9 @@ fn is_usable(
 /// Whether what was issued last was valid at every moment between two times.
 fn is_held(facts: &Facts<'_>, session: &Session<'_>, from: Instant, to: Instant) -> bool {
     let expires = |issued: &super::sessions::Issued<'_>| {
-        let ends = match (facts.plan.world.on, issued.expires) {
-            // Its last second is the server's to end.
-            (On::Simulated, Some(expires)) => Instant::ZERO + expires.since(WALL_START),
-            _ => Instant::FAR_FUTURE,
-        };
+        // Its last second is the server's to end.
+        let ends = issued.expires.map(|expires| facts.when(expires));
+        let ends = ends.unwrap_or(Instant::FAR_FUTURE);
         issued.void.map_or(ends, |void| void.min(ends))
     };
     let mut held = session.newest(from).map(expires);
