@@ -76,7 +76,7 @@ impl ProcessEnv {
         };
         let inner = NatsEnv::new(seed);
         let clock = HostClock {
-            inner: inner.clock().clone(),
+            inner: *inner.clock(),
             ahead,
         };
         Self {
