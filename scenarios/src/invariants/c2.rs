@@ -143,6 +143,20 @@ mod tests {
     }
 
     #[test]
+    fn a_credential_ends_by_the_wall_clock_of_the_run() {
+        let late = |tale: &mut Tale| {
+            tale.at(210).refused("alice/1", Call::Flush, "closed");
+            tale.at(400).ends();
+            tale.told_by("C2").len()
+        };
+        assert_eq!(late(&mut settled()), 1);
+        // There, what was issued at the beginning has ended after 200 s.
+        let mut real = settled();
+        real.began_later(100);
+        assert_eq!(late(&mut real), 0);
+    }
+
+    #[test]
     fn who_holds_nothing_valid_is_excused() {
         let mut tale = settled();
         // What was issued at the beginning is valid for 300 s.
