@@ -18,6 +18,8 @@
 pub mod diagnostics;
 pub mod env;
 pub mod files;
+#[cfg(feature = "http")]
+pub mod http_auth;
 pub mod jwt;
 pub mod machine;
 #[cfg(feature = "nats")]

@@ -19,8 +19,8 @@ use crate::plan::AuthPlan;
 /// The accounts that agents can log in to. All begin in the first.
 pub const ACCOUNTS: [&str; 2] = ["app", "other"];
 
-/// What is issued is valid from so long before, for clocks that disagree.
-const BACKDATED: Duration = Duration::from_secs(30);
+/// The part of its life by which what is issued is backdated, for clocks that disagree: of five minutes, half of one.
+const BACKDATED: u32 = 10;
 /// Signing keys that each account begins with. One is used, and once it is taken back the next one.
 const SIGNERS: u32 = 16;
 /// What nobody may use who is not to use JetStream.
@@ -117,6 +117,12 @@ impl<K: KeyPair> Authority<K> {
         self.0.issuer.user(system, "monitor", |_| {})
     }
 
+    /// Credentials of somebody who follows what an account stores: they have no end, and are signed by the account's own
+    /// key, which is never taken back.
+    pub fn observer(&self, account: &str) -> Credentials {
+        self.0.issuer.user(account, "observer", |_| {})
+    }
+
     /// The present token of an account.
     fn account(&self, account: &str) -> String {
         let (gone, revoked) = {
@@ -175,8 +181,9 @@ impl<K: KeyPair> Authority<K> {
         let now = now.offset(state.skew);
         let mut claims = issuer.claims(agent);
         claims.issued = now;
-        claims.not_before = Some(now - BACKDATED);
-        claims.expires = Some(now + self.0.plan.life);
+        let life = self.0.plan.life;
+        claims.not_before = Some(now - life / BACKDATED);
+        claims.expires = Some(now + life);
         state.issued += 1;
         claims.name = format!("{agent}-{}", state.issued);
         claims.vouch_for(&issuer.key(Role::Account, account).public());
@@ -280,7 +287,7 @@ mod tests {
         let authority = authority();
         let [one, other] = [(); 2].map(|()| issued(&authority));
         assert_eq!(one.expires, Some(NOW + Duration::from_secs(300)));
-        assert_eq!(one.not_before, Some(NOW - BACKDATED));
+        assert_eq!(one.not_before, Some(NOW - Duration::from_secs(30)));
         assert_ne!(one.name, other.name, "issued in the same second");
         assert_eq!(one.subject, other.subject);
     }

@@ -35,6 +35,9 @@ pub enum What {
     Planned {
         /// The plan, as TOML.
         plan: String,
+        /// What the right wall clock read at its start; not given for simulated worlds, where it always reads the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wall: Option<UnixTime>,
     },
     /// A process calls something.
     Invoke {
@@ -507,7 +510,7 @@ impl History {
     pub fn plan(&self) -> Result<Plan, HistoryError> {
         match self.0.first() {
             Some(Record {
-                what: What::Planned { plan },
+                what: What::Planned { plan, .. },
                 ..
             }) => Ok(parse(plan)?),
             _ => Err(HistoryError::Planless),

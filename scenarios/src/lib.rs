@@ -5,6 +5,7 @@ mod bucket;
 pub mod cli;
 pub mod conformance;
 mod credentials;
+pub mod diagnosis;
 mod dials;
 pub mod fault;
 pub mod history;
@@ -29,7 +30,9 @@ pub mod sweep;
 mod testbed;
 mod variant;
 
-pub use nats_testbed::{NatsRunError, NatsTestbed, ProcessEnv, run_on_nats, unsupported};
+pub use nats_testbed::{
+    HostClock, NatsRunError, NatsTestbed, ProcessEnv, run_on_nats, unsupported,
+};
 pub use recorded::RecordedEnv;
 pub use sim_testbed::SimTestbed;
 pub use testbed::Testbed;

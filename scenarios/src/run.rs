@@ -18,7 +18,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::history::{History, Life, Record, Recorder, What, value_hash};
 use crate::invariants::{self, Verdict};
 use crate::parse::MONITOR;
-use crate::plan::Plan;
+use crate::plan::{On, Plan};
 use crate::roles::{self, Actor, Alive, Board, Order, Standing};
 use crate::sim_testbed::SimTestbed;
 use crate::testbed::Testbed;
@@ -204,8 +204,10 @@ pub(crate) async fn perform<T: Testbed>(
         bitten: vec![false; plan.faults.len()],
         foreign: Vec::new(),
     };
+    let is_real = plan.world.on == On::Nats;
     recorder.record(What::Planned {
         plan: plan.to_string(),
+        wall: is_real.then(|| testbed.wall() - testbed.now().elapsed()),
     });
     stage.prepare().await;
     stage.first_act().await;

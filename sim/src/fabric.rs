@@ -77,7 +77,7 @@ impl State {
         match parcel {
             Parcel::Open if !running => {
                 self.net.bites.add(Bite::Server);
-                self.net.push_down(key, Parcel::Eof);
+                self.net.push_down(key, Parcel::Refused);
             }
             Parcel::Open => {
                 link.server_open = true;
@@ -96,7 +96,7 @@ impl State {
             }
             // The server's end is closed: nobody reads it any more.
             Parcel::Op(_) => {}
-            Parcel::Eof => {
+            Parcel::Eof | Parcel::Refused => {
                 if std::mem::replace(&mut link.server_open, false) {
                     self.serve(server, |broker, now, effects| {
                         broker.closed(now, link_id(key), effects);
@@ -154,13 +154,14 @@ impl State {
             (Parcel::Op(op), Some(client)) => {
                 client.receive(&mut self.net, key, op);
             }
-            (Parcel::Eof, found) => {
+            (end @ (Parcel::Eof | Parcel::Refused), found) => {
                 if let Some(link) = self.net.links.get_mut(key) {
                     link.client_open = false;
                 }
                 self.net.forget_if_over(key);
                 if let Some(client) = found {
-                    client.disconnected(&mut self.net, key);
+                    let is_refused = matches!(end, Parcel::Refused);
+                    client.disconnected(&mut self.net, key, is_refused);
                     client.arm(&mut self.net);
                 }
             }

@@ -38,6 +38,8 @@ pub(crate) enum Parcel<T> {
     Op(T),
     /// End of file, or reset: the other end is gone.
     Eof,
+    /// Nobody listens there.
+    Refused,
 }
 
 /// One direction of a link: first in, first out. Mostly there is one parcel in it: that one lies here, the others behind.

@@ -265,7 +265,7 @@ impl State {
         self.serve(to, |broker, now, effects| match parcel {
             Parcel::Open => broker.route_up(now, peer, effects),
             Parcel::Op(op) => broker.routed(now, peer, op, effects),
-            Parcel::Eof => broker.route_down(now, peer, effects),
+            Parcel::Eof | Parcel::Refused => broker.route_down(now, peer, effects),
         });
     }
 

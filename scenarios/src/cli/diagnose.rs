@@ -8,13 +8,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use squall_core::UnixTime;
-use squall_core::diagnostics::{
-    BrokenLine, Diagnosis, EventsRead, Evidence, NatsEvent, NatsState, read_events,
-};
-use squall_reports::diagnosis as report;
+use squall_core::diagnostics::{BrokenLine, Diagnosis, EventsRead, Evidence, read_events};
 use squall_reports::terminal::{self, Style};
 
 use super::{Unusable, VIOLATION, print, style};
+use crate::diagnosis::{time, told};
 
 /// From when on patterns and events are told.
 #[derive(Clone, Copy, Debug)]
@@ -98,67 +96,4 @@ fn as_wide_as_it_is() -> Style {
         width: if is_told { style.width } else { usize::MAX },
         ..style
     }
-}
-
-fn told(
-    diagnosis: &Diagnosis,
-    source: String,
-    now: UnixTime,
-    since: Option<UnixTime>,
-) -> report::Diagnosis {
-    let summary = &diagnosis.summary;
-    let patterns = diagnosis.patterns.iter().map(|hit| report::Pattern {
-        name: hit.name.to_owned(),
-        at: time(hit.at),
-        detail: hit.detail.clone(),
-    });
-    report::Diagnosis {
-        source,
-        count: diagnosis.on_disk_count as u64,
-        state: match summary.state {
-            NatsState::Unknown => report::State::Unknown,
-            NatsState::Disconnected => report::State::Disconnected,
-            NatsState::Connecting => report::State::Connecting,
-            NatsState::Connected => report::State::Connected,
-        },
-        since: summary
-            .state_since
-            .map(|since| (time(since), now.since(since))),
-        drops: diagnosis.nats_drops_last_hour as u64,
-        refreshed: summary.refresh_last_at.map(time),
-        refresh_due: summary.refresh_next_due_at.map(time),
-        url: summary.url.clone(),
-        patterns: patterns.collect(),
-        events: diagnosis.nats_events.iter().map(line).collect(),
-        told_from: since.map(time),
-        ..report::Diagnosis::default()
-    }
-}
-
-/// One event; fields that other writers have added come after the reason.
-fn line(event: &NatsEvent) -> report::Event {
-    let mut reason = event.reason.clone().unwrap_or_default();
-    for (name, value) in &event.others {
-        reason.push_str(&format!(" {name}={value}"));
-    }
-    report::Event {
-        at: time(event.at),
-        kind: event.kind.to_string(),
-        caller: event
-            .caller
-            .as_ref()
-            .map_or_else(String::new, ToString::to_string),
-        connection: event
-            .nc_id
-            .as_ref()
-            .map_or_else(String::new, ToString::to_string),
-        reason,
-    }
-}
-
-/// To the millisecond.
-fn time(at: UnixTime) -> String {
-    const MILLISECOND: i64 = 1_000_000;
-    let nanos = at.as_nanos();
-    UnixTime::from_nanos(nanos - nanos.rem_euclid(MILLISECOND)).to_string()
 }

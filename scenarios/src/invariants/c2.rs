@@ -7,13 +7,12 @@
 //! as long as what it issued last is valid, but one that knows nobody (401) ends what it has begun.
 
 use squall_core::Instant;
-use squall_sim::clock::WALL_START;
 
 use super::facts::{Called, Ended, Facts};
 use super::sessions::Session;
 use super::{Findings, seconds};
 use crate::history::Call;
-use crate::plan::{On, Role};
+use crate::plan::Role;
 
 /// Faults that take nothing away from who holds a valid credential and a connection.
 const HARMLESS: [&str; 5] = ["rotate", "auth-5xx", "auth-slow", "torn-write", "io-error"];
@@ -91,11 +90,9 @@ fn is_usable(
 /// Whether what was issued last was valid at every moment between two times.
 fn is_held(facts: &Facts<'_>, session: &Session<'_>, from: Instant, to: Instant) -> bool {
     let expires = |issued: &super::sessions::Issued<'_>| {
-        let ends = match (facts.plan.world.on, issued.expires) {
-            // Its last second is the server's to end.
-            (On::Simulated, Some(expires)) => Instant::ZERO + expires.since(WALL_START),
-            _ => Instant::FAR_FUTURE,
-        };
+        // Its last second is the server's to end.
+        let ends = issued.expires.map(|expires| facts.when(expires));
+        let ends = ends.unwrap_or(Instant::FAR_FUTURE);
         issued.void.map_or(ends, |void| void.min(ends))
     };
     let mut held = session.newest(from).map(expires);
@@ -148,6 +145,20 @@ mod tests {
         assert_eq!(tale.told_by("C2"), [""; 0]);
         tale.refused("alice/1", Call::Flush, "closed");
         assert_eq!(tale.told_by("C2").len(), 1);
+    }
+
+    #[test]
+    fn a_credential_ends_by_the_wall_clock_of_the_run() {
+        let late = |tale: &mut Tale| {
+            tale.at(210).refused("alice/1", Call::Flush, "closed");
+            tale.at(400).ends();
+            tale.told_by("C2").len()
+        };
+        assert_eq!(late(&mut settled()), 1);
+        // There, what was issued at the beginning has ended after 200 s.
+        let mut real = settled();
+        real.began_later(100);
+        assert_eq!(late(&mut real), 0);
     }
 
     #[test]

@@ -6,12 +6,10 @@
 use std::time::Duration;
 
 use squall_core::Instant;
-use squall_sim::clock::WALL_START;
 
 use super::facts::Facts;
 use super::sessions::{Change, Session};
 use super::{Findings, seconds};
-use crate::plan::On;
 
 /// How long a swap may take.
 const SWAP: Duration = Duration::from_secs(15);
@@ -30,13 +28,8 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
             let until = next.min(login.unwrap_or(next));
             // What was taken back, or has ended, is nobody's duty.
             let until = until.min(issued.void.unwrap_or(until));
-            let ends = issued
-                .expires
-                .map(|ends| Instant::ZERO + ends.since(WALL_START));
-            let until = match facts.plan.world.on {
-                On::Simulated => until.min(ends.unwrap_or(until)),
-                On::Nats => until,
-            };
+            let ends = issued.expires.map(|expires| facts.when(expires));
+            let until = until.min(ends.unwrap_or(until));
             let calm = session.calm((issued.at, until), &HARMLESS);
             // A calm that begins after a disturbance begins after the time to recover.
             let due = calm.iter().map(|(from, to)| (*from + d, *to));

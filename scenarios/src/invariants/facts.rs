@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squall_core::transport::{Operation, Revision};
-use squall_core::{Instant, presence};
+use squall_core::{Instant, UnixTime, presence};
+use squall_sim::clock::WALL_START;
 
 use super::index::Index;
 use super::sessions::{self, Session};
@@ -240,6 +241,8 @@ pub struct Facts<'a> {
     pub has_truth: bool,
     /// The most that links are slowed at any time.
     delay_max: Duration,
+    /// What the right wall clock read when true time began.
+    wall: UnixTime,
 }
 
 impl<'a> Facts<'a> {
@@ -254,6 +257,7 @@ impl<'a> Facts<'a> {
             lives: Vec::new(),
             by_name: Index::default(),
             delay_max: plan.delay_max(),
+            wall: WALL_START,
             watches: Vec::new(),
             keys: Vec::new(),
             by_key: Vec::new(),
@@ -400,8 +404,8 @@ impl<'a> Facts<'a> {
                 What::LostTail { bucket: None, .. }
                 | What::Stored { .. }
                 | What::Dropped { .. } => {}
-                What::Planned { .. }
-                | What::Fault { .. }
+                What::Planned { wall, .. } => facts.wall = wall.unwrap_or(facts.wall),
+                What::Fault { .. }
                 | What::Mended
                 | What::Settled
                 | What::Unsettled { .. }
@@ -528,6 +532,11 @@ impl<'a> Facts<'a> {
         commit
             .ttl
             .unwrap_or_else(|| self.interval(agent) * presence::TTL_MULTIPLIER)
+    }
+
+    /// When the right wall clock reads this.
+    pub fn when(&self, wall: UnixTime) -> Instant {
+        Instant::ZERO + wall.since(self.wall)
     }
 
     /// What links, schedulers and crystals may add to any wait; in real time also what a busy machine does.

@@ -76,6 +76,14 @@ impl Tale {
         self
     }
 
+    /// Its wall clock read so much more at the start than that of simulated worlds.
+    pub(super) fn began_later(&mut self, seconds: u64) -> &mut Self {
+        self.add(What::Planned {
+            plan: self.plan.to_string(),
+            wall: Some(WALL_START + Duration::from_secs(seconds)),
+        })
+    }
+
     fn add(&mut self, what: What) -> &mut Self {
         let at = self.now;
         self.records.push(Record { at, what });

@@ -1,8 +1,10 @@
 //! [`NatsTestbed`]: scenarios on a real nats-server, in real time.
 //!
-//! One server process or a cluster of three, one TCP proxy between each agent's host and each server as its link, one group of tasks for each process of an agent.
-//! True time is the monotonic time since the testbed's start. Everything ends with the testbed, also when a run panics: the server by
-//! its handle, the rest with the runtime that [`run_on_nats`] makes and drops.
+//! One server process or a cluster of three, one TCP proxy between each agent's host and each server as its link, one
+//! group of tasks for each process of an agent. Where a plan has credentials the server is in operator mode, with an
+//! operator and accounts made for this run. True time is the monotonic time since the testbed's start. Everything ends
+//! with the testbed, also when a run panics: the server by its handle, the rest with the runtime that [`run_on_nats`]
+//! makes and drops.
 
 #![allow(
     clippy::disallowed_methods,
@@ -20,10 +22,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use squall_core::nats::Nkey;
 use squall_core::{Instant, Rng, UnixTime};
 
-pub use self::process::ProcessEnv;
-use self::process::Tasks;
+use self::process::{Ahead, Tasks};
+pub use self::process::{HostClock, ProcessEnv};
 use self::servers::Servers;
-use self::truth::{Epoch, Seen};
+use self::truth::{Epoch, Place, Post, Seen};
 use crate::authority::Authority;
 use crate::fault::{Directions, Fault, FaultKind, Member, Scope};
 use crate::history::{Record, Recorder, What};
@@ -34,9 +36,6 @@ use crate::real::{Direction, LinkBites, Proxy, ServerError};
 use crate::run::{Run, gather, perform};
 use crate::testbed::{Testbed, addresses};
 
-/// Why plans with credentials are not run.
-const NO_CREDENTIALS: &str = "credentials: whoever observes what a real server stores has none, so that nothing could be judged";
-
 /// Why a fault cannot be done to a real server; `None` where it can.
 ///
 /// | fault | on a real server |
@@ -46,8 +45,11 @@ const NO_CREDENTIALS: &str = "credentials: whoever observes what a real server s
 /// | server-stop, server-pause | SIGKILL and a new start; SIGSTOP and SIGCONT |
 /// | leader-change | by the API: the stream's leader is asked to step down |
 /// | route-partition | by the TCP proxies on the routes between the two servers |
-/// | what is done to credentials, accounts and the auth service | refused with one sentence |
-/// | pause, suspend, jump, drift, lose-reply, jetstream-mute, power-loss | refused with these sentences |
+/// | jump | what processes of the agent's host read from their wall clock is moved |
+/// | rotate, logout, switch-account | the agent is told to |
+/// | kick, revoke, revoke-signer | the account's new token is pushed to the server, which forgets it when it is restarted |
+/// | auth-401, auth-5xx, auth-slow, auth-skew, narrow-permissions | by whoever issues credentials, as in the simulated world |
+/// | pause, suspend, drift, lose-reply, jetstream-mute, power-loss | refused with these sentences |
 pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
     match kind {
         FaultKind::Pause => {
@@ -56,7 +58,6 @@ pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
         FaultKind::Suspend => {
             Some("suspend: the machine that runs the test cannot be put to sleep by it")
         }
-        FaultKind::Jump(_) => Some("jump: agents on a real server share the machine's wall clock"),
         FaultKind::Drift(_) => Some("drift: agents on a real server share the machine's crystal"),
         FaultKind::LoseReply => {
             Some("lose-reply: a proxy of bytes cannot tell an acknowledgement from a delivery")
@@ -80,8 +81,9 @@ pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
         | FaultKind::ServerStop
         | FaultKind::ServerPause
         | FaultKind::LeaderChange
-        | FaultKind::RoutePartition(_) => None,
-        FaultKind::Rotate
+        | FaultKind::RoutePartition(_)
+        | FaultKind::Jump(_)
+        | FaultKind::Rotate
         | FaultKind::Kick
         | FaultKind::Revoke
         | FaultKind::RevokeSigner
@@ -91,7 +93,7 @@ pub const fn unsupported(kind: FaultKind) -> Option<&'static str> {
         | FaultKind::AuthSkew(_)
         | FaultKind::NarrowPermissions
         | FaultKind::Logout
-        | FaultKind::SwitchAccount => Some(NO_CREDENTIALS),
+        | FaultKind::SwitchAccount => None,
     }
 }
 
@@ -133,9 +135,6 @@ pub fn run_on_nats(plan: &Plan) -> Result<Run, NatsRunError> {
     if let Some(reason) = plan.faults.iter().find_map(|fault| unsupported(fault.kind)) {
         return Err(NatsRunError::Unsupported(reason));
     }
-    if plan.auth.is_some() {
-        return Err(NatsRunError::Unsupported(NO_CREDENTIALS));
-    }
     let mut plan = plan.clone();
     plan.world.on = On::Nats;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -150,7 +149,7 @@ async fn run(plan: Plan) -> Result<Run, NatsRunError> {
     let epoch = testbed.shared.epoch;
     let recorder = Recorder::new(move || epoch.now());
     let bitten = perform(&plan, &testbed, &recorder).await;
-    truth::catch_up(&testbed.shared.urls, &testbed.shared.seen).await;
+    truth::catch_up(&testbed.shared.posts, &testbed.shared.seen).await;
     let end = testbed.now();
     if let Some(error) = testbed.shared.failed().take() {
         return Err(error);
@@ -161,9 +160,11 @@ async fn run(plan: Plan) -> Result<Run, NatsRunError> {
             Verdict::Inconclusive("the machine's wall clock was set during the run".to_owned())
         }
         Verdict::Pass if !unknown.is_empty() => {
-            let revisions: Vec<String> = unknown.iter().map(ToString::to_string).collect();
-            let revisions = revisions.join(", ");
-            Verdict::Inconclusive(format!("nobody saw what was stored as {revisions}"))
+            let missing = unknown.iter().map(|(place, revision)| {
+                format!("{revision} of {} in {}", place.bucket, place.account)
+            });
+            let missing = missing.collect::<Vec<_>>().join(", ");
+            Verdict::Inconclusive(format!("nobody saw what was stored as {missing}"))
         }
         verdict => verdict,
     };
@@ -192,6 +193,8 @@ struct Shared {
     seed: u64,
     /// Of all servers, without a proxy.
     urls: Vec<String>,
+    /// Whoever issues credentials, where the servers ask for them.
+    authority: Option<Authority<Nkey>>,
     /// Agents, in the order of the plan: their clients begin with different servers.
     agents: Vec<String>,
     servers: tokio::sync::Mutex<Servers>,
@@ -200,7 +203,11 @@ struct Shared {
     processes: Mutex<Processes>,
     panics: Arc<Mutex<Vec<Record>>>,
     crashes: AtomicU64,
+    /// Of each host: how far its wall clock is off.
+    ahead: BTreeMap<String, Ahead>,
     seen: Arc<Seen>,
+    /// Where somebody observes.
+    posts: Vec<Post>,
     observers: Vec<tokio::task::JoinHandle<()>>,
     /// The first fault that could not be done.
     failed: Mutex<Option<NatsRunError>>,
@@ -233,7 +240,10 @@ impl NatsTestbed {
     /// # Errors
     /// If there is no server, or no port for a link.
     pub async fn start(plan: &Plan) -> Result<Self, NatsRunError> {
-        let servers = Servers::start(plan).await?;
+        let authority = plan
+            .auth
+            .map(|auth| Authority::new(auth, |role, _| Nkey::generate(role)));
+        let servers = Servers::start(plan, authority.as_ref().map(Authority::realm)).await?;
         let listening = servers.addresses();
         let agents: Vec<String> = plan.agents.iter().map(|agent| agent.name.clone()).collect();
         let mut links = BTreeMap::new();
@@ -246,23 +256,46 @@ impl NatsTestbed {
         }
         let urls = listening.iter().map(|address| format!("nats://{address}"));
         let (urls, seen): (Vec<String>, _) = (urls.collect(), Arc::new(Seen::default()));
-        let observers = (0..urls.len()).map(|server| {
-            let mut from_here = urls.clone();
-            from_here.rotate_left(server);
-            tokio::spawn(truth::observe(from_here, Arc::clone(&seen)))
+        let posts: Vec<Post> = Place::all(plan)
+            .into_iter()
+            .flat_map(|place| {
+                let credentials = authority.as_ref().map(|by| by.observer(place.account));
+                let urls = &urls;
+                (0..urls.len()).map(move |server| {
+                    let mut urls = urls.clone();
+                    urls.rotate_left(server);
+                    Post {
+                        place,
+                        urls,
+                        credentials: credentials.clone(),
+                    }
+                })
+            })
+            .collect();
+        let observers = posts.iter().map(|post| {
+            let observes = truth::observe(post.clone(), Arc::clone(&seen));
+            tokio::spawn(observes)
         });
         let observers = observers.collect();
+        let ahead = links.keys().cloned().map(|host| (host, Ahead::default()));
+        let ahead = ahead.collect();
+        if plan.auth.is_some() {
+            truth::next_second().await;
+        }
         let shared = Shared {
             epoch: Epoch::new(),
             seed: plan.seed,
             urls,
+            authority,
             agents,
             servers: tokio::sync::Mutex::new(servers),
             links,
             processes: Mutex::default(),
             panics: Arc::default(),
             crashes: AtomicU64::new(0),
+            ahead,
             seen,
+            posts,
             observers,
             failed: Mutex::default(),
         };
@@ -277,12 +310,35 @@ impl NatsTestbed {
         Ok(links)
     }
 
+    /// Where a server is stopped, nobody listens behind its links.
+    fn reach(&self, servers: &Servers) {
+        for links in self.shared.links.values() {
+            for (server, link) in links.iter().enumerate() {
+                link.refuse(servers.is_stopped(Member(server)));
+            }
+        }
+    }
+
+    /// Moves the wall clock of a host by so many nanoseconds.
+    fn jump(&self, fault: &Fault, by: i64) {
+        if let Some(ahead) = self.shared.ahead.get(&fault.target) {
+            ahead.jump(by);
+        }
+    }
+
     async fn try_begin(&self, fault: &Fault) -> Result<(), String> {
         if let Some(reason) = unsupported(fault.kind) {
             return Err(reason.to_owned());
         }
         if fault.kind.scope() != Scope::Agent {
-            return self.shared.servers.lock().await.begin(fault).await;
+            let mut servers = self.shared.servers.lock().await;
+            servers.begin(fault).await?;
+            self.reach(&servers);
+            return Ok(());
+        }
+        if let FaultKind::Jump(by) = fault.kind {
+            self.jump(fault, by);
+            return Ok(());
         }
         for link in self.links(fault)? {
             match fault.kind {
@@ -302,7 +358,14 @@ impl NatsTestbed {
 
     async fn try_end(&self, fault: &Fault) -> Result<(), String> {
         if fault.kind.scope() != Scope::Agent {
-            return self.shared.servers.lock().await.end(fault).await;
+            let mut servers = self.shared.servers.lock().await;
+            servers.end(fault).await?;
+            self.reach(&servers);
+            return Ok(());
+        }
+        if let FaultKind::Jump(by) = fault.kind {
+            self.jump(fault, -by);
+            return Ok(());
         }
         for link in self.links(fault)? {
             match fault.kind {
@@ -354,9 +417,8 @@ impl Testbed for NatsTestbed {
         truth::wall()
     }
 
-    /// None: such plans are refused.
     fn authority(&self) -> Option<&Authority<Nkey>> {
-        None
+        self.shared.authority.as_ref()
     }
 
     async fn sleep_until(&self, at: Instant) {
@@ -374,7 +436,8 @@ impl Testbed for NatsTestbed {
             let mut panics = panics.lock().unwrap_or_else(PoisonError::into_inner);
             panics.push(record);
         };
-        let env = ProcessEnv::new(seed, Arc::new(on_panic));
+        let ahead = self.shared.ahead.get(host).cloned().unwrap_or_default();
+        let env = ProcessEnv::new(seed, ahead, Arc::new(on_panic));
         let running = (host.to_owned(), env.tasks());
         self.shared.processes().insert(process.clone(), running);
         let Shared {
@@ -418,7 +481,8 @@ impl Testbed for NatsTestbed {
             FaultKind::Cut => bites(|bites| bites.cut),
             FaultKind::Crash => self.shared.crashes.load(Ordering::Relaxed),
             FaultKind::Delay(_) => bites(|bites| bites.delayed),
-            // Asked before and after: a server that was stopped or frozen always was so for everybody.
+            // Asked before and after: a server that was stopped or frozen always was so for everybody, and a clock that
+            // was set is read all the time.
             _ => self.now().as_nanos(),
         }
     }

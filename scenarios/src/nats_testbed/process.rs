@@ -1,18 +1,55 @@
-//! One process of an agent: tasks of this program that can be killed together, as the kernel kills a process.
+//! One process of an agent: tasks of this program that can be killed together, as the kernel kills a process, and a wall
+//! clock that can be wrong.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 use squall_core::nats::{NatsEnv, NatsTransport, TokioClock};
-use squall_core::{Env, Rng, Task};
+use squall_core::{Clock, Env, Instant, Rng, Task, UnixTime};
 use tokio::task::AbortHandle;
 
 /// What a process on a real server sees: [`NatsEnv`], with tasks that end when it crashes.
 #[derive(Clone, Debug)]
 pub struct ProcessEnv {
     inner: NatsEnv,
+    clock: HostClock,
     tasks: Arc<Tasks>,
+}
+
+/// The clocks of a host: the machine's, but for what was done to its wall clock.
+#[derive(Clone, Debug)]
+pub struct HostClock {
+    inner: TokioClock,
+    ahead: Ahead,
+}
+
+/// How many nanoseconds the wall clock of a host is ahead. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ahead(Arc<AtomicI64>);
+
+impl Ahead {
+    /// Moves it on, or back.
+    pub(super) fn jump(&self, by: i64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+impl Clock for HostClock {
+    fn now(&self) -> Instant {
+        self.inner.now()
+    }
+
+    fn wall(&self) -> UnixTime {
+        self.inner
+            .wall()
+            .offset(self.ahead.0.load(Ordering::Relaxed))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()> + Send + 'static {
+        self.inner.sleep_until(deadline)
+    }
 }
 
 /// Told with its message when a task panics.
@@ -32,13 +69,19 @@ impl std::fmt::Debug for Tasks {
 }
 
 impl ProcessEnv {
-    pub(super) fn new(seed: u64, on_panic: OnPanic) -> Self {
+    pub(super) fn new(seed: u64, ahead: Ahead, on_panic: OnPanic) -> Self {
         let tasks = Tasks {
             on_panic,
             alive: Mutex::new(Some(Vec::new())),
         };
+        let inner = NatsEnv::new(seed);
+        let clock = HostClock {
+            inner: *inner.clock(),
+            ahead,
+        };
         Self {
-            inner: NatsEnv::new(seed),
+            inner,
+            clock,
             tasks: Arc::new(tasks),
         }
     }
@@ -69,11 +112,11 @@ impl Tasks {
 }
 
 impl Env for ProcessEnv {
-    type Clock = TokioClock;
+    type Clock = HostClock;
     type Transport = NatsTransport;
 
-    fn clock(&self) -> &TokioClock {
-        self.inner.clock()
+    fn clock(&self) -> &HostClock {
+        &self.clock
     }
 
     fn transport(&self) -> &NatsTransport {

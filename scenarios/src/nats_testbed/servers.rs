@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use squall_core::jwt::Realm;
 use squall_core::nats::NatsEnv;
 use squall_core::transport::{ConnectOptions, Message, names};
 use squall_core::{Connection as _, Env as _, Transport as _};
@@ -32,7 +33,8 @@ enum Processes {
 }
 
 impl Servers {
-    pub(super) async fn start(plan: &Plan) -> Result<Self, ServerError> {
+    /// Those of this plan, which know a realm where they are to ask for credentials.
+    pub(super) async fn start(plan: &Plan, realm: Option<Realm>) -> Result<Self, ServerError> {
         let version = plan.world.server;
         // The reference may be replaced by what the surroundings name.
         let version = (version != Version::REFERENCE).then(|| version.to_string());
@@ -44,6 +46,7 @@ impl Servers {
             let options = ServerOptions {
                 version,
                 jetstream,
+                realm,
                 ..ServerOptions::default()
             };
             Processes::One(Box::new(NatsServer::start(options).await?))
@@ -68,6 +71,11 @@ impl Servers {
             Processes::One(process) => process,
             Processes::Three(cluster) => cluster.server(server.0),
         }
+    }
+
+    /// Whether a fault has stopped this server.
+    pub(super) fn is_stopped(&self, server: Member) -> bool {
+        self.stopped[server.0] > 0
     }
 
     fn target(&self, fault: &Fault) -> Result<Member, String> {

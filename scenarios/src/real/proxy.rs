@@ -16,11 +16,13 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Chunks under way in one direction: what a network and the kernels hold before a sender notices.
 const UNDER_WAY: usize = 1024;
 const CHUNK: usize = 16 * 1024;
+/// How soon a port that is taken is tried again.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// One of the two ways through a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,7 @@ fn one_more(count: &AtomicU64) {
 pub struct Proxy {
     address: SocketAddr,
     target: watch::Sender<Option<SocketAddr>>,
+    refuses: watch::Sender<bool>,
     link: watch::Sender<Link>,
     counts: Arc<Counts>,
     listener: JoinHandle<()>,
@@ -107,9 +110,10 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (link, counts) = (watch::Sender::new(Link::default()), Arc::default());
-        let target = watch::Sender::new(None);
+        let (target, refuses) = (watch::Sender::new(None), watch::Sender::new(false));
         let accept = accept(
             listener,
+            refuses.subscribe(),
             target.subscribe(),
             link.subscribe(),
             Arc::clone(&counts),
@@ -117,6 +121,7 @@ impl Proxy {
         Ok(Self {
             address,
             target,
+            refuses,
             link,
             counts,
             listener: tokio::spawn(accept),
@@ -126,6 +131,11 @@ impl Proxy {
     /// From now on, connections are made to this address. Those that there are stay as they are.
     pub fn aim(&self, server: SocketAddr) {
         self.target.send_replace(Some(server));
+    }
+
+    /// Whether callers are refused, as where nobody listens: so it is with a server that is gone.
+    pub fn refuse(&self, refuses: bool) {
+        self.refuses.send_replace(refuses);
     }
 
     /// Where it listens.
@@ -235,12 +245,29 @@ impl Drop for Proxy {
 }
 
 async fn accept(
-    listener: TcpListener,
+    mut listener: TcpListener,
+    mut refuses: watch::Receiver<bool>,
     target: watch::Receiver<Option<SocketAddr>>,
     link: watch::Receiver<Link>,
     counts: Arc<Counts>,
 ) {
-    while let Ok((client, _)) = listener.accept().await {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = refuses.wait_for(|refuses| *refuses) => None,
+            accepted = listener.accept() => Some(accepted),
+        };
+        let client = match accepted {
+            Some(Ok((client, _))) => client,
+            Some(Err(_)) => return,
+            None => match unlisten(listener, &mut refuses).await {
+                Some(again) => {
+                    listener = again;
+                    continue;
+                }
+                None => return,
+            },
+        };
         one_more(&counts.accepted);
         let (target, link, counts) = (target.clone(), link.clone(), Arc::clone(&counts));
         tokio::spawn(async move {
@@ -248,6 +275,23 @@ async fn accept(
             serve(client, target, link, &counts).await;
             counts.alive.fetch_sub(1, Ordering::Relaxed);
         });
+    }
+}
+
+/// Does not listen until it is to do so again, on the same port; `None` once the proxy is gone.
+async fn unlisten(
+    listener: TcpListener,
+    refuses: &mut watch::Receiver<bool>,
+) -> Option<TcpListener> {
+    let address = listener.local_addr().ok()?;
+    drop(listener);
+    refuses.wait_for(|refuses| !*refuses).await.ok()?;
+    loop {
+        // For a moment another's outgoing connection may have it.
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Some(listener),
+            Err(_) => sleep(AGAIN).await,
+        }
     }
 }
 

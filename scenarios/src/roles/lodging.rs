@@ -39,6 +39,8 @@ pub(crate) trait Lodging: Send + Sync + 'static {
     fn log_in(&self, account: &'static str) -> BoxFuture<'_, Result<(), LoginError>>;
     /// Logs out.
     fn log_out(&self) -> BoxFuture<'_, ()>;
+    /// Whether a login has been asked for, however far it has come, and no logout since.
+    fn is_logged_in(&self) -> bool;
     /// Whether it was told that it is unknown, and so waits for a login.
     fn is_refused(&self) -> bool;
     /// Who is logged in, with what was issued last.
@@ -136,10 +138,15 @@ async fn lodge<E: Env>(
     let recorded = RecordedEnv::new(env.clone(), actor.process.clone(), actor.recorder.clone());
     let (ended, mut end) = mpsc::unbounded_channel::<()>();
     let role = actor.clone();
-    let clock = env.clock().clone();
+    let (clock, logs_in) = (env.clock().clone(), Arc::clone(&lodging));
     let lives = env.spawn("role", async move {
-        // The login has been asked for by then.
-        clock.sleep_until(clock.now() + LOOK).await;
+        // A machine that is busy may take its time to ask for the login.
+        loop {
+            clock.sleep_until(clock.now() + LOOK).await;
+            if logs_in.is_logged_in() || !inbox.is_empty() {
+                break;
+            }
+        }
         super::play(role, recorded, inbox).await;
         drop(ended);
     });
@@ -242,6 +249,10 @@ impl<E: Env> Lodging for Right<E> {
                 clock.sleep_until(clock.now() + LOOK).await;
             }
         })
+    }
+
+    fn is_logged_in(&self) -> bool {
+        self.session.status().login.is_some()
     }
 
     fn is_refused(&self) -> bool {

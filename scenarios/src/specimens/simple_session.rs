@@ -480,6 +480,10 @@ impl<E: Env> Lodging for SimpleSession<E> {
         })
     }
 
+    fn is_logged_in(&self) -> bool {
+        self.state().account.is_some()
+    }
+
     fn is_refused(&self) -> bool {
         self.state().is_refused
     }

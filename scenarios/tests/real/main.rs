@@ -12,6 +12,7 @@ mod cluster;
 mod conformance;
 mod connections;
 mod consumers;
+mod diagnoses;
 mod outages;
 mod processes;
 mod readers;

@@ -5,8 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use squall_core::diagnostics::{EventType, NatsEvent};
+use squall_core::http_auth::HttpAuth;
+use squall_core::jwt::{KeyPair as _, Role};
 use squall_core::nats::{NatsConnection, NatsEnv, Nkey, TokioClock};
-use squall_core::session::{ApiKey, Config, ExchangeError, Session};
+use squall_core::session::{
+    ApiKey, AuthService as _, Config, ExchangeError, ExchangeRequest, Session, Status,
+};
 use squall_core::transport::{
     BucketConfig, ConnectOptions, ConnectionState, CredentialsCell, Message, Watch, WatchEvent,
     WatchStart,
@@ -14,8 +18,8 @@ use squall_core::transport::{
 use squall_core::{Bucket as _, Connection as _, Env as _, Transport as _};
 use squall_scenarios::issuer::Issuer;
 use squall_scenarios::local_auth::LocalAuth;
-use squall_scenarios::real::{NatsServer, Proxy, ServerOptions};
-use tokio::time::sleep;
+use squall_scenarios::real::{AuthServer, NatsServer, Proxy, ServerOptions};
+use tokio::time::{sleep, timeout};
 
 use crate::world::soon;
 
@@ -239,4 +243,93 @@ async fn nobody_dials_in_a_circle_through_the_last_second() {
     session.stop().await;
     assert_eq!(watch.next().await, None);
     assert_eq!(watch.next().await, None, "and it does not panic");
+}
+
+/// Every answer of a service comes over HTTP as what it is.
+#[tokio::test]
+async fn an_auth_service_says_the_same_over_http() {
+    let issuer = Arc::new(Issuer::new(|role, _| Nkey::generate(role)));
+    let auth = LocalAuth::new(Arc::clone(&issuer), TokioClock::new(), "app", LIFE);
+    let server = AuthServer::start(auth.clone()).await.expect("a port");
+    let client = HttpAuth::new(&server.url()).expect("an address");
+    let ask = || {
+        client.exchange(ExchangeRequest {
+            api_key: ApiKey::new("alice"),
+        })
+    };
+    let issued = ask().await.expect("it is issued");
+    let claims = issued.credentials().claims().expect("it can be read");
+    assert_eq!(claims.subject, *issuer.key(Role::User, "alice").public());
+    assert_eq!(&*issued.account().name, "app");
+    for error in [
+        ExchangeError::Unauthorized("401 Unauthorized".into()),
+        ExchangeError::Status(503),
+        ExchangeError::Status(403),
+        ExchangeError::Status(302),
+    ] {
+        auth.answer(Some(error.clone()));
+        assert_eq!(ask().await, Err(error));
+    }
+    auth.answer(Some(ExchangeError::Malformed("<html>".into())));
+    let page = ask().await;
+    assert!(matches!(page, Err(ExchangeError::Malformed(_))), "{page:?}");
+    auth.answer(Some(ExchangeError::Unreachable("".into())));
+    let cut = ask().await;
+    assert!(matches!(cut, Err(ExchangeError::Unreachable(_))), "{cut:?}");
+    auth.answer(Some(ExchangeError::TimedOut));
+    let silent = timeout(Duration::from_millis(300), ask()).await;
+    assert!(silent.is_err(), "{silent:?}");
+    drop(server);
+    let gone = ask().await;
+    assert!(
+        matches!(gone, Err(ExchangeError::Unreachable(_))),
+        "{gone:?}"
+    );
+}
+
+/// A failing service is asked again while what it issued lasts; one that does not know the key is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_lives_on_an_auth_service_over_http() {
+    let town = Town::new().await;
+    let server = AuthServer::start(town.auth.clone()).await.expect("a port");
+    let config = Config {
+        connect: town.options(),
+        refresh_margin: MARGIN,
+        refresh_retry: Duration::from_millis(500),
+        exchange_timeout: Duration::from_millis(500),
+        ..Config::default()
+    };
+    let auth = HttpAuth::new(&server.url()).expect("an address");
+    let session = Session::open(&NatsEnv::new(1), auth, config, |_| {}).expect("it can be");
+    let account = session.login(ApiKey::new("alice")).await;
+    assert_eq!(&*account.expect("it is let in").name, "app");
+    let near = session.connection().expect("it is logged in");
+    let until = async |wanted: &dyn Fn(&Status) -> bool| {
+        while !wanted(&session.status()) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let failed = |error: ExchangeError| move |at: &Status| at.refresh_error == Some(error.clone());
+    for error in [ExchangeError::Status(503), ExchangeError::TimedOut] {
+        town.auth.answer(Some(error.clone()));
+        session.force_refresh();
+        soon("the failure shows", until(&failed(error))).await;
+        assert_eq!(near.state(), ConnectionState::Connected);
+    }
+    town.auth.answer(None);
+    let is_refreshed = |at: &Status| at.generation.0 == 2;
+    soon("it is refreshed", until(&is_refreshed)).await;
+    let refused = ExchangeError::Unauthorized("401 Unauthorized".into());
+    town.auth.answer(Some(refused.clone()));
+    session.force_refresh();
+    soon("it is refused", until(&failed(refused))).await;
+    assert_eq!(near.state(), ConnectionState::Connected, "until its end");
+    let over = async {
+        while near.state() != ConnectionState::Closed {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let ended = timeout(LIFE + Duration::from_secs(5), over).await;
+    ended.expect("what was issued last has ended, and nothing else will come");
+    session.stop().await;
 }

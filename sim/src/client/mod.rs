@@ -300,12 +300,16 @@ impl Client {
         self.arm(net);
     }
 
-    /// The link ended from the other side, or was refused.
-    pub(crate) fn disconnected(&mut self, net: &mut Net, link: LinkKey) {
+    /// The link ended from the other side, or was refused. Clients tell it in the words of Linux.
+    pub(crate) fn disconnected(&mut self, net: &mut Net, link: LinkKey, is_refused: bool) {
         match self.phase {
             Phase::Connected { link: current } if current == link => self.lost(net),
             Phase::Dialling { link: current, .. } if current == link => {
-                self.attempt_failed(net, ConnectError::Unreachable("IO error".into()));
+                let why = match is_refused {
+                    true => "Connection refused (os error 111)",
+                    false => "Connection reset by peer (os error 104)",
+                };
+                self.attempt_failed(net, ConnectError::Unreachable(why.into()));
             }
             _ => {}
         }
