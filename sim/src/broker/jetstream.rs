@@ -179,7 +179,7 @@ impl JetStream {
             }),
             Request::CreateConsumer { stream, wish } => {
                 let is_alive = is_subscribed(wish.deliver);
-                let wanted = wanted(wish, link);
+                let wanted = wanted(*wish, link);
                 self.create_consumer(ctx, &stream, id, wanted, is_alive)
             }
             Request::EndConsumer { stream, deliver } => {
