@@ -242,7 +242,7 @@ impl JetStream {
         &mut self,
         ctx: &mut Context<'_>,
         bucket: &str,
-        key: &str,
+        key: &Arc<str>,
         write: Write,
         expected: Option<Revision>,
         by: Option<(LinkId, RequestId)>,
@@ -261,7 +261,7 @@ impl JetStream {
         if let Some(stream) = stream
             && stream.stores_keys
         {
-            let name = Name::Key(key);
+            let name = Name::Held(key);
             let subject = stream.store.find(name);
             if subject.is_none() && !is_routable(key) {
                 return Some(Response::NoResponders);
