@@ -76,7 +76,7 @@ pub(super) async fn live<E: Env>(
     };
     let log = actor.clone();
     let opened = Session::open(&dials, service, config, move |event| {
-        let event = event.clone();
+        let event = Box::new(event.clone());
         log.tell(Tell::Logged { event });
     });
     match opened {
