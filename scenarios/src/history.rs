@@ -5,7 +5,7 @@
 //! was still under way when its process died or the run ended.
 
 use std::io::{self, BufRead, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashTable;
@@ -393,8 +393,8 @@ pub enum Tell {
     },
     /// A line of the log of connection events.
     Logged {
-        /// It.
-        event: NatsEvent,
+        /// It; boxed, as every record of a history has room for the largest kind.
+        event: Box<NatsEvent>,
     },
 }
 
@@ -530,6 +530,8 @@ struct Recording {
     records: Vec<Record>,
     calls: u64,
     names: HashTable<Arc<str>>,
+    /// The time of the last record.
+    latest: Instant,
     /// Several threads have recorded at once, so that a record has come after a later one.
     is_disordered: bool,
 }
@@ -538,8 +540,7 @@ impl Recording {
     fn invoke(&mut self, at: Instant, process: &Arc<str>, call: Call) -> u64 {
         self.calls += 1;
         let (id, process) = (self.calls, process.clone());
-        let what = What::Invoke { id, process, call };
-        self.add(Record { at, what });
+        self.add(at, What::Invoke { id, process, call });
         id
     }
 
@@ -550,10 +551,12 @@ impl Recording {
         Arc::clone(entry.or_insert_with(|| name.into()).get())
     }
 
-    fn add(&mut self, record: Record) {
-        let is_late = |last: &Record| last.at > record.at;
-        self.is_disordered |= self.records.last().is_some_and(is_late);
-        self.records.push(record);
+    /// Inlined, so that a record is made where it is to lie, and not moved there.
+    #[inline(always)]
+    fn add(&mut self, at: Instant, what: What) {
+        self.is_disordered |= self.latest > at;
+        self.latest = at;
+        self.records.push(Record { at, what });
     }
 }
 
@@ -574,11 +577,11 @@ impl Recorder {
 
     /// Makes room for so many records, at once instead of little by little.
     pub(crate) fn expect(&self, records: usize) {
-        self.recording(|recording| recording.records.reserve(records));
+        self.recording().records.reserve(records);
     }
 
-    fn recording<R>(&self, work: impl FnOnce(&mut Recording) -> R) -> R {
-        work(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
+    fn recording(&self) -> MutexGuard<'_, Recording> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True time.
@@ -589,61 +592,47 @@ impl Recorder {
     /// Records something that happens now.
     pub fn record(&self, what: What) {
         let at = self.now();
-        self.add(Record { at, what });
+        self.recording().add(at, what);
     }
 
     /// Takes in a record that has its time already.
+    #[inline]
     pub(crate) fn add(&self, record: Record) {
-        self.recording(|recording| recording.add(record));
+        self.recording().add(record.at, record.what);
     }
 
     /// A name as records hold it: the same text is one and the same string in all of them.
     pub(crate) fn name(&self, name: &str) -> Arc<str> {
-        self.recording(|recording| recording.name(name))
+        self.recording().name(name)
     }
 
     /// Records that a process calls something; the number is for its end.
     pub fn invoke(&self, process: &Arc<str>, call: Call) -> u64 {
         let at = self.now();
-        self.recording(|recording| recording.invoke(at, process, call))
-    }
-
-    /// The same for a call that names a key.
-    pub(crate) fn invoke_on(
-        &self,
-        process: &Arc<str>,
-        key: &str,
-        call: impl FnOnce(Arc<str>) -> Call,
-    ) -> u64 {
-        let at = self.now();
-        self.recording(|recording| {
-            let call = call(recording.name(key));
-            recording.invoke(at, process, call)
-        })
+        self.recording().invoke(at, process, call)
     }
 
     /// Records how a call ended.
     pub fn ended(&self, id: u64, result: Result<Reply, (Outcome, String)>) {
-        self.record(match result {
-            Ok(reply) => What::Ok { id, reply },
-            Err((Outcome::Refused, error)) => What::Refused {
+        match result {
+            Ok(reply) => self.record(What::Ok { id, reply }),
+            Err((Outcome::Refused, error)) => self.record(What::Refused {
                 id,
                 error,
                 conflict: false,
-            },
-            Err((Outcome::Unknown, error)) => What::Unknown { id, error },
-        });
+            }),
+            Err((Outcome::Unknown, error)) => self.record(What::Unknown { id, error }),
+        }
     }
 
     /// Takes everything recorded so far, in the order of true time.
     pub fn take(&self) -> Vec<Record> {
-        self.recording(|recording| {
-            let mut records = std::mem::take(&mut recording.records);
-            if std::mem::take(&mut recording.is_disordered) {
-                records.sort_by_key(|record| record.at);
-            }
-            records
-        })
+        let mut recording = self.recording();
+        let mut records = std::mem::take(&mut recording.records);
+        if std::mem::take(&mut recording.is_disordered) {
+            records.sort_by_key(|record| record.at);
+        }
+        records
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`RecordedEnv`]: any [`Env`], with every write and single read of a bucket, and every change of a connection, in the
 //! history. Code under test does not notice.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use squall_core::transport::{
@@ -148,6 +148,7 @@ impl<C: Connection> RecordedConnection<C> {
             name: self.who.recorder.name(inner.name()),
             inner,
             who: self.who.clone(),
+            usual: OnceLock::new(),
         }
     }
 }
@@ -257,9 +258,24 @@ pub struct RecordedBucket<B> {
     inner: B,
     name: Arc<str>,
     who: Who,
+    /// The key that was used first: mostly the only one. As records hold it.
+    usual: OnceLock<Arc<str>>,
 }
 
 impl<B: Bucket> RecordedBucket<B> {
+    /// A key as records hold it.
+    fn key(&self, key: &str) -> Arc<str> {
+        match self.usual.get() {
+            Some(usual) if **usual == *key => Arc::clone(usual),
+            Some(_) => self.who.recorder.name(key),
+            None => {
+                let name = self.who.recorder.name(key);
+                self.usual.get_or_init(|| name.clone());
+                name
+            }
+        }
+    }
+
     /// Records the call of a write.
     fn writes(
         &self,
@@ -269,10 +285,9 @@ impl<B: Bucket> RecordedBucket<B> {
         value: &[u8],
     ) -> u64 {
         let value = value_hash(value);
-        let Who { process, recorder } = &self.who;
-        recorder.invoke_on(process, key, |key| Call::Write {
+        self.who.begins(Call::Write {
             bucket: self.name.clone(),
-            key,
+            key: self.key(key),
             operation,
             expected,
             value,
@@ -292,10 +307,9 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
     }
 
     async fn entry(&self, key: &str) -> Result<Option<KvEntry>, ReadError> {
-        let Who { process, recorder } = &self.who;
-        let id = recorder.invoke_on(process, key, |key| Call::Read {
+        let id = self.who.begins(Call::Read {
             bucket: self.name.clone(),
-            key,
+            key: self.key(key),
         });
         let reply = |entry: &Option<KvEntry>| Reply::Read {
             revision: entry.as_ref().map(|entry| entry.revision),

@@ -118,6 +118,8 @@ impl SimTestbed {
         self.names().processes.get(name).copied()
     }
 
+    /// Inlined, so that a record is made where it is to lie.
+    #[inline(always)]
     fn record(truth: Truth) -> Record {
         match truth {
             Truth::Committed { at, commit, by } => {

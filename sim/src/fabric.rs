@@ -9,7 +9,7 @@ use crate::client::ClientKey;
 use crate::link::{Direction, LinkKey, Parcel};
 use crate::net::Due;
 use crate::trace::{Bite, Truth};
-use crate::wire::{ClientOp, LinkId, ServerOp};
+use crate::wire::{ClientOp, LinkId};
 use crate::world::{ServerKey, SleepKey, State};
 
 impl State {
@@ -29,143 +29,127 @@ impl State {
 
     fn arrive_at_server(&mut self, key: LinkKey) {
         loop {
-            let Some(link) = self.net.links.get_mut(key) else {
+            let net = &mut self.net;
+            let Some(link) = net.links.get_mut(key) else {
                 return;
             };
             link.up.armed = false;
             let Some(at) = link.up.arrival() else {
                 return;
             };
-            let (host, server) = (link.host, link.server);
-            if at > self.net.now {
+            if at > net.now {
                 link.up.armed = true;
-                self.net.queue.push(at, Due::Link(key, Direction::ToServer));
+                net.queue.push(at, Due::Link(key, Direction::ToServer));
                 return;
             }
-            if self
-                .net
-                .route_mut(host, server)
-                .is_blocked(Direction::ToServer)
-            {
-                self.net.bites.add(Bite::Partition);
+            let route = &net.hosts[link.host.0 as usize].routes[link.server.0 as usize];
+            if route.is_blocked(Direction::ToServer) {
+                net.bites.add(Bite::Partition);
                 return;
             }
-            if self.servers[server.0 as usize].paused > 0 {
-                self.net.bites.add(Bite::Server);
+            let to = link.server;
+            let server = &self.servers[to.0 as usize];
+            if server.paused > 0 {
+                net.bites.add(Bite::Server);
                 return;
             }
-            let Some(link) = self.net.links.get_mut(key) else {
+            let Some(parcel) = link.up.pop() else {
                 return;
             };
-            if let Some(parcel) = link.up.pop() {
-                let is_last = link.up.is_empty();
-                self.deliver_up(key, server, parcel);
-                if is_last {
-                    return;
+            let is_last = link.up.is_empty();
+            net.trace.add(net.now, 1, link_id(key).0);
+            match parcel {
+                Parcel::Op(op) if link.server_open => {
+                    if server.muted > 0 && matches!(op, ClientOp::Request { .. }) {
+                        net.bites.add(Bite::Mute);
+                    }
+                    self.serve(to, |broker, now, effects| {
+                        broker.receive(now, link_id(key), op, effects);
+                    });
                 }
+                // The server's end is closed: nobody reads it any more.
+                Parcel::Op(_) => {}
+                Parcel::Open => self.open_at_server(key, to),
+                Parcel::Eof | Parcel::Refused => self.closed_at_server(key, to),
+            }
+            if is_last {
+                return;
             }
         }
     }
 
-    fn deliver_up(&mut self, key: LinkKey, server: ServerKey, parcel: Parcel<ClientOp>) {
-        let now = self.net.now;
-        self.net.trace.add(now, 1, link_id(key).0);
-        let Some(link) = self.net.links.get_mut(key) else {
-            return;
-        };
-        let running = self.servers[server.0 as usize].running;
-        match parcel {
-            Parcel::Open if !running => {
-                self.net.bites.add(Bite::Server);
-                self.net.push_down(key, Parcel::Refused);
-            }
-            Parcel::Open => {
-                link.server_open = true;
-                self.serve(server, |broker, now, effects| {
-                    broker.open(now, link_id(key), effects)
-                });
-            }
-            Parcel::Op(op) if link.server_open => {
-                let muted = self.servers[server.0 as usize].muted > 0;
-                if muted && matches!(op, ClientOp::Request { .. }) {
-                    self.net.bites.add(Bite::Mute);
-                }
-                self.serve(server, |broker, now, effects| {
-                    broker.receive(now, link_id(key), op, effects);
-                });
-            }
-            // The server's end is closed: nobody reads it any more.
-            Parcel::Op(_) => {}
-            Parcel::Eof | Parcel::Refused => {
-                if std::mem::replace(&mut link.server_open, false) {
-                    self.serve(server, |broker, now, effects| {
-                        broker.closed(now, link_id(key), effects);
-                    });
-                }
-                self.net.forget_if_over(key);
-            }
+    #[cold]
+    fn open_at_server(&mut self, key: LinkKey, server: ServerKey) {
+        if !self.servers[server.0 as usize].running {
+            self.net.bites.add(Bite::Server);
+            self.net.push_down(key, Parcel::Refused);
+        } else if let Some(link) = self.net.links.get_mut(key) {
+            link.server_open = true;
+            self.serve(server, |broker, now, effects| {
+                broker.open(now, link_id(key), effects)
+            });
         }
+    }
+
+    #[cold]
+    fn closed_at_server(&mut self, key: LinkKey, server: ServerKey) {
+        let link = self.net.links.get_mut(key);
+        if link.is_some_and(|link| std::mem::replace(&mut link.server_open, false)) {
+            self.serve(server, |broker, now, effects| {
+                broker.closed(now, link_id(key), effects);
+            });
+        }
+        self.net.forget_if_over(key);
     }
 
     fn arrive_at_host(&mut self, key: LinkKey) {
         loop {
-            let Some(link) = self.net.links.get_mut(key) else {
+            let net = &mut self.net;
+            let Some(link) = net.links.get_mut(key) else {
                 return;
             };
             link.down.armed = false;
             let Some(at) = link.down.arrival() else {
                 return;
             };
-            let (host, server, client) = (link.host, link.server, link.client);
-            if at > self.net.now {
+            if at > net.now {
                 link.down.armed = true;
-                self.net.queue.push(at, Due::Link(key, Direction::ToHost));
+                net.queue.push(at, Due::Link(key, Direction::ToHost));
                 return;
             }
-            if self
-                .net
-                .route_mut(host, server)
-                .is_blocked(Direction::ToHost)
-            {
-                self.net.bites.add(Bite::Partition);
+            let host = &net.hosts[link.host.0 as usize];
+            if host.routes[link.server.0 as usize].is_blocked(Direction::ToHost) {
+                net.bites.add(Bite::Partition);
                 return;
             }
-            if self.is_frozen(client) {
-                self.net.bites.add(Bite::Frozen);
+            // Where its client is gone, nobody stands still.
+            let client = self.clients.get_mut(link.client);
+            let is_paused = self.processes[link.process.0 as usize].paused > 0;
+            if client.is_some() && (is_paused || host.suspended > 0) {
+                net.bites.add(Bite::Frozen);
                 return;
             }
-            let Some(link) = self.net.links.get_mut(key) else {
+            let Some(parcel) = link.down.pop() else {
                 return;
             };
-            if let Some(parcel) = link.down.pop() {
-                let is_last = link.down.is_empty();
-                self.deliver_down(key, client, parcel);
-                if is_last {
-                    return;
-                }
-            }
-        }
-    }
-
-    fn deliver_down(&mut self, key: LinkKey, client: ClientKey, parcel: Parcel<ServerOp>) {
-        let now = self.net.now;
-        self.net.trace.add(now, 2, link_id(key).0);
-        match (parcel, self.clients.get_mut(client)) {
-            (Parcel::Op(op), Some(client)) => {
-                client.receive(&mut self.net, key, op);
-            }
-            (end @ (Parcel::Eof | Parcel::Refused), found) => {
-                if let Some(link) = self.net.links.get_mut(key) {
+            let is_last = link.down.is_empty();
+            net.trace.add(net.now, 2, link_id(key).0);
+            match (parcel, client) {
+                (Parcel::Op(op), Some(client)) => client.receive(net, key, op),
+                (end @ (Parcel::Eof | Parcel::Refused), client) => {
                     link.client_open = false;
+                    net.forget_if_over(key);
+                    if let Some(client) = client {
+                        let is_refused = matches!(end, Parcel::Refused);
+                        client.disconnected(net, key, is_refused);
+                        client.arm(net);
+                    }
                 }
-                self.net.forget_if_over(key);
-                if let Some(client) = found {
-                    let is_refused = matches!(end, Parcel::Refused);
-                    client.disconnected(&mut self.net, key, is_refused);
-                    client.arm(&mut self.net);
-                }
+                (Parcel::Open | Parcel::Op(_), _) => {}
             }
-            (Parcel::Open | Parcel::Op(_), _) => {}
+            if is_last {
+                return;
+            }
         }
     }
 

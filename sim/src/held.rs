@@ -6,12 +6,14 @@
 //! make the run depend on the machine's scheduler, and panics.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::LocalKey;
 
-/// A thread's hand: what is in it, and whose it is.
-pub(crate) type Hand<T> = RefCell<Option<(usize, Box<T>)>>;
+/// A thread's hand: what is in it, and whose it is. It is empty again before the thread ends: what need not be dropped then
+/// is found without asking whether it was, at each use.
+pub(crate) type Hand<T> = RefCell<Option<(usize, ManuallyDrop<Box<T>>)>>;
 
 /// What can be held.
 pub(crate) trait Holdable: Sized + 'static {
@@ -59,7 +61,7 @@ impl<T: Holdable> Held<T> {
         let mine = item.expect("a world is run by one thread at a time");
         TakenUp {
             held: self,
-            before: T::hand().replace(Some((self.place(), mine))),
+            before: T::hand().replace(Some((self.place(), ManuallyDrop::new(mine)))),
         }
     }
 
@@ -78,13 +80,13 @@ impl<T: Holdable> Held<T> {
 pub(crate) struct TakenUp<'a, T: Holdable> {
     held: &'a Held<T>,
     /// What the hand held before: a run within a run.
-    before: Option<(usize, Box<T>)>,
+    before: Option<(usize, ManuallyDrop<Box<T>>)>,
 }
 
 impl<T: Holdable> Drop for TakenUp<'_, T> {
     fn drop(&mut self) {
         let in_hand = T::hand().replace(self.before.take());
-        *self.held.lock() = in_hand.map(|(_, item)| item);
+        *self.held.lock() = in_hand.map(|(_, item)| ManuallyDrop::into_inner(item));
     }
 }
 

@@ -177,7 +177,7 @@ pub enum Request {
         /// Of which stream.
         stream: Arc<str>,
         /// What is wanted of it.
-        wish: ConsumerWish,
+        wish: Box<ConsumerWish>,
     },
     /// `$JS.API.CONSUMER.DELETE.<stream>.<name>`, by the name that the server gave to a push consumer.
     EndConsumer {
@@ -339,7 +339,7 @@ pub enum Content {
     /// A record of a bucket.
     Entry(KvEntry),
     /// A message of a stream.
-    Message(StoredMessage),
+    Message(Box<StoredMessage>),
 }
 
 /// What a write stores.

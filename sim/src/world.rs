@@ -80,6 +80,8 @@ pub(crate) struct Server {
 pub(crate) struct Witness(Box<dyn FnMut(Truth) + Send>);
 
 impl State {
+    /// Inlined, so that what is true is told where it was made.
+    #[inline(always)]
     pub(crate) fn testify(&mut self, truth: Truth) {
         if let Some(Witness(witness)) = &mut self.witness {
             witness(truth);

@@ -28,7 +28,7 @@ const HARMLESS_TO_CORE: [&str; 7] = [
 ];
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
-    for called in &facts.calls {
+    for called in facts.questionable() {
         let excepted: &[&str] = match called.call {
             Call::Flush => &HARMLESS_TO_CORE,
             Call::Write { .. } | Call::Read { .. } | Call::Follow => &HARMLESS,

@@ -8,7 +8,7 @@ use super::{Findings, seconds};
 use crate::history::{Call, Reply};
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
-    for called in &facts.calls {
+    for called in facts.questionable() {
         let (Some((at, ended)), Some(number)) = (called.ended, called.key) else {
             continue;
         };

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_core::transport::{Operation, Revision};
+use squall_core::transport::{ConnectOptions, Operation, Revision};
 use squall_core::{Instant, UnixTime, presence};
 use squall_sim::clock::WALL_START;
 
@@ -61,6 +61,32 @@ pub struct Called<'a> {
     pub ended: Option<(Instant, Ended<'a>)>,
 }
 
+impl Called<'_> {
+    /// Whether this was a beat as it should be, as nearly all calls are: an acknowledged write of what is the newest record
+    /// of its key now, stored while it was under way, over the record that it demanded, and answered in time.
+    fn is_plain(&self, key: &Key<'_>, request_timeout: Duration) -> bool {
+        let Call::Write {
+            expected, value, ..
+        } = self.call
+        else {
+            return false;
+        };
+        let Some((until, _)) = self.ended else {
+            return false;
+        };
+        let (Some(place), true) = (self.stored, key.removals.is_empty()) else {
+            return false;
+        };
+        let (at, commit) = key.commits[place];
+        let before = place.checked_sub(1).map(|before| key.commits[before].1);
+        let over = before.map_or(Revision::NONE, |before| before.revision);
+        commit.value == *value
+            && (self.invoked..=until).contains(&at)
+            && expected.is_none_or(|expected| expected == over)
+            && until.since(self.invoked) <= request_timeout
+    }
+}
+
 /// One watch of one process.
 #[derive(Clone, Debug)]
 pub struct Watched<'a> {
@@ -112,9 +138,23 @@ pub struct Key<'a> {
     pub removals: Vec<(Instant, Revision)>,
     /// Records that were there again, because the power was lost and with it what had taken their place.
     pub returns: Vec<(Instant, Revision)>,
+    /// The places of its records that are no values.
+    pub tombstones: Vec<usize>,
+    /// Whether its revisions grow, and all calls that tell of them are plain.
+    pub is_plain: bool,
 }
 
 impl<'a> Key<'a> {
+    fn add(&mut self, at: Instant, commit: &'a Commit) {
+        if let Some((before, last)) = self.commits.last() {
+            self.is_plain &= *before <= at && last.revision < commit.revision;
+        }
+        if !commit.operation.is_put() {
+            self.tombstones.push(self.commits.len());
+        }
+        self.commits.push((at, commit));
+    }
+
     /// The place of the record of this revision. Revisions grow with the commits, unless the bucket was made anew or the
     /// power was lost.
     pub fn place_of(&self, revision: Revision) -> Option<usize> {
@@ -219,6 +259,8 @@ pub struct Facts<'a> {
     pub history: &'a History,
     /// All calls, in the order of their numbers.
     pub calls: Vec<Called<'a>>,
+    /// The places of those that are not plain.
+    questionable: Vec<usize>,
     /// All processes of agents, in the order in which they started.
     pub lives: Vec<Lived<'a>>,
     /// Where each stands in `lives`.
@@ -254,6 +296,7 @@ impl<'a> Facts<'a> {
             history,
             // Most calls are writes: one record for the call, one for what it wrote, one for its end.
             calls: Vec::with_capacity(history.0.len() / 3),
+            questionable: Vec::new(),
             lives: Vec::new(),
             by_name: Index::default(),
             delay_max: plan.delay_max(),
@@ -268,6 +311,8 @@ impl<'a> Facts<'a> {
             has_truth: false,
         };
         let mut watching = Watching::new();
+        let request_timeout = ConnectOptions::default().request_timeout;
+        let mut plain = Vec::with_capacity(facts.calls.capacity());
         for record in &history.0 {
             let at = record.at;
             match &record.what {
@@ -288,6 +333,7 @@ impl<'a> Facts<'a> {
                         invoked: at,
                         ended: None,
                     });
+                    plain.push(false);
                     if matches!(call, Call::Close { .. }) {
                         if let Some(life) = facts.life_mut(process)
                             && let Some(open) = &mut life.open
@@ -311,11 +357,16 @@ impl<'a> Facts<'a> {
                             key,
                             ..
                         } = facts.calls[index];
-                        if let (Some(key), Reply::Stored { revision }) = (key, reply) {
-                            let commits = &facts.keys[key].commits;
-                            let latest = commits.len().checked_sub(1);
-                            facts.calls[index].stored =
-                                latest.filter(|latest| commits[*latest].1.revision == *revision);
+                        if let Some(key) = key {
+                            let key = &mut facts.keys[key];
+                            let called = &mut facts.calls[index];
+                            if let Reply::Stored { revision } = reply {
+                                let latest = key.commits.len().checked_sub(1);
+                                let is_it = |at: &usize| key.commits[*at].1.revision == *revision;
+                                called.stored = latest.filter(is_it);
+                            }
+                            plain[index] = called.is_plain(key, request_timeout);
+                            key.is_plain &= plain[index];
                         }
                         if matches!(call, Call::Open { .. })
                             && let Some(life) = facts.life_mut(process)
@@ -370,7 +421,7 @@ impl<'a> Facts<'a> {
                 What::Committed(commit) => {
                     facts.has_truth = true;
                     let key = facts.key_number(&commit.bucket, &commit.key);
-                    facts.keys[key].commits.push((at, commit));
+                    facts.keys[key].add(at, commit);
                 }
                 What::Removed {
                     bucket,
@@ -413,6 +464,13 @@ impl<'a> Facts<'a> {
                 | What::End { .. } => facts.milestones.push(record),
             }
         }
+        // What was lost makes nothing wrong, but nothing is obvious any more.
+        if !facts.losses.is_empty() {
+            plain.fill(false);
+            facts.keys.iter_mut().for_each(|key| key.is_plain = false);
+        }
+        let questionable = plain.iter().enumerate().filter(|(_, is_plain)| !**is_plain);
+        facts.questionable = questionable.map(|(place, _)| place).collect();
         if plan.auth.is_some() {
             facts.sessions = sessions::read(plan, history);
         }
@@ -425,6 +483,12 @@ impl<'a> Facts<'a> {
             watch.until = watch.until.min(closed.unwrap_or(end));
         }
         facts
+    }
+
+    /// All calls but the plain ones, in the order of their numbers. Nothing can be wrong with a plain one: an invariant that is
+    /// asked of each call alone need not look at it.
+    pub fn questionable(&self) -> impl Iterator<Item = &Called<'a>> {
+        self.questionable.iter().map(|place| &self.calls[*place])
     }
 
     fn key_number(&mut self, bucket: &'a Arc<str>, name: &'a Arc<str>) -> usize {
@@ -442,6 +506,8 @@ impl<'a> Facts<'a> {
                 commits: Vec::new(),
                 removals: Vec::new(),
                 returns: Vec::new(),
+                tombstones: Vec::new(),
+                is_plain: true,
             });
         }
         number
@@ -651,4 +717,126 @@ pub fn without(span: Span, mut holes: Vec<Span>) -> Vec<Span> {
     }
     left.retain(|(begin, end)| begin < end);
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use squall_core::transport::Sequence;
+
+    use super::*;
+    use crate::stories;
+
+    /// A write from second 2 to second 3 and its record, in the order of true time.
+    struct Beat {
+        expected: Option<Revision>,
+        stored: u64,
+        value: u64,
+        until: u64,
+    }
+
+    impl Beat {
+        const GOOD: Self = Self {
+            expected: Some(Revision::NONE),
+            stored: 2,
+            value: 7,
+            until: 3,
+        };
+
+        /// How many calls are questionable, after `before`, and whether the key is plain.
+        fn judged(self, before: impl IntoIterator<Item = What>) -> (usize, bool) {
+            let at = |second: u64| Instant::from_nanos(second * 1_000_000_000);
+            let mut records: Vec<Record> = Vec::new();
+            let mut add = |second, what| {
+                let at = at(second);
+                records.push(Record { at, what });
+            };
+            before.into_iter().for_each(|what| add(1, what));
+            let call = Call::Write {
+                bucket: BUCKET.into(),
+                key: "k".into(),
+                operation: Operation::Put,
+                expected: self.expected,
+                value: 7,
+            };
+            let (id, process) = (1, "p/1".into());
+            add(2, What::Invoke { id, process, call });
+            add(self.stored, committed(3, self.value));
+            let revision = Revision(3);
+            let reply = Reply::Stored { revision };
+            add(self.until, What::Ok { id, reply });
+            records.sort_by_key(|record| record.at);
+            let history = History(records);
+            let scenario = stories::find("presence/calm").expect("there is one");
+            let plan = scenario.draw(0);
+            let facts = Facts::new(&plan, &history);
+            (facts.questionable().count(), facts.keys[0].is_plain)
+        }
+    }
+
+    fn committed(revision: u64, value: u64) -> What {
+        What::Committed(Commit {
+            bucket: BUCKET.into(),
+            key: "k".into(),
+            revision: Revision(revision),
+            operation: Operation::Put,
+            by: None,
+            incarnation: None,
+            ttl: None,
+            value,
+        })
+    }
+
+    #[test]
+    fn only_a_beat_as_it_should_be_is_not_questioned() {
+        let none: [What; 0] = [];
+        assert_eq!(Beat::GOOD.judged(none.clone()), (0, true));
+        let over = |expected| Beat {
+            expected: Some(Revision(expected)),
+            ..Beat::GOOD
+        };
+        assert_eq!(over(2).judged([committed(2, 1)]), (0, true));
+        let unasked = Beat {
+            expected: None,
+            ..Beat::GOOD
+        };
+        assert_eq!(unasked.judged([committed(2, 1)]), (0, true));
+
+        assert_eq!(
+            over(1).judged([committed(2, 1)]),
+            (1, false),
+            "over another"
+        );
+        assert_eq!(over(1).judged(none.clone()), (1, false), "over nothing");
+        let removed = What::Removed {
+            bucket: BUCKET.into(),
+            key: "k".into(),
+            revision: Revision(2),
+            cause: "expired".to_owned(),
+        };
+        let gone = over(2).judged([committed(2, 1), removed]);
+        assert_eq!(gone, (1, false), "over what was gone");
+        assert!(!over(4).judged([committed(4, 1)]).1, "revisions that fall");
+        let lost = What::LostTail {
+            stream: "KV".into(),
+            bucket: Some(BUCKET.into()),
+            last: Sequence(2),
+            back: Vec::new(),
+        };
+        assert_eq!(Beat::GOOD.judged([lost]), (1, false), "after a loss");
+        let beats = [
+            (1, 7, 3, "stored before it began"),
+            (4, 7, 3, "stored after its end"),
+            (2, 8, 3, "the value of another"),
+            (2, 7, 13, "answered late"),
+        ];
+        for (stored, value, until, why) in beats {
+            let beat = Beat {
+                stored,
+                value,
+                until,
+                ..Beat::GOOD
+            };
+            assert_eq!(beat.judged(none.clone()), (1, false), "{why}");
+        }
+    }
 }

@@ -31,7 +31,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         On::Simulated => Duration::ZERO,
         On::Nats => REAL_DATES,
     };
-    for called in &facts.calls {
+    for called in facts.questionable() {
         let (Some((at, ended)), Some(number)) = (called.ended, called.key) else {
             continue;
         };

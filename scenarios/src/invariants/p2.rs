@@ -46,7 +46,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         return;
     }
     // Those that name a key say nothing about who is there.
-    for called in facts.calls.iter().filter(|called| called.key.is_none()) {
+    for called in facts.questionable().filter(|called| called.key.is_none()) {
         let Some((at, Ended::Ok(reply))) = called.ended else {
             continue;
         };

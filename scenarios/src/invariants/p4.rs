@@ -6,24 +6,25 @@ use super::{Findings, seconds};
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     for records in &facts.keys {
         let key = records.name;
-        for (place, (at, after)) in records.commits.iter().enumerate() {
-            let Some(before) = records.before(place) else {
+        for &place in &records.tombstones {
+            let (at, after) = records.commits[place];
+            let Some(before) = records
+                .before(place)
+                .filter(|before| before.operation.is_put())
+            else {
                 continue;
             };
-            if !before.operation.is_put() || after.operation.is_put() {
-                continue;
-            }
             let (Some(owner), Some(remover)) = (&before.by, &after.by) else {
                 continue;
             };
             if owner != remover {
                 let text = format!(
                     "{remover} removed the record of {owner} under {key} at {} (revision {} over {})",
-                    seconds(*at),
+                    seconds(at),
                     after.revision,
                     before.revision,
                 );
-                findings.add(*at, [remover.clone(), owner.clone()], text);
+                findings.add(at, [remover.clone(), owner.clone()], text);
             }
         }
     }

@@ -53,7 +53,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         Some(at) => at,
         None => facts.end,
     };
-    for called in &facts.calls {
+    for called in facts.questionable() {
         // By far the most, and clear without looking further: reads and writes that succeeded within the shortest bound.
         if let (Some(_), Some((at, Ended::Ok(_)))) = (called.key, called.ended)
             && at.since(called.invoked) <= bounds.request

@@ -162,7 +162,7 @@ impl Tale {
         connection: &str,
     ) -> &mut Self {
         let at = WALL_START + self.now.elapsed();
-        let event = NatsEvent::new(kind, at, caller).of(connection);
+        let event = Box::new(NatsEvent::new(kind, at, caller).of(connection));
         self.tell(process, Tell::Logged { event })
     }
 

@@ -84,6 +84,7 @@ pub(super) async fn live<E: Env>(
         if let Err(error) = log.record(event.clone()) {
             tracing::warn!(%error, "an event is missing on disk");
         }
+        let event = Box::new(event);
         teller.tell(Tell::Logged { event });
     });
     match opened {

@@ -151,6 +151,7 @@ impl<E: Env> SimpleSession<E> {
     }
 
     fn log(&self, event: NatsEvent) {
+        let event = Box::new(event);
         self.0.recorder.record(What::Told {
             process: self.0.process.clone(),
             tell: Tell::Logged { event },

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use squall_core::transport::{Discard, Retention, Sequence, Storage};
+use squall_core::transport::{Discard, Operation, Retention, Revision, Sequence, Storage};
 
 use super::config::Version;
 use super::demands::{Demands, Life, Rollup};
+use super::head::Head;
 use super::refusal::{Refusal, api_error};
 use super::store::SubjectId;
 use super::stream::{Incoming, Stream};
@@ -54,6 +55,13 @@ impl Stream {
         version: Version,
         incoming: &Incoming<'_>,
     ) -> Result<Admission, Refusal> {
+        if let Head::Write {
+            operation: Operation::Put,
+            expected,
+        } = &incoming.head
+        {
+            return self.admit_value(version, incoming, *expected);
+        }
         let demands = Demands::of(&incoming.head);
         let subject = incoming.subject;
         if let Some(stream) = demands.stream
@@ -89,16 +97,53 @@ impl Stream {
             let why = "invalid per-message TTL";
             return Err(Refusal::Error(api_error(400, 10165, why)));
         }
+        let is_longer = life != demands.life && matches!(life, Life::For(_));
+        self.accept(version, incoming, life, is_longer, replaced)
+    }
+
+    /// The same for what demands nothing but perhaps a revision, as nearly all messages do.
+    fn admit_value(
+        &self,
+        version: Version,
+        incoming: &Incoming<'_>,
+        expected: Option<Revision>,
+    ) -> Result<Admission, Refusal> {
+        let checks_size_first = version.is_at_least(2, 15);
+        if checks_size_first {
+            self.check_size(incoming)?;
+        }
+        if let Some(Revision(expected)) = expected {
+            let newest = incoming.subject.map(|subject| self.store.newest(subject));
+            let actual = newest.map_or(Sequence::NONE, |record| record.sequence);
+            if Sequence(expected) != actual {
+                return Err(Refusal::WrongLast(actual));
+            }
+        }
+        if !checks_size_first {
+            self.check_size(incoming)?;
+        }
+        self.accept(version, incoming, Life::Unsaid, false, Replaced::Nothing)
+    }
+
+    /// All that the publisher demands holds: if there is room, it is stored.
+    fn accept(
+        &self,
+        version: Version,
+        incoming: &Incoming<'_>,
+        life: Life,
+        is_longer: bool,
+        replaced: Replaced,
+    ) -> Result<Admission, Refusal> {
         let text = incoming.name.text();
         let is_wanted = self.config.retention != Retention::Interest || self.is_wanted(text);
         let size = self.size_of(incoming.name, &incoming.head, incoming.payload.len());
         if is_wanted {
-            self.check_room(version, size, subject)?;
+            self.check_room(version, size, incoming.subject)?;
         }
         Ok(Admission::Accepted(Accepted {
             size,
             life,
-            is_longer: life != demands.life && matches!(life, Life::For(_)),
+            is_longer,
             replaced,
             is_wanted,
         }))

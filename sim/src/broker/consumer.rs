@@ -207,7 +207,7 @@ impl Consumer {
                 pending: self.pending.saturating_sub(u64::from(is_short)),
                 content: match self.form {
                     Form::Entry => Content::Entry(store.entry(record)),
-                    Form::Message => Content::Message(store.message(record)),
+                    Form::Message => Content::Message(Box::new(store.message(record))),
                 },
             };
             ctx.send(self.link, op);

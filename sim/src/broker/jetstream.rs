@@ -179,7 +179,7 @@ impl JetStream {
             }),
             Request::CreateConsumer { stream, wish } => {
                 let is_alive = is_subscribed(wish.deliver);
-                let wanted = wanted(wish, link);
+                let wanted = wanted(*wish, link);
                 self.create_consumer(ctx, &stream, id, wanted, is_alive)
             }
             Request::EndConsumer { stream, deliver } => {
@@ -249,7 +249,7 @@ impl JetStream {
         &mut self,
         ctx: &mut Context<'_>,
         bucket: &str,
-        key: &str,
+        key: &Arc<str>,
         write: Write,
         expected: Option<Revision>,
         by: Option<(LinkId, RequestId)>,
@@ -268,7 +268,7 @@ impl JetStream {
         if let Some(stream) = stream
             && stream.stores_keys
         {
-            let name = Name::Key(key);
+            let name = Name::Held(key);
             let subject = stream.store.find(name);
             if subject.is_none() && !is_routable(key) {
                 return Some(Response::NoResponders);

@@ -55,13 +55,17 @@ pub(super) struct New {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name<'a> {
     Key(&'a str),
+    /// A key in a string that may be held on to: who writes it again mostly brings the same string, which is known without
+    /// being read.
+    Held(&'a Arc<str>),
     Subject(&'a str),
 }
 
 impl<'a> Name<'a> {
-    pub(super) const fn text(self) -> &'a str {
+    pub(super) fn text(self) -> &'a str {
         match self {
             Self::Key(text) | Self::Subject(text) => text,
+            Self::Held(text) => text,
         }
     }
 }
@@ -81,6 +85,7 @@ impl Subject {
     fn is(&self, name: Name<'_>) -> bool {
         match (name, &self.key) {
             (Name::Key(key), Some(found)) => **found == *key,
+            (Name::Held(key), Some(found)) => Arc::ptr_eq(found, key) || found == key,
             (Name::Subject(subject), None) => *self.name == *subject,
             _ => false,
         }
@@ -373,6 +378,7 @@ impl Store {
         let hash = hash(name.text());
         let (key, name) = match name {
             Name::Key(key) => (Some(key.into()), format!("{}{key}", self.prefix).into()),
+            Name::Held(key) => (Some(key.clone()), format!("{}{key}", self.prefix).into()),
             Name::Subject(subject) => (None, subject.into()),
         };
         let id = self.subjects.insert(Subject {

@@ -158,7 +158,7 @@ impl Stream {
 
     pub(super) fn size_of(&self, name: Name<'_>, head: &Head, payload: usize) -> u64 {
         let prefix = match (name, &self.identity.bucket) {
-            (Name::Key(_), Some(bucket)) => KV_PREFIX.len() + bucket.len() + 1,
+            (Name::Key(_) | Name::Held(_), Some(bucket)) => KV_PREFIX.len() + bucket.len() + 1,
             _ => 0,
         };
         let subject = prefix + name.text().len();

@@ -134,7 +134,7 @@ impl Reading {
                 side.handle(now, delivered(attempt, consumer_seq, pending, item))
             }
             (Self::Stream(side), Content::Message(item)) => {
-                side.handle(now, delivered(attempt, consumer_seq, pending, item))
+                side.handle(now, delivered(attempt, consumer_seq, pending, *item))
             }
             // Each consumer delivers in the form that was asked for.
             _ => Vec::new(),

@@ -277,7 +277,10 @@ impl Client {
                 attempt,
                 what: What::Create,
             },
-            Request::CreateConsumer { stream, wish },
+            Request::CreateConsumer {
+                stream,
+                wish: Box::new(wish),
+            },
         );
     }
 

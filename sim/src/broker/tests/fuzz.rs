@@ -502,7 +502,7 @@ impl Ask {
                 is_of_bucket,
             } => Request::CreateConsumer {
                 stream: stream_name(of.stream),
-                wish: ConsumerWish {
+                wish: Box::new(ConsumerWish {
                     filters: of
                         .filters
                         .iter()
@@ -518,7 +518,7 @@ impl Ask {
                     } else {
                         Form::Message
                     },
-                },
+                }),
             },
             Self::CreatePullConsumer { ref of, action } => Request::CreatePullConsumer {
                 stream: stream_name(of.stream),

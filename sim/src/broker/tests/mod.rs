@@ -320,14 +320,14 @@ impl Bench {
 pub(super) fn consumer(bucket: &str, sid: u64, filter: &str, start: ReadStart) -> Request {
     Request::CreateConsumer {
         stream: names::bucket_stream(bucket).into(),
-        wish: ConsumerWish {
+        wish: Box::new(ConsumerWish {
             filters: vec![names::key_subject(bucket, filter).into()],
             start,
             heartbeat: secs(5),
             inactive: secs(30),
             deliver: Sid(sid),
             form: Form::Entry,
-        },
+        }),
     }
 }
 

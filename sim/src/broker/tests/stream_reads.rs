@@ -20,14 +20,14 @@ fn message_of(response: Response) -> Option<StoredMessage> {
 
 fn read(bench: &mut Bench, sid: u64, filters: &[&str], start: ReadStart) -> Response {
     bench.subscribe(BOB, sid, &format!("_INBOX.bob.{sid}"));
-    let wish = ConsumerWish {
+    let wish = Box::new(ConsumerWish {
         filters: filters.iter().map(|&filter| filter.into()).collect(),
         start,
         heartbeat: secs(5),
         inactive: secs(30),
         deliver: Sid(sid),
         form: Form::Message,
-    };
+    });
     let stream = "S".into();
     let asked = bench.ask(BOB, Request::CreateConsumer { stream, wish });
     let place = bench.done.iter().position(|(_, effect)| {
