@@ -14,3 +14,4 @@ mod hum;
 pub mod model;
 pub mod sweep;
 pub mod terminal;
+mod words;

@@ -10,12 +10,11 @@ mod diagnosis;
 mod page;
 mod sweep;
 mod timeline;
-mod words;
 
 use crate::excerpt::{Excerpt, lasts};
 use crate::model::{FaultBand, Run, Verdict, Violation};
+use crate::words::{clean, clock, columns, count, cut, duration, fit};
 use page::{Ink, Page, indent, piece};
-use words::{clean, clock, columns, count, cut, duration, fit};
 
 pub use diagnosis::render_diagnosis;
 pub use sweep::render_sweep;

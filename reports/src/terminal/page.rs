@@ -3,7 +3,7 @@
 use anstyle::{AnsiColor, Style as Ansi};
 
 use super::Style;
-use super::words::{columns, wrap};
+use crate::words::{columns, wrap};
 
 /// What a piece of text looks like, named by what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::Style;
 use super::page::{Ink, Page, indent, piece};
-use super::words::{clean, columns, count, duration, fit, rate, thousands};
 use crate::model::Invariant;
 use crate::sweep::{Finding, Sweep, Tally};
+use crate::words::{clean, columns, count, duration, fit, rate, thousands};
 
 /// Seeds told in full for one invariant of one scenario.
 const EXAMPLES: usize = 2;

@@ -4,9 +4,9 @@
 //! eye falls from any event upwards to the faults it happened under. On a narrow page, who and what is one text.
 
 use super::page::{Ink, Page, Piece, indent, piece};
-use super::words::{clean, clock, columns, count, cut, duration, fit};
 use crate::excerpt::{Excerpt, Gap, Row, Weight, lasts};
 use crate::model::{Mark, MarkKind, Run, TrueTime, Violation};
+use crate::words::{clean, clock, columns, count, cut, duration, fit};
 
 /// Names longer than this are cut.
 const LANE_COLUMNS: usize = 16;
