@@ -1,14 +1,11 @@
-//! What a person sees in a terminal, as snapshots; and what must hold for any run, however odd.
-
-mod any_run;
-mod samples;
+//! What a person sees in a terminal.
 
 use insta::assert_snapshot;
 use squall_reports::terminal::{Style, render, render_sweep};
 
-use samples::{completeness_violation, inconclusive, pass, presence_violation, sweep};
+use super::samples::{completeness_violation, inconclusive, pass, presence_violation, sweep};
 
-fn plain(width: usize) -> Style {
+pub(crate) fn plain(width: usize) -> Style {
     let color = false;
     Style { color, width }
 }

@@ -10,10 +10,10 @@ use squall_reports::sweep::Sweep;
 use squall_reports::terminal::{Style, render, render_sweep};
 use unicode_width::UnicodeWidthStr;
 
-use super::plain;
 use super::samples::{
     accuracy, completeness_violation, inconclusive, mark, ms, pass, presence_violation, sweep,
 };
+use super::terminal::plain;
 
 #[test]
 fn colours_add_nothing_but_colour() {
