@@ -62,6 +62,8 @@ pub fn outline(run: &Run, reproduce: String) -> model::Run {
         marks: Vec::new(),
         faults: faults(run),
         beliefs: Vec::new(),
+        messages: Vec::new(),
+        moments: Vec::new(),
         sometimes: scenario
             .map(|scenario| scenario.sometimes.iter().map(fact).collect())
             .unwrap_or_default(),

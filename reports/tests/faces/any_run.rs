@@ -10,6 +10,7 @@ use squall_reports::sweep::Sweep;
 use squall_reports::terminal::{Style, render, render_sweep};
 use unicode_width::UnicodeWidthStr;
 
+use super::lock::lock_violation;
 use super::samples::{
     accuracy, completeness_violation, inconclusive, mark, ms, pass, presence_violation, sweep,
 };
@@ -186,7 +187,12 @@ fn a_hum_is_told_where_it_fell_silent() {
 
 #[test]
 fn what_is_written_reads_back() {
-    for run in [pass(), presence_violation(), inconclusive()] {
+    for run in [
+        pass(),
+        presence_violation(),
+        inconclusive(),
+        lock_violation(),
+    ] {
         let json = serde_json::to_string(&run).expect("plain data");
         assert_eq!(serde_json::from_str::<Run>(&json).expect("its own"), run);
         let other = json.replacen("\"schema\":1", "\"schema\":2", 1);

@@ -1,5 +1,6 @@
 //! What a person sees of a run or a sweep, face by face, as snapshots; and what must hold for any run, however odd.
 
 mod any_run;
+mod lock;
 mod samples;
 mod terminal;

@@ -3,6 +3,7 @@
 use insta::assert_snapshot;
 use squall_reports::terminal::{Style, render, render_sweep};
 
+use super::lock::lock_violation;
 use super::samples::{completeness_violation, inconclusive, pass, presence_violation, sweep};
 
 pub(crate) fn plain(width: usize) -> Style {
@@ -23,6 +24,11 @@ fn a_presence_violation_under_overlapping_faults() {
 #[test]
 fn a_presence_violation_in_a_narrow_terminal() {
     assert_snapshot!(render(&presence_violation(), plain(48)));
+}
+
+#[test]
+fn a_lock_violation_with_operations_and_messages() {
+    assert_snapshot!(render(&lock_violation(), plain(100)));
 }
 
 #[test]
