@@ -2,15 +2,13 @@
 
 use crate::excerpt::{Excerpt, Gap, Row, Weight, lasts};
 use crate::headline::verb;
-use crate::model::{MarkId, Run, TrueTime, Violation};
+use crate::model::{Run, TrueTime, Violation};
 use crate::words::{clean, count, duration};
 
 /// One row, its texts on one line each.
 pub(crate) struct Line {
     /// When; a gap has no time of its own.
     pub(crate) at: Option<TrueTime>,
-    /// The mark that it tells, if it tells one.
-    pub(crate) mark: Option<MarkId>,
     /// Who; empty in a gap.
     pub(crate) who: String,
     /// One word for what kind of thing; empty in a gap.
@@ -37,7 +35,6 @@ fn line(run: &Run, violation: &Violation, row: &Row) -> Option<Line> {
             }
             Line {
                 at: Some(mark.at),
-                mark: Some(*id),
                 who: clean(&run.lane_name(mark.lane)),
                 kind: verb(mark.kind),
                 text,
@@ -53,7 +50,6 @@ fn line(run: &Run, violation: &Violation, row: &Row) -> Option<Line> {
             }
             Line {
                 at: Some(if begins { fault.from } else { fault.to }),
-                mark: None,
                 who: "fault".to_owned(),
                 kind: match (lasts(fault), begins) {
                     (false, _) => "strikes",
@@ -68,7 +64,6 @@ fn line(run: &Run, violation: &Violation, row: &Row) -> Option<Line> {
             let who = violation.lanes.first().map(|id| run.lane_name(*id));
             Line {
                 at: Some(*at),
-                mark: None,
                 who: clean(&who.unwrap_or_default()),
                 kind: "violates",
                 text: format!(
@@ -80,7 +75,6 @@ fn line(run: &Run, violation: &Violation, row: &Row) -> Option<Line> {
         }
         Row::Gap(gap) => Line {
             at: None,
-            mark: None,
             who: String::new(),
             kind: "",
             text: hidden(gap),

@@ -1,6 +1,7 @@
 //! What a person sees of a run or a sweep, face by face, as snapshots; and what must hold for any run, however odd.
 
 mod any_run;
+mod html;
 mod junit;
 mod lock;
 mod markdown;
