@@ -2,9 +2,10 @@
 //!
 //! There is one model in, [`model::Run`] (and [`sweep::Sweep`] for many of them; [`diagnosis::Diagnosis`] for the log
 //! of a connection, which is no run), and one module out for each kind of reader: [`terminal`], [`html`] for a browser,
-//! [`markdown`] for a pull request, [`junit`] for a continuous integration server. The model is plain data with a
-//! version, so that a report can also be drawn later, from a file. This crate depends on nothing else of the project:
-//! who ran something translates its history into the model, and what is not in the model cannot be in a report.
+//! [`markdown`] for a pull request, [`junit`] for a continuous integration server, [`trace`] for a viewer of traces. The
+//! model is plain data with a version, so that a report can also be drawn later, from a file. This crate depends on
+//! nothing else of the project: who ran something translates its history into the model, and what is not in the model
+//! cannot be in a report.
 //!
 //! Control flows `model` -> [`excerpt`] (which of a thousand events tell the story) -> `headline` and `story` (the same
 //! words for all) -> a face (how they look).
@@ -21,4 +22,5 @@ mod packing;
 mod story;
 pub mod sweep;
 pub mod terminal;
+pub mod trace;
 mod words;

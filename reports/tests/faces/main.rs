@@ -7,3 +7,4 @@ mod lock;
 mod markdown;
 mod samples;
 mod terminal;
+mod trace;
