@@ -22,5 +22,6 @@ mod packing;
 mod story;
 pub mod sweep;
 pub mod terminal;
+mod texts;
 pub mod trace;
 mod words;

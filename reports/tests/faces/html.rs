@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use squall_reports::html::render;
-use squall_reports::model::{LaneId, MarkId, MarkKind, Run, TrueTime, Verdict};
+use squall_reports::model::{LaneId, MarkId, MarkKind, Run, TrueTime};
 
 use super::lock::lock_violation;
 use super::samples::{completeness_violation, inconclusive, mark, pass, presence_violation};
@@ -49,47 +49,11 @@ fn an_inconclusive_run() {
 fn no_text_is_ever_markup() {
     let evil = "</script><script>alert(1)</script><!--]]>\"'&lt;<img src=x onerror=alert(2)>";
     let mut run = lock_violation();
-    for text in [&mut run.scenario, &mut run.title, &mut run.reproduce] {
-        evil.clone_into(text);
-    }
-    run.trace = Some(evil.to_owned());
-    for lane in &mut run.lanes {
-        lane.name = format!("{evil}{}", lane.name);
-        evil.clone_into(&mut lane.role);
-    }
-    for mark in &mut run.marks {
-        evil.clone_into(&mut mark.text);
-        mark.routine = Some(evil.to_owned());
-    }
-    for fault in &mut run.faults {
-        evil.clone_into(&mut fault.name);
-        evil.clone_into(&mut fault.target);
-    }
-    for belief in &mut run.beliefs {
-        evil.clone_into(&mut belief.about);
-        evil.clone_into(&mut belief.state);
-    }
-    for message in &mut run.messages {
-        evil.clone_into(&mut message.text);
-    }
-    for moment in &mut run.moments {
-        evil.clone_into(&mut moment.text);
-    }
-    for fact in &mut run.sometimes {
-        evil.clone_into(&mut fact.name);
-    }
-    if let Verdict::Fail(violations) = &mut run.verdict {
-        let invariant = &mut violations[0].invariant;
-        for text in [
-            &mut invariant.code,
-            &mut invariant.name,
-            &mut invariant.property,
-        ] {
-            evil.clone_into(text);
-        }
-        evil.clone_into(&mut violations[0].what_happened);
-    }
-    let (page, harmless) = (render(&run), render(&lock_violation()));
+    run.trace = Some(String::new());
+    run.rewrite_texts(&mut |text| *text = format!("{evil}{text}"));
+    let mut plain = lock_violation();
+    plain.trace = Some(String::new());
+    let (page, harmless) = (render(&run), render(&plain));
     for sign in ["<script", "</script", "<img", "<!--", "</section", "</main"] {
         let count = |page: &str| page.matches(sign).count();
         assert_eq!(count(&page), count(&harmless), "{sign}");
