@@ -43,7 +43,9 @@ function firstFrom(list, timeOf, at) {
 /// Seconds, with as many digits as a step of `step` nanoseconds needs.
 function seconds(at, step = 1e6) {
   const digits = Math.min(9, Math.max(0, Math.ceil(9 - Math.log10(Math.max(1, step)))));
-  return (at / 1e9).toFixed(digits);
+  // Cut, not rounded, as on the other faces: the same instant is written in the same way.
+  const unit = 10 ** (9 - digits);
+  return (Math.floor(at / unit + 1e-6) * unit / 1e9).toFixed(digits);
 }
 
 /// The events whose text, lane or kind holds every word of `query`; all of them for an empty one.

@@ -63,7 +63,14 @@ function step(by) {
 const whole = () => look(-run.end * 0.02, run.end * 1.02);
 function violation() {
   look(run.view[0], run.view[1]);
-  if (run.proof.length > 0) choose(run.proof[0], true); else if (FIRST !== null) point(FIRST.at);
+  tell();
+}
+/// Puts cursor and table to the violation, or to what came last before it, where no event stands for it.
+function tell() {
+  if (run.proof.length > 0) return choose(run.proof[0], true);
+  if (FIRST === null) return;
+  point(FIRST.at);
+  bring(Math.max(0, firstFrom(marks.at, (at) => at, FIRST.at + 1) - 1));
 }
 function arrowsOn() {
   view.arrows = !view.arrows;
@@ -201,4 +208,4 @@ restyle();
 resize();
 draw();
 show(null);
-if (run.proof.length > 0) choose(run.proof[0], false);
+tell();

@@ -154,7 +154,7 @@ fn timeline(page: &mut Page, run: &Run) {
          <div id=\"tip\" role=\"tooltip\" hidden></div>\n\
          <div id=\"columns\" aria-hidden=\"true\"><span></span><span>seconds</span><span>who</span>\
          <span></span><span>what</span></div>\n\
-         <div id=\"events\" role=\"table\" aria-label=\"All events\" tabindex=\"0\"><div role=\"presentation\">\
+         <div id=\"events\" role=\"grid\" aria-label=\"All events\" tabindex=\"0\"><div role=\"presentation\">\
          </div></div>\n</section>"
     ));
 }

@@ -295,9 +295,13 @@ function head() {
     const name = `${fault.name} ${fault.target}${fault.bit ? "" : " (did not bite)"}`;
     pen.fillText(fitted(name, w - 6), x + 4, y + BAND / 2 + 0.5);
   }
+  let free = GUTTER;
   for (const moment of run.moments) {
     const x = xOf(moment.at);
     rule(x, colours.faint, [1, 3]);
+    // Where two moments are too close, the first has the word.
+    if (x < free || x > size.width) continue;
+    free = x + pen.measureText(moment.text).width + 8;
     pen.fillStyle = colours.ground;
     pen.fillRect(x + 2, size.height - 15, pen.measureText(moment.text).width + 4, 14);
     pen.fillStyle = colours.faint;

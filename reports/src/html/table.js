@@ -34,7 +34,7 @@ function newRow() {
   const row = document.createElement("div");
   row.className = "row";
   row.setAttribute("role", "row");
-  for (let n = 0; n < 5; n += 1) row.appendChild(document.createElement("span")).setAttribute("role", "cell");
+  for (let n = 0; n < 5; n += 1) row.appendChild(document.createElement("span")).setAttribute("role", "gridcell");
   row.children[1].className = "number";
   row.addEventListener("click", () => choose(Number(row.dataset.event), true));
   row.addEventListener("mousemove", () => point(marks.at[Number(row.dataset.event)]));
