@@ -86,7 +86,10 @@ fn read(server: &mut Server, stream: &str, filter: &str, form: Form) {
     };
     let id = RequestId(1);
     let stream = stream.into();
-    let request = Request::CreateConsumer { stream, wish };
+    let request = Request::CreateConsumer {
+        stream,
+        wish: Box::new(wish),
+    };
     server.receive(ClientOp::Request { id, request });
 }
 

@@ -4,9 +4,14 @@
 //! was done to them, what did they believe. All times are *true* time, the world's own, which no node can read; a node
 //! whose clock says something else is part of the story and belongs into the text of a mark.
 //!
+//! In JSON it is an object with the fields of [`Run`] and the number of its schema, [`Schema::VERSION`]. A field that may
+//! be missing is added under the same number, since files without it still read; any other change takes the next
+//! number. A field that is not known is refused, not dropped: half a report may tell the opposite of the whole.
+//!
 //! Nothing here is checked beyond its version: a lane or mark that does not exist is shown as such by the reports, which
 //! must be able to draw also the run that went wrong in a way nobody thought of.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -42,6 +47,12 @@ pub struct Run {
     pub faults: Vec<FaultBand>,
     /// Who believed what, and how long.
     pub beliefs: Vec<Belief>,
+    /// What went from lane to lane, where that was recorded; in order of sending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<Message>,
+    /// Points of time that concern everyone, such as the end of an act; in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moments: Vec<Moment>,
     /// What a storm over this scenario must reach at least once.
     pub sometimes: Vec<Fact>,
     /// Where the full trace was written.
@@ -320,6 +331,48 @@ pub enum Tone {
     Over,
 }
 
+/// Something that went from one lane to another. Reports draw it as an arrow, if the reader wants arrows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who sent it.
+    pub from: LaneId,
+    /// To whom.
+    pub to: LaneId,
+    /// When it was sent.
+    pub sent: TrueTime,
+    /// When it arrived; none if it was lost, or still on its way at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived: Option<TrueTime>,
+    /// What it was, for people.
+    pub text: String,
+}
+
+/// A point of time that concerns everyone: `everything is mended`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// When.
+    pub at: TrueTime,
+    /// What, for people.
+    pub text: String,
+}
+
+/// A call and its answer, as an interval. It is found in the marks ([`Run::operations`]), not stored a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Who called.
+    pub lane: LaneId,
+    /// The call.
+    pub call: MarkId,
+    /// Its answer, if one came.
+    pub answer: Option<MarkId>,
+    /// When it was invoked.
+    pub from: TrueTime,
+    /// When it ended; without an answer, the end of the run.
+    pub to: TrueTime,
+    /// How it ended: [`MarkKind::Ok`], [`MarkKind::Refused`] or [`MarkKind::Unknown`], also without an answer.
+    pub end: MarkKind,
+}
+
 /// Something that a storm must reach at least once: "a lease did expire under its holder".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
@@ -350,6 +403,48 @@ impl Run {
         self.lanes
             .get(id.0)
             .map_or_else(|| format!("lane {}?", id.0), |lane| lane.name.clone())
+    }
+
+    /// The last point of time of which this run tells anything.
+    pub fn end(&self) -> TrueTime {
+        let marks = self.marks.iter().map(|mark| mark.at);
+        let faults = self.faults.iter().map(|fault| fault.to.max(fault.from));
+        let beliefs = self.beliefs.iter().map(|belief| belief.to.max(belief.from));
+        let messages = self.messages.iter().map(|m| m.arrived.unwrap_or(m.sent));
+        let moments = self.moments.iter().map(|moment| moment.at);
+        let violations = self.violations().into_iter().map(|violation| violation.at);
+        let told = marks.chain(faults).chain(beliefs).chain(messages);
+        told.chain(moments)
+            .chain(violations)
+            .fold(TrueTime::ZERO.after(self.simulated), TrueTime::max)
+    }
+
+    /// The calls with their answers, in the order of the calls. Of several answers to one call the first counts.
+    pub fn operations(&self) -> Vec<Operation> {
+        let mut answers: BTreeMap<MarkId, MarkId> = BTreeMap::new();
+        for (index, mark) in self.marks.iter().enumerate() {
+            if let Some(call) = mark.answers {
+                answers.entry(call).or_insert(MarkId(index));
+            }
+        }
+        let last = self.end();
+        let calls = self.marks.iter().enumerate();
+        calls
+            .filter(|(_, mark)| mark.kind == MarkKind::Call)
+            .map(|(index, mark)| {
+                let call = MarkId(index);
+                let answer = answers.get(&call).copied();
+                let ended = answer.and_then(|id| self.mark(id));
+                Operation {
+                    lane: mark.lane,
+                    call,
+                    answer,
+                    from: mark.at,
+                    to: ended.map_or(last, |ended| ended.at).max(mark.at),
+                    end: ended.map_or(MarkKind::Unknown, |ended| ended.kind),
+                }
+            })
+            .collect()
     }
 
     /// How long after its call this mark came, if it is the answer to one.

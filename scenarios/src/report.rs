@@ -1,14 +1,16 @@
 //! From a finished run to the model that reports are drawn from.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use squall_core::Instant;
+use squall_core::diagnostics::redact;
 use squall_core::transport::Operation;
 use squall_reports::model::{
-    self, Belief, Fact, FaultBand, Invariant, Lane, LaneId, LaneKind, Mark, MarkId, MarkKind, Tone,
-    TrueTime,
+    self, Belief, Fact, FaultBand, Invariant, Lane, LaneId, LaneKind, Mark, MarkId, MarkKind,
+    Moment, Tone, TrueTime,
 };
 
 use crate::history::{Call, Life, Record, Reply, Tell, What, Wire};
@@ -43,7 +45,7 @@ pub fn outline(run: &Run, reproduce: String) -> model::Run {
         role: format!("nats-server {}", run.plan.world.server),
         kind: LaneKind::Server,
     });
-    model::Run {
+    let mut model = model::Run {
         schema: model::Schema,
         scenario: run.plan.scenario.clone(),
         title: scenario.map_or(String::new(), |scenario| scenario.promise.to_owned()),
@@ -62,11 +64,24 @@ pub fn outline(run: &Run, reproduce: String) -> model::Run {
         marks: Vec::new(),
         faults: faults(run),
         beliefs: Vec::new(),
+        messages: Vec::new(),
+        moments: Vec::new(),
         sometimes: scenario
             .map(|scenario| scenario.sometimes.iter().map(fact).collect())
             .unwrap_or_default(),
         trace: None,
-    }
+    };
+    conceal(&mut model);
+    model
+}
+
+/// Strikes out what is a secret in any text of the model: what programs say of an error quotes what they were given.
+pub fn conceal(model: &mut model::Run) {
+    model.rewrite_texts(&mut |text| {
+        if let Cow::Owned(clean) = redact(text) {
+            *text = clean;
+        }
+    });
 }
 
 /// The whole model of a run.
@@ -82,6 +97,7 @@ pub fn model(run: &Run, reproduce: String) -> model::Run {
             .last()
             .map_or(Instant::ZERO, |record| record.at),
     ));
+    model.moments = moments(run);
     model.marks = writer.marks;
     model.beliefs = writer.beliefs;
     if let model::Verdict::Fail(violations) = &mut model.verdict {
@@ -97,7 +113,22 @@ pub fn model(run: &Run, reproduce: String) -> model::Run {
                 .collect();
         }
     }
+    conceal(&mut model);
     model
+}
+
+/// Where the second act begins, and where it has reached what it is for.
+fn moments(run: &Run) -> Vec<Moment> {
+    let moment = |record: &Record| {
+        let text = match record.what {
+            What::Mended => "everything is mended",
+            What::Settled => "all is well",
+            _ => return None,
+        };
+        let (at, text) = (time(record.at), text.to_owned());
+        Some(Moment { at, text })
+    };
+    run.history.0.iter().filter_map(moment).collect()
 }
 
 const fn time(at: Instant) -> TrueTime {

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::page::{Ink, Page, piece};
-use super::words::{clean, clock, columns, cut, fit};
 use crate::excerpt::{Excerpt, lasts};
 use crate::model::{Belief, LaneId, Run, Tone, TrueTime, Violation};
+use crate::words::{clean, clock, columns, cut, fit};
 
 /// A chart with fewer columns than this says nothing.
 const SCALE_COLUMNS: usize = 20;

@@ -2,8 +2,8 @@
 
 use super::Style;
 use super::page::{Ink, Page, indent, piece};
-use super::words::{clean, columns, count, duration, fit, thousands};
 use crate::diagnosis::{Diagnosis, Event, State};
+use crate::words::{clean, columns, count, duration, fit, thousands};
 
 /// Events that are told where no time was asked for.
 const EVENTS_TOLD: usize = 20;

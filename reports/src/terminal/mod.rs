@@ -10,12 +10,12 @@ mod diagnosis;
 mod page;
 mod sweep;
 mod timeline;
-mod words;
 
 use crate::excerpt::{Excerpt, lasts};
+use crate::headline;
 use crate::model::{FaultBand, Run, Verdict, Violation};
+use crate::words::{clean, clock, columns, count, cut, fit};
 use page::{Ink, Page, indent, piece};
-use words::{clean, clock, columns, count, cut, duration, fit};
 
 pub use diagnosis::render_diagnosis;
 pub use sweep::render_sweep;
@@ -73,67 +73,19 @@ pub fn render(run: &Run, style: Style) -> String {
 
 /// The verdict and what it is about.
 fn head(page: &mut Page, run: &Run) {
-    let mut codes: Vec<String> = Vec::new();
-    for violation in run.violations() {
-        let code = clean(&violation.invariant.code);
-        if !codes.contains(&code) {
-            codes.push(code);
-        }
-    }
-    let (ink, verdict) = match &run.verdict {
-        Verdict::Pass => (Ink::Good, "✓ PASS"),
-        Verdict::Inconclusive { .. } => (Ink::Warn, "? INCONCLUSIVE"),
-        Verdict::Fail(_) => (Ink::Bad, "✗ FAIL"),
-    };
-    let mut what = clean(&run.scenario);
-    if !codes.is_empty() {
-        what.push_str(&format!(" ({})", codes.join(", ")));
-    }
+    let (tone, verdict) = headline::verdict(run);
+    let ink = page::ink(tone);
     let verdict = [piece(ink, verdict), piece(ink, "  ")];
-    page.paragraph(&verdict, &indent(2), Ink::Strong, &what);
+    page.paragraph(&verdict, &indent(2), Ink::Strong, &headline::name(run));
     page.paragraph(&indent(2), &indent(2), Ink::Plain, &clean(&run.title));
-    let seed = run
-        .seed
-        .map_or_else(|| "no seed".to_owned(), |seed| format!("seed {seed}"));
-    let mut facts = format!(
-        "{} · {seed} · {} of true time",
-        clean(&run.world.to_string()),
-        duration(run.simulated)
-    );
-    if let Some(elapsed) = run.elapsed {
-        facts.push_str(&format!(" in {}", duration(elapsed)));
-    }
+    let facts = headline::facts(run);
     page.paragraph(&indent(2), &indent(2), Ink::Faint, &facts);
 }
 
 /// What a run that did not fail went through: without faults that bit, a pass says little.
 fn summary(page: &mut Page, run: &Run) {
     page.blank();
-    let mut kinds: Vec<(&str, u64, u64)> = Vec::new();
-    for fault in &run.faults {
-        let known = kinds.iter().position(|(name, ..)| *name == fault.name);
-        let index = known.unwrap_or_else(|| {
-            kinds.push((&fault.name, 0, 0));
-            kinds.len() - 1
-        });
-        kinds[index].1 += u64::from(fault.bit);
-        kinds[index].2 += 1;
-    }
-    let bit: u64 = kinds.iter().map(|(_, bit, _)| bit).sum();
-    let text = match run.faults.len() {
-        0 => "none".to_owned(),
-        all => {
-            let each = kinds
-                .iter()
-                .map(|(name, bit, all)| format!("{} {bit}/{all}", clean(name)));
-            let each: Vec<_> = each.collect();
-            format!(
-                "{bit} of {} bit: {}",
-                count(all as u64, "fault", "faults"),
-                each.join(", ")
-            )
-        }
-    };
+    let (bit, text) = headline::faults(run);
     let ink = if bit == 0 { Ink::Warn } else { Ink::Plain };
     page.paragraph(
         &[piece(Ink::Faint, "  faults     ")],

@@ -3,7 +3,8 @@
 use anstyle::{AnsiColor, Style as Ansi};
 
 use super::Style;
-use super::words::{columns, wrap};
+use crate::model::Tone;
+use crate::words::{columns, wrap};
 
 /// What a piece of text looks like, named by what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,15 @@ impl Ink {
             Self::Bad => colour(AnsiColor::Red).bold(),
             Self::Fault => colour(AnsiColor::Magenta),
         }
+    }
+}
+
+/// The ink of a verdict.
+pub(super) fn ink(tone: Tone) -> Ink {
+    match tone {
+        Tone::Well => Ink::Good,
+        Tone::Unsure => Ink::Warn,
+        Tone::Over => Ink::Bad,
     }
 }
 

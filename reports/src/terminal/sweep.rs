@@ -1,17 +1,13 @@
 //! A sweep as text: how many storms, what they found, and whether they were storms at all.
 
-use std::collections::BTreeMap;
-
 use super::Style;
-use super::page::{Ink, Page, indent, piece};
-use super::words::{clean, columns, count, duration, fit, rate, thousands};
-use crate::model::Invariant;
-use crate::sweep::{Finding, Sweep, Tally};
+use super::page::{self, Ink, Page, indent, piece};
+use crate::headline::{self, seed, seeds};
+use crate::sweep::{Sweep, Tally};
+use crate::words::{clean, columns, count, duration, fit, thousands};
 
 /// Seeds told in full for one invariant of one scenario.
 const EXAMPLES: usize = 2;
-/// Seeds named.
-const SEEDS: usize = 12;
 
 /// A sweep as text, each line ended by a line feed.
 pub fn render_sweep(sweep: &Sweep, style: Style) -> String {
@@ -24,39 +20,12 @@ pub fn render_sweep(sweep: &Sweep, style: Style) -> String {
 }
 
 fn head(page: &mut Page, sweep: &Sweep) {
-    let (runs, failures) = (sweep.runs(), sweep.failures());
     let never: usize = sweep.scenarios.values().map(Tally::never).sum();
-    let ran = count(runs, "seed", "seeds");
-    let open = thousands(sweep.inconclusive());
-    let (ink, verdict, text) = match (runs, failures, sweep.inconclusive()) {
-        (0, ..) => (Ink::Warn, "? NOTHING RAN", String::new()),
-        (_, 0, 0) => (Ink::Good, "✓ PASS", format!("{ran}, every invariant held")),
-        (_, 0, _) => (
-            Ink::Warn,
-            "? INCONCLUSIVE",
-            format!("{open} of {ran} undecided, no failure"),
-        ),
-        (_, failed, 0) => (
-            Ink::Bad,
-            "✗ FAIL",
-            format!("{} of {ran} failed", thousands(failed)),
-        ),
-        (_, failed, _) => {
-            let text = format!("{} of {ran} failed, {open} undecided", thousands(failed));
-            (Ink::Bad, "✗ FAIL", text)
-        }
-    };
+    let (tone, verdict, text) = headline::sweep(sweep);
+    let ink = page::ink(tone);
     let verdict = [piece(ink, verdict), piece(ink, "  ")];
     page.paragraph(&verdict, &indent(2), Ink::Strong, &text);
-    let mut speed = format!(
-        "{} of true time in {}",
-        duration(sweep.simulated()),
-        duration(sweep.elapsed)
-    );
-    if let (Some(speed_up), Some(runs)) = (sweep.speed_up(), sweep.runs_per_second()) {
-        let (speed_up, runs) = (rate(speed_up), rate(runs));
-        speed.push_str(&format!(": {speed_up} × real time, {runs} seeds/s"));
-    }
+    let speed = headline::speed(sweep);
     page.paragraph(&indent(2), &indent(2), Ink::Faint, &speed);
     if never > 0 {
         let what = count(
@@ -140,14 +109,7 @@ fn findings(page: &mut Page, sweep: &Sweep) {
         return;
     }
     page.heading("Findings");
-    let mut groups: BTreeMap<(&Invariant, &str), Vec<&Finding>> = BTreeMap::new();
-    for finding in &sweep.findings {
-        let group = (&finding.invariant, finding.scenario.as_str());
-        groups.entry(group).or_default().push(finding);
-    }
-    for ((invariant, scenario), mut findings) in groups {
-        // Runs that end at the same time are recorded in any order.
-        findings.sort_by_key(|finding| finding.seed);
+    for ((invariant, scenario), findings) in headline::findings(sweep) {
         let name = format!("✗ {} {}", clean(&invariant.code), clean(&invariant.name));
         let all: Vec<_> = findings.iter().map(|finding| finding.seed).collect();
         let text = format!("in {}: {}", clean(scenario), seeds(&all));
@@ -171,13 +133,7 @@ fn undecided(page: &mut Page, sweep: &Sweep) {
         return;
     }
     page.heading("Undecided");
-    let mut groups: BTreeMap<(&str, &str), Vec<_>> = BTreeMap::new();
-    for run in &sweep.undecided {
-        let group = (run.scenario.as_str(), run.why.as_str());
-        groups.entry(group).or_default().push(run);
-    }
-    for ((scenario, why), mut runs) in groups {
-        runs.sort_by_key(|run| run.seed);
+    for ((scenario, why), runs) in headline::undecided(sweep) {
         let all: Vec<_> = runs.iter().map(|run| run.seed).collect();
         let text = format!("{}, {}: {}", clean(scenario), seeds(&all), clean(why));
         page.paragraph(&[piece(Ink::Warn, "  ? ")], &indent(4), Ink::Plain, &text);
@@ -188,22 +144,4 @@ fn undecided(page: &mut Page, sweep: &Sweep) {
             )]);
         }
     }
-}
-
-fn seed(seed: Option<u64>) -> String {
-    seed.map_or_else(|| "no seed".to_owned(), |seed| format!("seed {seed}"))
-}
-
-fn seeds(all: &[Option<u64>]) -> String {
-    let [_, _, ..] = all else {
-        return all.first().map_or_else(String::new, |one| seed(*one));
-    };
-    let number =
-        |seed: &Option<u64>| seed.map_or_else(|| "none".to_owned(), |seed| seed.to_string());
-    let named: Vec<_> = all.iter().take(SEEDS).map(number).collect();
-    let more = match all.len().saturating_sub(SEEDS) {
-        0 => String::new(),
-        more => format!(" and {} more", thousands(more as u64)),
-    };
-    format!("seeds {}{more}", named.join(", "))
 }

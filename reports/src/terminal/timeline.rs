@@ -4,9 +4,11 @@
 //! eye falls from any event upwards to the faults it happened under. On a narrow page, who and what is one text.
 
 use super::page::{Ink, Page, Piece, indent, piece};
-use super::words::{clean, clock, columns, count, cut, duration, fit};
 use crate::excerpt::{Excerpt, Gap, Row, Weight, lasts};
+use crate::headline::verb;
 use crate::model::{Mark, MarkKind, Run, TrueTime, Violation};
+use crate::story::hidden;
+use crate::words::{clean, clock, columns, cut, duration, fit};
 
 /// Names longer than this are cut.
 const LANE_COLUMNS: usize = 16;
@@ -196,13 +198,7 @@ impl<'a> Table<'a> {
     }
 
     fn gap(&mut self, page: &mut Page, gap: &Gap) {
-        let some = gap.hidden.iter().take(3);
-        let mut text: Vec<_> = some.map(|(_, name)| clean(name)).collect();
-        let more: usize = gap.hidden.iter().skip(3).map(|(count, _)| count).sum();
-        if more > 0 {
-            text.push(format!("{} more", count(more as u64, "event", "events")));
-        }
-        let text = format!("… {}: {} …", duration(gap.lasts), text.join(", "));
+        let text = hidden(gap);
         let mut first = indent(2 + self.times + 1).to_vec();
         first.extend(self.bars());
         first.push(piece(Ink::Plain, " "));
@@ -302,17 +298,16 @@ fn bands(run: &Run, excerpt: &Excerpt, slots_max: usize) -> (Vec<Band>, usize) {
     (bands, free_from.len())
 }
 
-/// One word for a kind of mark.
+/// One word for a kind of mark, and its ink.
 fn kind(kind: MarkKind) -> (&'static str, Ink) {
-    match kind {
-        MarkKind::Call => ("calls", Ink::Plain),
-        MarkKind::Ok => ("ok", Ink::Plain),
-        MarkKind::Refused => ("refused", Ink::Warn),
-        MarkKind::Unknown => ("unknown", Ink::Warn),
-        MarkKind::Told => ("is told", Ink::Plain),
-        MarkKind::Commit => ("commits", Ink::Plain),
-        MarkKind::Removed => ("removes", Ink::Warn),
-        MarkKind::Life => ("process", Ink::Plain),
-        MarkKind::Connection => ("link", Ink::Plain),
-    }
+    let ink = match kind {
+        MarkKind::Refused | MarkKind::Unknown | MarkKind::Removed => Ink::Warn,
+        MarkKind::Call
+        | MarkKind::Ok
+        | MarkKind::Told
+        | MarkKind::Commit
+        | MarkKind::Life
+        | MarkKind::Connection => Ink::Plain,
+    };
+    (verb(kind), ink)
 }

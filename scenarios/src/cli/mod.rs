@@ -11,6 +11,7 @@
 mod check;
 mod conformance;
 mod diagnose;
+mod faces;
 mod files;
 mod progress;
 
@@ -68,7 +69,7 @@ enum Command {
         /// In which world.
         #[arg(long, value_enum, default_value_t = On::Sim)]
         on: On,
-        /// Writes plan, history and report into this directory.
+        /// Writes plan, history, model and report into this directory.
         #[arg(long)]
         report: Option<PathBuf>,
     },
@@ -174,6 +175,14 @@ enum Command {
         #[arg(long, value_parser = humantime::parse_duration)]
         r#for: Option<Duration>,
     },
+    /// Draws recorded runs again: for a browser, a pull request, a continuous integration server, a viewer of traces.
+    Report {
+        /// What --report wrote: its directory, or one history or model in it.
+        path: PathBuf,
+        /// For whom.
+        #[arg(long, value_enum, default_value_t = faces::Format::Terminal)]
+        format: faces::Format,
+    },
     /// Says what a connection-event log amounts to: state, drops, patterns, the last events. Exit status 1 where a
     /// pattern was found.
     Diagnose {
@@ -263,6 +272,7 @@ pub fn main() -> ExitCode {
             check::Format::Squall => check::history(&history),
             check::Format::Jepsen => check::log(&history, steps, r#for),
         },
+        Command::Report { path, format } => faces::report(&path, format),
         Command::Diagnose { log, since, json } => diagnose(&log, since, json),
     };
     done.unwrap_or_else(|Unusable(sentence)| {

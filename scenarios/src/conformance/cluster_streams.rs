@@ -156,7 +156,9 @@ async fn core_publishes<L: Trio>(lab: &L, t: &mut Transcript, replicas: u8) -> R
             let mut message = Message::new("s.b", "m");
             message.reply = Some(reply.as_str().into());
             if let Some(expected) = expected {
-                message.headers.append("Nats-Expected-Last-Sequence", expected);
+                message
+                    .headers
+                    .append("Nats-Expected-Last-Sequence", expected);
             }
             client.publish(message).await?;
             let answer = soon(lab, "it is acknowledged", inbox.next()).await?;

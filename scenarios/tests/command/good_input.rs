@@ -41,6 +41,48 @@ fn a_report_holds_what_is_needed_to_see_the_violation_again() {
 }
 
 #[test]
+fn a_recorded_run_can_be_drawn_for_every_reader() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let report = directory.path().to_str().expect("a path of text");
+    let plan = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/plans/specimens/presence-close-deletes-successor.toml"
+    );
+    squall(&["replay", plan, "--report", report]);
+    let written = |ending: &str| format!("{report}/presence-restart-overlap.200.{ending}");
+
+    // A secret that somebody wrote into the model stays there.
+    let model = std::fs::read_to_string(written("run.json")).expect("a model");
+    let leaky = model.replacen("\"title\":\"", "\"title\":\"nats://amy:hunter2@host ", 1);
+    assert_ne!(leaky, model);
+    std::fs::write(written("run.json"), leaky).expect("written");
+
+    let draw = |format: &str, path: &str| {
+        let drawn = squall(&["report", path, "--format", format]);
+        let said = String::from_utf8(drawn.stdout).expect("text");
+        assert_eq!(drawn.status.code(), Some(0), "{said}");
+        said
+    };
+    let file = |path: &str| std::fs::read_to_string(path.trim_end()).expect("a file");
+    let told = draw("terminal", &written("history.jsonl"));
+    let page = file(&draw("html", report));
+    let all = [
+        draw("markdown", &written("run.json")),
+        draw("junit", report),
+        file(&draw("trace", report)),
+        page,
+        told,
+    ];
+    for text in all {
+        assert!(text.contains("P4"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let nothing = tempfile::tempdir().expect("a folder");
+    let nothing = squall(&["report", nothing.path().to_str().expect("text")]);
+    assert_eq!(nothing.status.code(), Some(2), "nothing to draw");
+}
+
+#[test]
 fn a_calm_run_passes_and_says_so() {
     let run = squall(&["run", "presence/calm", "--seed", "4"]);
     let said = String::from_utf8(run.stdout).expect("text");

@@ -1,14 +1,12 @@
-//! What a person sees in a terminal, as snapshots; and what must hold for any run, however odd.
-
-mod any_run;
-mod samples;
+//! What a person sees in a terminal.
 
 use insta::assert_snapshot;
 use squall_reports::terminal::{Style, render, render_sweep};
 
-use samples::{completeness_violation, inconclusive, pass, presence_violation, sweep};
+use super::lock::lock_violation;
+use super::samples::{completeness_violation, inconclusive, pass, presence_violation, sweep};
 
-fn plain(width: usize) -> Style {
+pub(crate) fn plain(width: usize) -> Style {
     let color = false;
     Style { color, width }
 }
@@ -26,6 +24,11 @@ fn a_presence_violation_under_overlapping_faults() {
 #[test]
 fn a_presence_violation_in_a_narrow_terminal() {
     assert_snapshot!(render(&presence_violation(), plain(48)));
+}
+
+#[test]
+fn a_lock_violation_with_operations_and_messages() {
+    assert_snapshot!(render(&lock_violation(), plain(100)));
 }
 
 #[test]

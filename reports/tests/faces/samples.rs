@@ -25,7 +25,7 @@ pub(crate) fn mark(millis: u64, lane: LaneId, kind: MarkKind, text: &str) -> Mar
     }
 }
 
-fn fault(name: &str, target: &str, from: u64, to: u64, bit: bool) -> FaultBand {
+pub(crate) fn fault(name: &str, target: &str, from: u64, to: u64, bit: bool) -> FaultBand {
     FaultBand {
         name: name.to_owned(),
         target: target.to_owned(),
@@ -35,7 +35,14 @@ fn fault(name: &str, target: &str, from: u64, to: u64, bit: bool) -> FaultBand {
     }
 }
 
-fn belief(lane: LaneId, about: &str, state: &str, tone: Tone, from: u64, to: u64) -> Belief {
+pub(crate) fn belief(
+    lane: LaneId,
+    about: &str,
+    state: &str,
+    tone: Tone,
+    from: u64,
+    to: u64,
+) -> Belief {
     Belief {
         lane,
         about: about.to_owned(),
@@ -46,7 +53,7 @@ fn belief(lane: LaneId, about: &str, state: &str, tone: Tone, from: u64, to: u64
     }
 }
 
-fn fact(name: &str, reached: bool) -> Fact {
+pub(crate) fn fact(name: &str, reached: bool) -> Fact {
     let name = name.to_owned();
     Fact { name, reached }
 }
@@ -117,6 +124,8 @@ pub(crate) fn pass() -> Run {
             belief(BOB, "alice", "present", Tone::Well, 800, 61_300),
             belief(CAROL, "alice", "present", Tone::Well, 1400, 61_300),
         ],
+        messages: vec![],
+        moments: vec![],
         sometimes: vec![
             fact("a record did expire while its owner was cut off", true),
             fact("a beat was committed after its caller had given up", false),

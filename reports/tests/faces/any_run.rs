@@ -1,5 +1,6 @@
 //! What must hold for any run, however odd.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use squall_reports::excerpt::{Excerpt, Row};
@@ -8,12 +9,14 @@ use squall_reports::model::{
 };
 use squall_reports::sweep::Sweep;
 use squall_reports::terminal::{Style, render, render_sweep};
+use squall_reports::{html, markdown, trace};
 use unicode_width::UnicodeWidthStr;
 
-use super::plain;
+use super::lock::lock_violation;
 use super::samples::{
     accuracy, completeness_violation, inconclusive, mark, ms, pass, presence_violation, sweep,
 };
+use super::terminal::plain;
 
 #[test]
 fn colours_add_nothing_but_colour() {
@@ -120,6 +123,10 @@ fn a_run_nobody_expected_is_drawn_nevertheless() {
                 "{page}"
             );
         }
+        for render in [html::render, markdown::render, trace::render] {
+            let page = render(&odd);
+            assert!(page.len() > 100 && !page.contains('\u{1b}'), "{page}");
+        }
     }
     let nothing = render_sweep(&Sweep::default(), Style::default());
     assert!(nothing.starts_with("? NOTHING RAN\n"), "{nothing}");
@@ -186,7 +193,12 @@ fn a_hum_is_told_where_it_fell_silent() {
 
 #[test]
 fn what_is_written_reads_back() {
-    for run in [pass(), presence_violation(), inconclusive()] {
+    for run in [
+        pass(),
+        presence_violation(),
+        inconclusive(),
+        lock_violation(),
+    ] {
         let json = serde_json::to_string(&run).expect("plain data");
         assert_eq!(serde_json::from_str::<Run>(&json).expect("its own"), run);
         let other = json.replacen("\"schema\":1", "\"schema\":2", 1);
@@ -198,6 +210,46 @@ fn what_is_written_reads_back() {
         serde_json::from_str::<Sweep>(&json).expect("its own"),
         sweep
     );
+}
+
+/// What is struck out of a model is in no report of it, wherever it stood.
+#[test]
+fn every_text_can_be_rewritten() {
+    for mut run in [lock_violation(), presence_violation(), inconclusive()] {
+        run.rewrite_texts(&mut |text| *text = "-".to_owned());
+        let json = serde_json::to_value(&run).expect("plain data");
+        let mut texts = BTreeSet::new();
+        gather(&json, &mut texts);
+        // What is left are the names of variants.
+        let known = [
+            "-", "agent", "server", "sim", "well", "unsure", "over", "call", "ok", "told",
+        ];
+        let kinds = [
+            "refused",
+            "unknown",
+            "commit",
+            "removed",
+            "life",
+            "connection",
+        ];
+        let known: BTreeSet<&str> = known.into_iter().chain(kinds).collect();
+        let left: Vec<_> = texts
+            .iter()
+            .filter(|text| !known.contains(text.as_str()))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+fn gather(value: &serde_json::Value, texts: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::String(text) => {
+            texts.insert(text.clone());
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| gather(value, texts)),
+        serde_json::Value::Object(fields) => fields.values().for_each(|value| gather(value, texts)),
+        _ => {}
+    }
 }
 
 #[test]

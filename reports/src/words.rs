@@ -7,18 +7,18 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use crate::model::TrueTime;
 
 /// How many columns a text takes.
-pub(super) fn columns(text: &str) -> usize {
+pub(crate) fn columns(text: &str) -> usize {
     text.width()
 }
 
 /// Seconds with milliseconds: `12.400`.
-pub(super) fn clock(at: TrueTime) -> String {
+pub(crate) fn clock(at: TrueTime) -> String {
     let millis = at.as_nanos() / 1_000_000;
     format!("{}.{:03}", millis / 1000, millis % 1000)
 }
 
 /// A duration at the precision that matters at its size.
-pub(super) fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
     match seconds {
         0 if millis == 0 && duration.is_zero() => "0 s".to_owned(),
@@ -35,7 +35,7 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// A whole number with its thousands apart: `12 345`.
-pub(super) fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -48,7 +48,7 @@ pub(super) fn thousands(number: u64) -> String {
 }
 
 /// A ratio or rate: one decimal below a hundred, none above.
-pub(super) fn rate(rate: f64) -> String {
+pub(crate) fn rate(rate: f64) -> String {
     if rate < 100.0 {
         format!("{rate:.1}")
     } else {
@@ -58,7 +58,7 @@ pub(super) fn rate(rate: f64) -> String {
 }
 
 /// `1 seed`, `2 seeds`.
-pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!(
         "{} {}",
         thousands(number),
@@ -67,7 +67,7 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
 }
 
 /// The text on one line, without what would move the cursor or turn the direction: chat bodies come from anywhere.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\r' | '\t' => ' ',
@@ -83,7 +83,7 @@ fn turns(c: char) -> bool {
 }
 
 /// The text in at most `width` columns, with a mark where it was cut.
-pub(super) fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     if columns(text) <= width {
         return text.to_owned();
     }
@@ -95,7 +95,7 @@ pub(super) fn cut(text: &str, width: usize) -> String {
 }
 
 /// The text, filled up with blanks to `width` columns or cut to it.
-pub(super) fn fit(text: &str, width: usize) -> String {
+pub(crate) fn fit(text: &str, width: usize) -> String {
     let mut text = cut(text, width);
     let missing = width.saturating_sub(columns(&text));
     text.extend(std::iter::repeat_n(' ', missing));
@@ -104,7 +104,7 @@ pub(super) fn fit(text: &str, width: usize) -> String {
 
 /// Lines of at most `rest` columns, the first of at most `first`, broken at blanks, or inside a word that is longer than
 /// a line. At least one line.
-pub(super) fn wrap(text: &str, first: usize, rest: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, first: usize, rest: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for mut word in text.split_whitespace() {
         let used = lines.last().map_or(0, |line| columns(line));

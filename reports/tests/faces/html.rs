@@ -1,0 +1,102 @@
+//! The page of a run: its static part as snapshots, and what must hold for the rest, which a browser draws.
+
+use insta::assert_snapshot;
+use squall_reports::html::render;
+use squall_reports::model::{LaneId, MarkId, MarkKind, Run, TrueTime};
+
+use super::lock::lock_violation;
+use super::samples::{completeness_violation, inconclusive, mark, pass, presence_violation};
+
+/// What is read without JavaScript: neither style, nor tools, nor data, nor scripts.
+fn story(run: &Run) -> String {
+    let page = render(run);
+    let body = page.split_once("<body>").expect("a body").1;
+    let (head, rest) = body
+        .split_once("<section class=\"scripted-only\"")
+        .expect("a timeline");
+    let rest = rest.split_once("</section>").expect("its end").1;
+    let (story, _) = rest.split_once("</main>").expect("an end");
+    format!("{head}{story}")
+}
+
+#[test]
+fn a_pass() {
+    assert_snapshot!(story(&pass()));
+}
+
+#[test]
+fn a_presence_violation() {
+    assert_snapshot!(story(&presence_violation()));
+}
+
+#[test]
+fn a_lock_violation() {
+    assert_snapshot!(story(&lock_violation()));
+}
+
+#[test]
+fn a_violation_that_is_an_absence() {
+    assert_snapshot!(story(&completeness_violation()));
+}
+
+#[test]
+fn an_inconclusive_run() {
+    assert_snapshot!(story(&inconclusive()));
+}
+
+/// Every text of a run, replaced by one that tries to leave whatever it stands in.
+#[test]
+fn no_text_is_ever_markup() {
+    let evil = "</script><script>alert(1)</script><!--]]>\"'&lt;<img src=x onerror=alert(2)>";
+    let mut run = lock_violation();
+    run.trace = Some(String::new());
+    run.rewrite_texts(&mut |text| *text = format!("{evil}{text}"));
+    let mut plain = lock_violation();
+    plain.trace = Some(String::new());
+    let (page, harmless) = (render(&run), render(&plain));
+    for sign in ["<script", "</script", "<img", "<!--", "</section", "</main"] {
+        let count = |page: &str| page.matches(sign).count();
+        assert_eq!(count(&page), count(&harmless), "{sign}");
+    }
+    assert!(
+        page.contains("\\u003c/script\\u003e"),
+        "it is there, as text"
+    );
+}
+
+#[test]
+fn the_page_asks_nobody_for_anything() {
+    let page = render(&lock_violation());
+    for sign in [
+        "http:", "https:", "//cdn", "url(", "@import", "import(", "fetch(",
+    ] {
+        assert!(!page.contains(sign), "{sign}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+/// A hundred thousand events, most of them told apart by their texts.
+pub(crate) fn long_run() -> Run {
+    let mut run = lock_violation();
+    let lanes = run.lanes.len();
+    let own = run.marks.len();
+    for n in 0..50_000 {
+        let lane = LaneId(n % lanes);
+        let call = format!("update lock.resource.{n} over revision {}", n * 7);
+        let answer = format!("stored as revision {}", n * 7 + 1);
+        run.marks.push(mark(0, lane, MarkKind::Call, &call));
+        run.marks.push(mark(0, lane, MarkKind::Ok, &answer));
+    }
+    for (index, mark) in run.marks.iter_mut().enumerate().skip(own) {
+        mark.at = TrueTime::from_nanos(18_000_000_000 + index as u64 * 119_000);
+        mark.answers = ((index - own) % 2 == 1).then(|| MarkId(index - 1));
+    }
+    run
+}
+
+#[test]
+fn a_hundred_thousand_events_fit() {
+    let page = render(&long_run());
+    let mib = page.len() as f64 / (1024.0 * 1024.0);
+    assert!(mib < 15.0, "{mib} MiB");
+}

@@ -1,0 +1,10 @@
+//! What a person sees of a run or a sweep, face by face, as snapshots; and what must hold for any run, however odd.
+
+mod any_run;
+mod html;
+mod junit;
+mod lock;
+mod markdown;
+mod samples;
+mod terminal;
+mod trace;

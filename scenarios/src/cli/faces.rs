@@ -1,0 +1,117 @@
+//! `squall report`: draws what was recorded again, for another kind of reader.
+//!
+//! What is drawn is the model of a run, the file that `--report` writes beside plan and history. A history alone is not
+//! enough: it does not say which faults changed anything.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use squall_reports::model::Run;
+use squall_reports::sweep::Sweep;
+use squall_reports::{html, junit, markdown, terminal, trace};
+
+use super::files::write_whole;
+use super::{Unusable, print, style};
+use crate::report::conceal;
+
+/// For whom a report is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Text, as after a run.
+    Terminal,
+    /// A page for a browser, written beside each model.
+    Html,
+    /// For a pull request, or the summary of a job.
+    Markdown,
+    /// XML for a continuous integration server.
+    Junit,
+    /// JSON that Perfetto opens, written beside each model.
+    Trace,
+}
+
+/// How the name of a model ends.
+const MODEL: &str = ".run.json";
+/// How the name of a history ends.
+const HISTORY: &str = ".history.jsonl";
+
+/// Draws one run, or all runs of a directory.
+pub(super) fn report(path: &Path, format: Format) -> Result<ExitCode, Unusable> {
+    let paths = models(path)?;
+    let runs: Result<Vec<Run>, Unusable> = paths.iter().map(|path| read(path)).collect();
+    let runs = runs?;
+    match format {
+        Format::Terminal => each(&runs, |run| terminal::render(run, style())),
+        Format::Markdown => each(&runs, markdown::render),
+        Format::Junit => {
+            let mut sweep = Sweep::default();
+            runs.iter().for_each(|run| sweep.record(run));
+            let text = junit::render_sweep(&sweep);
+            print(&text.map_err(|error| Unusable(error.to_string()))?);
+        }
+        Format::Html => write(&paths, &runs, ".html", html::render)?,
+        Format::Trace => write(&paths, &runs, ".trace.json", trace::render)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn each(runs: &[Run], render: impl Fn(&Run) -> String) {
+    let texts: Vec<String> = runs.iter().map(render).collect();
+    print(&texts.join("\n"));
+}
+
+fn write(
+    paths: &[PathBuf],
+    runs: &[Run],
+    ending: &str,
+    render: impl Fn(&Run) -> String,
+) -> Result<(), Unusable> {
+    for (path, run) in paths.iter().zip(runs) {
+        let written = beside(path, MODEL, ending);
+        let path = written.unwrap_or_else(|| path.with_extension(&ending[1..]));
+        write_whole(&path, render(run).as_bytes())?;
+        print(&format!("{}\n", path.display()));
+    }
+    Ok(())
+}
+
+/// The models that are meant: a file, the one beside a history, or all in a directory, in the order of their names.
+fn models(path: &Path) -> Result<Vec<PathBuf>, Unusable> {
+    if !path.is_dir() {
+        let model = beside(path, HISTORY, MODEL);
+        return Ok(vec![model.unwrap_or_else(|| path.to_owned())]);
+    }
+    let unusable = |error: std::io::Error| Unusable(format!("{}: {error}", path.display()));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(unusable)? {
+        let entry = entry.map_err(unusable)?;
+        if entry.file_name().to_string_lossy().ends_with(MODEL) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        let path = path.display();
+        return Err(Unusable(format!(
+            "{path}: there is no file *{MODEL} in it; --report of a run writes one"
+        )));
+    }
+    Ok(found)
+}
+
+/// The file beside `path` whose name ends with `wanted` instead of `ending`; none if its name does not end so.
+fn beside(path: &Path, ending: &str, wanted: &str) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let stem = name.strip_suffix(ending)?;
+    Some(path.with_file_name(format!("{stem}{wanted}")))
+}
+
+fn read(path: &Path) -> Result<Run, Unusable> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Unusable(format!("{}: {error}", path.display())))?;
+    let mut run: Run = serde_json::from_str(&text)
+        .map_err(|error| Unusable(format!("{}:{}: {error}", path.display(), error.line())))?;
+    // Whoever wrote it may have known no secrets.
+    conceal(&mut run);
+    Ok(run)
+}
