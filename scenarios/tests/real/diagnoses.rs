@@ -99,7 +99,7 @@ fn view(run: &Run) -> String {
             tell: Tell::Logged { event },
         } = &record.what
         {
-            logs.entry(process).or_default().push(event.clone());
+            logs.entry(process).or_default().push((**event).clone());
         }
     }
     let mut views: Vec<(String, Vec<&str>)> = Vec::new();
