@@ -35,6 +35,7 @@ mod attach;
 mod entry;
 mod error;
 mod key;
+pub mod lock;
 mod memory;
 mod record;
 mod store;
