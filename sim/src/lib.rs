@@ -7,6 +7,8 @@ compile_error!(
 
 mod auth;
 pub mod broker;
+#[cfg(test)]
+mod chat_tests;
 mod client;
 pub mod clock;
 pub mod cluster;

@@ -1,0 +1,221 @@
+//! Scans: which threads there are, by reading all that is held. Complete or an error, and in bounded time.
+//!
+//! A scan reads from the first message held to the one that was the last when it began. It never counts on a number of
+//! messages, which expiry may make unreachable: it is over when a message of that place or a later one comes, or when the
+//! reader says that nothing more was there. Where the stream may have changed under it, it begins anew.
+
+use std::collections::BTreeMap;
+
+use super::ScanError;
+use super::envelope::{self, Received, ThreadId};
+use crate::time::UnixTime;
+use crate::transport::{InterruptCause, ReadStart, ReaderEvent, Sequence, StoredMessage, Stream};
+
+/// A thread, as far as it is still held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadSummary {
+    /// Its id.
+    pub thread: ThreadId,
+    /// Its name, where its messages tell. Two threads of one id are two summaries.
+    pub name: Option<String>,
+    /// When its last message was stored, by the server's wall clock.
+    pub last_activity: UnixTime,
+    /// How many messages are held.
+    pub message_count: u64,
+    /// What was said last.
+    pub last_body: String,
+}
+
+/// What is known of a thread while it is read.
+#[derive(Debug)]
+struct Tally {
+    last: Sequence,
+    last_activity: UnixTime,
+    message_count: u64,
+    last_body: String,
+    /// The agent that is asked for has said something in it.
+    is_wanted: bool,
+}
+
+/// What has been read so far.
+#[derive(Debug)]
+pub(super) struct Tallies<'a> {
+    project: &'a str,
+    /// Only threads in which this agent has said something.
+    agent: Option<&'a str>,
+    threads: BTreeMap<(ThreadId, Option<String>), Tally>,
+}
+
+impl<'a> Tallies<'a> {
+    pub(super) const fn new(project: &'a str, agent: Option<&'a str>) -> Self {
+        Self {
+            project,
+            agent,
+            threads: BTreeMap::new(),
+        }
+    }
+
+    /// Counts a message in. What cannot be read denies nobody the rest.
+    fn add(&mut self, message: &StoredMessage) {
+        let Some(received) = Received::decode(self.project, message) else {
+            tracing::warn!(subject = %message.subject, sequence = %message.sequence, "not an envelope");
+            return;
+        };
+        let Received { envelope, name, .. } = received;
+        let is_wanted = self.agent.is_none_or(|agent| agent == envelope.from);
+        let tally = self
+            .threads
+            .entry((envelope.thread, name))
+            .or_insert_with(|| Tally {
+                last: Sequence::NONE,
+                last_activity: UnixTime::EPOCH,
+                message_count: 0,
+                last_body: String::new(),
+                is_wanted: false,
+            });
+        tally.last = message.sequence;
+        tally.last_activity = message.time;
+        tally.message_count += 1;
+        tally.last_body = envelope.body;
+        tally.is_wanted |= is_wanted;
+    }
+
+    /// Most recent first: in the order of the stream, which no clock can turn.
+    fn summaries(self) -> Vec<ThreadSummary> {
+        let mut threads: Vec<_> = self.threads.into_iter().collect();
+        threads.retain(|(_, tally)| tally.is_wanted);
+        threads.sort_by_key(|(_, tally)| std::cmp::Reverse(tally.last));
+        let summary = |((thread, name), tally): (_, Tally)| ThreadSummary {
+            thread,
+            name,
+            last_activity: tally.last_activity,
+            message_count: tally.message_count,
+            last_body: tally.last_body,
+        };
+        threads.into_iter().map(summary).collect()
+    }
+}
+
+/// Reads everything. Whoever calls it puts a limit to its time.
+pub(super) async fn scan<S: Stream>(
+    stream: &S,
+    project: &str,
+    agent: Option<&str>,
+) -> Result<Vec<ThreadSummary>, ScanError> {
+    loop {
+        let tallies = Tallies::new(project, agent);
+        if let Some(complete) = read(stream, tallies).await? {
+            return Ok(complete);
+        }
+    }
+}
+
+/// Reads everything once; `None` if the stream may have changed under it.
+async fn read<S: Stream>(
+    stream: &S,
+    mut tallies: Tallies<'_>,
+) -> Result<Option<Vec<ThreadSummary>>, ScanError> {
+    let info = stream.info().await?;
+    if info.messages == 0 {
+        return Ok(Some(Vec::new()));
+    }
+    let filter = envelope::all(tallies.project);
+    let mut reader = stream.read(&[&filter], ReadStart::All).await?;
+    let mut is_sure = true;
+    while let Some(event) = reader.next().await {
+        match event {
+            ReaderEvent::Message(message) => {
+                if message.sequence <= info.last_sequence {
+                    tallies.add(&message);
+                }
+                if message.sequence >= info.last_sequence {
+                    return Ok(Some(tallies.summaries()));
+                }
+            }
+            ReaderEvent::CaughtUp => return Ok(Some(tallies.summaries())),
+            // A reader that was slow goes on in the same stream. Another outage may have ended otherwise.
+            ReaderEvent::Interrupted(cause) => is_sure = cause == InterruptCause::Gap,
+            ReaderEvent::Resumed { same_stream, .. } => {
+                if !(is_sure && same_stream) {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+    Err(ScanError::ConnectionLost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::envelope::Envelope;
+    use super::*;
+
+    fn said(sequence: u64, from: &str, name: &str, body: &str) -> StoredMessage {
+        let time = UnixTime::from_secs(1_700_000_000 + sequence as i64);
+        let envelope = Envelope {
+            id: sequence.to_string(),
+            from: from.to_owned(),
+            thread: ThreadId::of("demo", name),
+            body: body.to_owned(),
+            timestamp: UnixTime::EPOCH,
+            reply_to: None,
+        };
+        let message = envelope.message("demo", name, None);
+        StoredMessage {
+            subject: message.subject,
+            headers: message.headers,
+            payload: message.payload,
+            sequence: Sequence(sequence),
+            time,
+        }
+    }
+
+    fn tally(agent: Option<&str>, messages: &[StoredMessage]) -> Vec<ThreadSummary> {
+        let mut tallies = Tallies::new("demo", agent);
+        for message in messages {
+            tallies.add(message);
+        }
+        tallies.summaries()
+    }
+
+    fn counted(summaries: &[ThreadSummary]) -> Vec<(Option<&str>, u64, &str)> {
+        summaries
+            .iter()
+            .map(|s| (s.name.as_deref(), s.message_count, &*s.last_body))
+            .collect()
+    }
+
+    #[test]
+    fn threads_come_most_recent_first() {
+        let messages = [
+            said(1, "alice", "deploy", "a"),
+            said(2, "bob", "lunch", "b"),
+            said(5, "bob", "deploy", "c"),
+        ];
+        let all = tally(None, &messages);
+        let expected = [(Some("deploy"), 2, "c"), (Some("lunch"), 1, "b")];
+        assert_eq!(counted(&all), expected);
+        assert_eq!(all[0].last_activity, UnixTime::from_secs(1_700_000_005));
+        let of_alice = tally(Some("alice"), &messages);
+        assert_eq!(counted(&of_alice), [(Some("deploy"), 2, "c")]);
+        assert!(tally(Some("carol"), &messages).is_empty());
+    }
+
+    #[test]
+    fn one_id_and_two_names_are_two_threads() {
+        let mut other = said(2, "bob", "deploy", "theirs");
+        other.headers = said(2, "bob", "another", "").headers;
+        let summaries = tally(None, &[said(1, "alice", "deploy", "ours"), other]);
+        let expected = [(Some("another"), 1, "theirs"), (Some("deploy"), 1, "ours")];
+        assert_eq!(counted(&summaries), expected);
+        assert_eq!(summaries[0].thread, summaries[1].thread);
+    }
+
+    #[test]
+    fn what_cannot_be_read_denies_nobody_the_rest() {
+        let mut garbage = said(2, "bob", "deploy", "");
+        garbage.payload = "garbage".into();
+        let summaries = tally(None, &[said(1, "alice", "deploy", "a"), garbage]);
+        assert_eq!(counted(&summaries), [(Some("deploy"), 1, "a")]);
+    }
+}
