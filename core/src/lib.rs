@@ -24,6 +24,7 @@ pub mod machine;
 pub mod nats;
 pub mod presence;
 pub mod session;
+pub mod state;
 pub mod time;
 pub mod transport;
 pub mod who;
