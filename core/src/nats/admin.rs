@@ -185,6 +185,7 @@ pub(super) fn read_info(bucket: &str, info: &Value) -> Option<BucketInfo> {
         last_revision: Revision(info["state"]["last_seq"].as_u64()?),
         records: info["state"]["messages"].as_u64()?,
         created: UnixTime::parse_rfc3339(info["created"].as_str()?).ok()?,
+        now: UnixTime::parse_rfc3339(info["ts"].as_str()?).ok()?,
     })
 }
 

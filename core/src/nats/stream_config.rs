@@ -145,6 +145,7 @@ pub(super) fn read_info(info: &Value) -> Option<StreamInfo> {
     Some(StreamInfo {
         config: read(info.get("config")?),
         created: UnixTime::parse_rfc3339(info["created"].as_str()?).ok()?,
+        now: UnixTime::parse_rfc3339(info["ts"].as_str()?).ok()?,
         messages,
         bytes: state["bytes"].as_u64()?,
         // Of a stream that never had a message the server says 0.
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn an_empty_stream_begins_after_its_last_message() {
         let mut info = json!({
-            "config": {"name": "s"}, "created": "2026-01-01T00:00:00Z",
+            "config": {"name": "s"}, "created": "2026-01-01T00:00:00Z", "ts": "2026-01-01T00:00:01Z",
             "state": {"messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0, "consumer_count": 2},
             "cluster": {"leader": "NABC"},
         });

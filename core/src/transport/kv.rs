@@ -201,6 +201,7 @@ impl BucketInfo {
             last_revision: stream.last_sequence.into(),
             records: stream.messages,
             created: stream.created,
+            now: stream.now,
         })
     }
 }
@@ -216,6 +217,8 @@ pub struct BucketInfo {
     pub records: u64,
     /// When it was created, by the server's wall clock: tells one incarnation of a name from the next.
     pub created: UnixTime,
+    /// When the server said this, by the clock that stamps records: so that their age can be told without another.
+    pub now: UnixTime,
 }
 
 /// What a write demands, beside its value. By default nothing.

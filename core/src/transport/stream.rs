@@ -159,6 +159,8 @@ pub struct StreamInfo {
     pub config: StreamConfig,
     /// When it was created, by the server's wall clock: tells one life of a name from the next.
     pub created: UnixTime,
+    /// When the server said this, by the same clock.
+    pub now: UnixTime,
     /// Messages held.
     pub messages: u64,
     /// Their bytes, as the server counts them.

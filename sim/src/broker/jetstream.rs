@@ -193,7 +193,7 @@ impl JetStream {
             Request::UpdateStream(config) => Some(answer(self.update(ctx, *config))),
             Request::DeleteStream { stream } => Some(self.delete(ctx, &stream)),
             Request::StreamInfo { stream } => Some(match self.stream(&stream) {
-                Some(stream) => Response::Stream(Box::new(stream.info())),
+                Some(stream) => Response::Stream(Box::new(stream.info(ctx.now.wall))),
                 None => Response::Error(stream_not_found()),
             }),
             Request::CreatePullConsumer {
@@ -334,7 +334,7 @@ impl JetStream {
         check(&config, version)?;
         if let Some(stream) = self.stream(&config.name) {
             return match stream.config == config {
-                true => Ok(Response::Stream(Box::new(stream.info()))),
+                true => Ok(Response::Stream(Box::new(stream.info(ctx.now.wall)))),
                 false => Err(name_in_use()),
             };
         }
@@ -347,7 +347,7 @@ impl JetStream {
         let incarnation = Incarnation(self.streams.len());
         let mut stream = Stream::new(incarnation, config, ctx.now.wall);
         stream.remember_unsynced(ctx.config.sync_interval);
-        let info = stream.info();
+        let info = stream.info(ctx.now.wall);
         self.routes.add(&stream.config.subjects, incarnation);
         let identity = &stream.identity;
         self.names.insert(Arc::clone(&identity.name), incarnation);
@@ -388,7 +388,7 @@ impl JetStream {
         self.routes.add(&config.subjects, incarnation);
         let stream = self.streams[incarnation.0].as_mut()?;
         stream.reconfigure(ctx, config);
-        Some(Response::Stream(Box::new(stream.info())))
+        Some(Response::Stream(Box::new(stream.info(ctx.now.wall))))
     }
 
     /// No two streams store the same subject.

@@ -492,11 +492,11 @@ impl Broker {
         self.jetstreams[0].names()
     }
 
-    /// What the server knows of a stream.
+    /// What the server knows of a stream. It is asked without a clock: `now` is the time of its creation.
     pub fn stream(&self, stream: &str) -> Option<StreamInfo> {
         self.jetstreams[0]
             .stream(stream)
-            .map(|stream| stream.info())
+            .map(|stream| stream.info_at_creation())
     }
 
     /// Every message of a stream, ascending; none where there is no such stream.
@@ -519,7 +519,7 @@ impl Broker {
         self.jetstreams[0].buckets()
     }
 
-    /// What the server knows of a bucket.
+    /// What the server knows of a bucket. It is asked without a clock: `now` is the time of its creation.
     pub fn bucket(&self, bucket: &str) -> Option<BucketInfo> {
         self.jetstreams[0].bucket(bucket)?.bucket_info()
     }

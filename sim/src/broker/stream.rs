@@ -116,10 +116,16 @@ impl Stream {
         }
     }
 
-    pub(super) fn info(&self) -> StreamInfo {
+    /// As it is asked from outside, without a clock: at its creation.
+    pub(super) fn info_at_creation(&self) -> StreamInfo {
+        self.info(self.created)
+    }
+
+    pub(super) fn info(&self, now: UnixTime) -> StreamInfo {
         StreamInfo {
             config: self.config.clone(),
             created: self.created,
+            now,
             messages: self.store.len() as u64,
             bytes: self.store.bytes(),
             first_sequence: self.store.first_sequence(),
@@ -129,13 +135,14 @@ impl Stream {
         }
     }
 
-    /// As the bucket that it is behind.
+    /// As the bucket that it is behind, without a clock: at its creation.
     pub(super) fn bucket_info(&self) -> Option<BucketInfo> {
         Some(BucketInfo {
             config: BucketConfig::of_stream(&self.config)?,
             last_revision: self.store.last().into(),
             records: self.store.len() as u64,
             created: self.created,
+            now: self.created,
         })
     }
 
