@@ -13,7 +13,8 @@
 //!
 //! **Another life.** Revisions increase, and a record never changes. A look that shows another record under a revision that
 //! was told, one that should have been told, or none where only a deletion could have left none, is the look of another
-//! history: the bucket was made anew, or its end was lost with the power. So that cannot be overtaken unseen.
+//! history: the bucket was made anew, or its end was lost with the power. So that cannot be overtaken unseen. (Or it is that
+//! of a copy that is behind; then it is repeated, before that is believed.)
 //!
 //! Invariants: the revisions told increase strictly up to a `Restarted`; between a `Gap` and the `CaughtUp` after it only
 //! what differs from what was told before is told.
@@ -32,6 +33,8 @@ use crate::transport::{InterruptCause, KvEntry, Revision, WatchError};
 const RETRY: Duration = Duration::from_secs(1);
 /// The server ends a life within so long after it is over; later, the sweep does.
 const SERVER_ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// Looks in a row that may be taken for those of a copy that is behind.
+const STALE_MAX: u32 = 3;
 /// Sweeps under way at once.
 const SWEEPS_MAX: usize = 16;
 
@@ -42,7 +45,9 @@ pub(super) enum TrackerEvent {
     Looking {
         /// When the bucket was created.
         life: UnixTime,
-        /// The server's time after the look began.
+        /// The last revision that it had given out after the look began.
+        last: Revision,
+        /// The server's time then.
         now: UnixTime,
     },
     /// Answers [`TrackerEffect::Look`]: there is none.
@@ -172,8 +177,14 @@ pub(super) struct Tracker {
     through: Revision,
     /// What the look shows that was not told, in its order.
     news: BTreeMap<Revision, KvEntry>,
+    /// It is said that the bucket was made anew.
+    is_new_life: bool,
     /// The look is one of another life.
     has_restarted: bool,
+    /// The newest revision of the look, and the last that the bucket had given out.
+    look: (Revision, Revision),
+    /// Looks in a row that seemed to be of a copy that is behind.
+    stale: u32,
     /// The server's time was at least this at that instant.
     server: (Instant, UnixTime),
     /// Lives that end: when to sweep, by the server's time, of which key of the bucket.
@@ -191,7 +202,10 @@ impl Tracker {
             known: BTreeMap::new(),
             through: Revision::NONE,
             news: BTreeMap::new(),
+            is_new_life: false,
             has_restarted: false,
+            look: (Revision::NONE, Revision::NONE),
+            stale: 0,
             server: (Instant::ZERO, UnixTime::EPOCH),
             ends: BTreeSet::new(),
             sweeping: 0,
@@ -219,9 +233,11 @@ impl Tracker {
         self.server.0 + time.since(self.server.1)
     }
 
-    fn begin(&mut self, now: Instant, life: UnixTime, time: UnixTime) {
+    fn begin(&mut self, now: Instant, life: UnixTime, last: Revision, time: UnixTime) {
         self.server = (now, time);
-        self.has_restarted |= self.life.is_some_and(|before| before != life);
+        self.look = (Revision::NONE, last);
+        self.has_restarted = false;
+        self.is_new_life |= self.life.is_some_and(|before| before != life);
         self.life = Some(life);
         self.news.clear();
         for known in self.known.values_mut() {
@@ -252,6 +268,7 @@ impl Tracker {
     /// Takes in one record of a look.
     fn compare(&mut self, entry: KvEntry) {
         let is_old = entry.revision <= self.through;
+        self.look.0 = self.look.0.max(entry.revision);
         let is_value = Stored::of(&entry).is_some_and(|stored| !stored.record.gone);
         match self.known.get_mut(&*entry.key) {
             Some(known) if (known.revision, known.stamp) == (entry.revision, entry.created) => {
@@ -282,7 +299,17 @@ impl Tracker {
             !known.is_seen && is_told && known.end.is_none_or(|end| time < end)
         };
         self.has_restarted |= self.known.values().any(is_unexplained);
-        if std::mem::take(&mut self.has_restarted) {
+        let (newest, last) = self.look;
+        // In a cluster a look may be answered by a copy that does not know yet what was told: that is no other life.
+        let seems_behind = newest < self.through && self.through <= last;
+        let may_be_behind = seems_behind && !self.is_new_life && self.stale < STALE_MAX;
+        if self.has_restarted && may_be_behind {
+            self.stale += 1;
+            self.state = State::Retrying(now + RETRY);
+            return;
+        }
+        self.stale = 0;
+        if std::mem::take(&mut self.is_new_life) || self.has_restarted {
             self.restart(effects);
         }
         let gone: Vec<String> = self
@@ -478,9 +505,13 @@ impl Machine for Tracker {
 
     fn handle(&mut self, now: Instant, event: TrackerEvent, effects: &mut Vec<TrackerEffect>) {
         match event {
-            TrackerEvent::Looking { life, now: time } => {
+            TrackerEvent::Looking {
+                life,
+                last,
+                now: time,
+            } => {
                 if self.state == State::Looking {
-                    self.begin(now, life, time);
+                    self.begin(now, life, last, time);
                 }
             }
             TrackerEvent::Blind(error) => {
@@ -506,7 +537,7 @@ impl Machine for Tracker {
                 }
             }
             TrackerEvent::Resumed { same_bucket } => {
-                self.has_restarted |= !same_bucket;
+                self.is_new_life |= !same_bucket;
                 if self.state == State::Waiting {
                     self.look(effects);
                 }
@@ -637,9 +668,21 @@ mod tests {
             life: u64,
             records: impl IntoIterator<Item = KvEntry>,
         ) -> Vec<String> {
-            let life = time(life);
+            let records: Vec<KvEntry> = records.into_iter().collect();
+            let last = records.iter().map(|record| record.revision).max();
+            self.look_of(now, life, last.unwrap_or(Revision::NONE), records)
+        }
+
+        fn look_of(
+            &mut self,
+            now: u64,
+            life: u64,
+            last: Revision,
+            records: Vec<KvEntry>,
+        ) -> Vec<String> {
             let looking = TrackerEvent::Looking {
-                life,
+                life: time(life),
+                last,
                 now: time(now),
             };
             let mut told = self.hear(now, looking);
@@ -781,6 +824,27 @@ mod tests {
                 "caught up"
             ]
         );
+    }
+
+    #[test]
+    fn a_copy_that_is_behind_is_asked_again() {
+        let mut story = Story::begun([put("a", 1, 0)]);
+        story.record(put("a", 2, 1));
+        story.interrupted(1);
+        let last = Revision(2);
+        for look in 0..STALE_MAX.into() {
+            let behind = vec![put("a", 1, 0)];
+            assert!(story.look_of(2 + look, 7, last, behind).is_empty());
+            assert_eq!(story.wake(3 + look), ["look"]);
+        }
+        let told = story.look_of(9, 7, last, vec![put("a", 1, 0)]);
+        assert_eq!(told[1..], ["Put a@1", "caught up"]);
+        story.record(put("a", 3, 9));
+        story.interrupted(9);
+        story.look_of(9, 7, Revision(3), vec![put("a", 1, 0)]);
+        story.wake(10);
+        let told = story.look_of(10, 7, Revision(3), vec![put("a", 3, 9)]);
+        assert_eq!(told, ["caught up"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::env::{Env, Task};
 use crate::machine::{Shell, drive};
 use crate::time::{Clock, UnixTime};
 use crate::transport::{
-    self, Bucket, ReadError, Revision, UpdateError, WatchError, WatchEvent, WatchStart,
+    self, Bucket, BucketInfo, ReadError, Revision, UpdateError, WatchError, WatchEvent, WatchStart,
 };
 
 /// The first look at the bucket may take this long.
@@ -103,7 +103,7 @@ pub(super) async fn open<E: Env, B: Bucket>(
     }
 }
 
-type Look = Result<(transport::Watch, UnixTime, UnixTime), WatchError>;
+type Look = Result<(transport::Watch, BucketInfo), WatchError>;
 
 struct TrackerShell<B> {
     bucket: B,
@@ -170,7 +170,7 @@ impl<B: Bucket> TrackerShell<B> {
 async fn look<B: Bucket>(bucket: B, filter: String) -> Look {
     let watch = bucket.watch(&filter, WatchStart::Snapshot).await?;
     match bucket.info().await {
-        Ok(info) => Ok((watch, info.created, info.now)),
+        Ok(info) => Ok((watch, info)),
         Err(error) => Err(match error {
             ReadError::InvalidKey(key) => WatchError::InvalidFilter(key),
             ReadError::NoBucket => WatchError::NoBucket,
@@ -229,9 +229,13 @@ impl<B: Bucket> Shell<Tracker> for TrackerShell<B> {
                 TrackerEvent::Lagged { missed, keys, restarted }
             }
             Some(look) = self.looking.next(), if !self.looking.is_empty() => match look {
-                Ok((watch, life, now)) => {
+                Ok((watch, info)) => {
                     self.watch = Some(watch);
-                    TrackerEvent::Looking { life, now }
+                    TrackerEvent::Looking {
+                        life: info.created,
+                        last: info.last_revision,
+                        now: info.now,
+                    }
                 }
                 Err(error) => TrackerEvent::Blind(error),
             },
