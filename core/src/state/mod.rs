@@ -1,0 +1,3 @@
+//! State that agents share, after the `state` package of agentkit: locks today.
+
+pub mod lock;
