@@ -34,6 +34,7 @@ mod attach;
 mod entry;
 mod error;
 mod key;
+pub mod lock;
 mod memory;
 mod record;
 mod store;

@@ -1,0 +1,491 @@
+//! The decision core of an acquisition: when to look, when to write, when to wait, and what became of a write whose answer
+//! was lost.
+//!
+//! It writes only over a record that is free, or that it has seen stand still for longer than its life; that is all the
+//! exclusion needs. Everything else is order among those who wait: the turns of a queue, so that a release does not wake a
+//! herd. Invariants: at most one write of an acquisition can still take effect, and only over [`Unresolved::over`]; whoever
+//! fails has named that record for [`settle`](ContenderEffect::Settle), after which it never can.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::AcquireError;
+use super::record::{Sight, Stamp, is_of};
+use crate::machine::Machine;
+use crate::time::Instant;
+use crate::transport::{Fallible, KvEntry, Outcome, ReadError, Revision, UpdateError, WriteError};
+
+/// Others may take the place between a look and a write; after so many rounds they mean it.
+const ROUNDS_MAX: u32 = 8;
+/// What has failed for now is tried again after so long.
+const RETRY: Duration = Duration::from_millis(500);
+/// Who is next in the queue comes at once, and everybody after it so much later than the one before.
+pub(super) const TURN: Duration = Duration::from_millis(100);
+/// Nobody comes later than this, however many stand before it.
+pub(super) const TURNS_MAX: Duration = Duration::from_secs(2);
+
+/// What a [`Contender`] hears.
+#[derive(Clone, Debug)]
+pub(super) enum ContenderEvent {
+    /// The look of this number was answered.
+    Looked {
+        number: u64,
+        result: Result<Option<KvEntry>, ReadError>,
+    },
+    /// The write was answered.
+    Written {
+        sent: Stamp,
+        result: Result<Revision, UpdateError>,
+    },
+    /// There is a ticket and, perhaps, a watch; these are before us, the first one first.
+    Queued { ahead: Vec<Arc<str>>, watches: bool },
+    /// The watch tells a record of the lock.
+    Seen(KvEntry),
+    /// The watch has ended.
+    Blind,
+    /// Nobody wants the lock any more.
+    Abandoned,
+}
+
+/// What a [`Contender`] wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ContenderEffect {
+    /// Read the record.
+    Look { number: u64 },
+    /// Write the record of this acquisition over this revision.
+    Write { over: Revision },
+    /// Watch the record, take a ticket if there is none yet, and see who is before it.
+    Queue,
+    /// The lock is held.
+    Acquired(Acquired),
+    /// It is not, and nothing is asked for any more.
+    Failed(AcquireError),
+    /// See to it that no record of this acquisition remains, where one may have been or may yet be written over this
+    /// revision, or is this revision.
+    Settle { over: Revision },
+}
+
+/// An acquisition that has succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Acquired {
+    /// The revision of its record, which is the fencing token.
+    pub(super) revision: Revision,
+    /// When the write was handed to the transport, or the first that may have been the one.
+    pub(super) sent: Stamp,
+    /// Who stood before us in the queue and did not come when it was their turn.
+    pub(super) skipped: Vec<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Looking,
+    Writing {
+        over: Revision,
+    },
+    /// Somebody else holds it. Looks again at this time, if at one.
+    Waiting {
+        look: Option<Instant>,
+    },
+    /// It is free: our turn comes then.
+    Turn {
+        at: Instant,
+        over: Revision,
+    },
+    Over,
+}
+
+/// A write that may have happened, or may yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Unresolved {
+    over: Revision,
+    /// The first of those that may have been stored.
+    sent: Stamp,
+    error: WriteError,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Contender {
+    id: Arc<str>,
+    ttl: Duration,
+    /// Until when it waits; `None`: not at all.
+    until: Option<Instant>,
+    state: State,
+    /// Counts the looks.
+    number: u64,
+    /// Tries since the lock was last seen in other hands.
+    rounds: u32,
+    sight: Option<Sight>,
+    unresolved: Option<Unresolved>,
+    sees: Sees,
+    /// The newest revision under which the lock was seen to be free.
+    free: Revision,
+    ahead: Vec<Arc<str>>,
+}
+
+/// Whether it would be told that the lock is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sees {
+    NotYet,
+    Soon,
+    All,
+    Nothing,
+}
+
+impl Contender {
+    /// An acquisition of this name; `sight` is what is known of another's record. Begins with a look.
+    pub(super) fn new(
+        id: Arc<str>,
+        ttl: Duration,
+        until: Option<Instant>,
+        sight: Option<Sight>,
+        effects: &mut Vec<ContenderEffect>,
+    ) -> Self {
+        let mut contender = Self {
+            id,
+            ttl,
+            until,
+            state: State::Looking,
+            number: 0,
+            rounds: 0,
+            sight,
+            unresolved: None,
+            sees: Sees::NotYet,
+            free: Revision::NONE,
+            ahead: Vec::new(),
+        };
+        contender.look(effects);
+        contender
+    }
+
+    /// What is known of another's record, for the next acquisition.
+    pub(super) fn into_sight(self) -> Option<Sight> {
+        self.sight
+    }
+
+    fn look(&mut self, effects: &mut Vec<ContenderEffect>) {
+        self.number += 1;
+        self.state = State::Looking;
+        effects.push(ContenderEffect::Look {
+            number: self.number,
+        });
+    }
+
+    fn write(&mut self, over: Revision, effects: &mut Vec<ContenderEffect>) {
+        self.state = State::Writing { over };
+        effects.push(ContenderEffect::Write { over });
+    }
+
+    /// So much later than the first in the queue.
+    fn delay(&self) -> Duration {
+        let before = u32::try_from(self.ahead.len()).unwrap_or(u32::MAX);
+        TURN.saturating_mul(before).min(TURNS_MAX)
+    }
+
+    /// When the other's record may be taken over.
+    fn takeover(&self) -> Option<Instant> {
+        let sight = self.sight.as_ref()?;
+        Some(sight.ends() + self.delay())
+    }
+
+    fn fail(&mut self, error: AcquireError, effects: &mut Vec<ContenderEffect>) {
+        let under_way = match self.state {
+            State::Writing { over } => Some(over),
+            _ => None,
+        };
+        let unresolved = self.unresolved.take().map(|unresolved| unresolved.over);
+        if let Some(over) = under_way.or(unresolved) {
+            effects.push(ContenderEffect::Settle { over });
+        }
+        self.state = State::Over;
+        effects.push(ContenderEffect::Failed(error));
+    }
+
+    /// Stops waiting.
+    fn give_up(&mut self, effects: &mut Vec<ContenderEffect>) {
+        let error = match (&self.unresolved, self.state) {
+            (Some(unresolved), _) => AcquireError::Write(unresolved.error.clone()),
+            (None, State::Writing { .. }) => AcquireError::Write(WriteError::TimedOut),
+            _ if self.sight.is_some() || self.rounds > 0 => AcquireError::Held,
+            _ => AcquireError::Read(ReadError::TimedOut),
+        };
+        self.fail(error, effects);
+    }
+
+    /// Something went wrong that may be better later.
+    fn retry(&mut self, now: Instant, error: AcquireError, effects: &mut Vec<ContenderEffect>) {
+        let is_final = match &error {
+            AcquireError::Read(error) => {
+                matches!(error, ReadError::Closed | ReadError::InvalidKey(_))
+            }
+            AcquireError::Write(error) => matches!(
+                error,
+                WriteError::Closed
+                    | WriteError::ClosedWhileWaiting
+                    | WriteError::InvalidKey(_)
+                    | WriteError::TooLarge { .. }
+            ),
+            _ => false,
+        };
+        if self.until.is_none() || is_final {
+            self.fail(error, effects);
+        } else {
+            self.state = State::Waiting {
+                look: Some(now + RETRY),
+            };
+        }
+    }
+
+    fn acquired(&mut self, revision: Revision, sent: Stamp, effects: &mut Vec<ContenderEffect>) {
+        self.state = State::Over;
+        self.unresolved = None;
+        effects.push(ContenderEffect::Acquired(Acquired {
+            revision,
+            sent,
+            skipped: std::mem::take(&mut self.ahead),
+        }));
+    }
+
+    /// A record of one's own is there, of a write whose answer is lost or was late.
+    fn found(
+        &mut self,
+        revision: Revision,
+        sent: Stamp,
+        now: Stamp,
+        effects: &mut Vec<ContenderEffect>,
+    ) {
+        self.unresolved = None;
+        if !sent.is_over(now, self.ttl) {
+            return self.acquired(revision, sent, effects);
+        }
+        // It is not to be relied on any more, and there until somebody takes it over: why not we.
+        self.rounds += 1;
+        if self.rounds > ROUNDS_MAX && self.until.is_none() {
+            effects.push(ContenderEffect::Settle { over: revision });
+            self.fail(AcquireError::Expired, effects);
+        } else {
+            self.write(revision, effects);
+        }
+    }
+
+    /// What a record proves of the write that may have happened: over another revision it never can.
+    fn resolve(&mut self, latest: Revision) {
+        self.unresolved
+            .take_if(|unresolved| latest > unresolved.over);
+    }
+
+    /// Somebody else's record.
+    fn held(&mut self, now: Instant, entry: &KvEntry) {
+        self.resolve(entry.revision);
+        let sight = Sight::of(entry, now, self.ttl);
+        // Who has come, and who was to come before: they are not waited for any more.
+        if let Some(id) = &sight.id
+            && let Some(place) = self.ahead.iter().position(|before| before == id)
+        {
+            self.ahead.drain(..=place);
+        }
+        // What was read may be older than what the watch has told.
+        let is_known = |known: &Sight| known.revision >= sight.revision;
+        if !self.sight.as_ref().is_some_and(is_known) {
+            self.sight = Some(sight);
+        }
+    }
+
+    fn looked(&mut self, now: Stamp, entry: Option<KvEntry>, effects: &mut Vec<ContenderEffect>) {
+        let latest = entry
+            .as_ref()
+            .map_or(Revision::NONE, |entry| entry.revision);
+        let entry = entry.filter(|entry| entry.operation.is_put());
+        if let Some(entry) = &entry
+            && is_of(entry, &self.id)
+        {
+            return match self.unresolved.clone() {
+                Some(Unresolved { sent, .. }) => self.found(entry.revision, sent, now, effects),
+                // From when it counts is not known any more.
+                None => self.write(entry.revision, effects),
+            };
+        }
+        // What the watch has told since is newer than what was read.
+        if latest < self.free {
+            return self.write(self.free, effects);
+        }
+        self.resolve(latest);
+        if let Some(Unresolved { over, error, .. }) = self.unresolved.clone()
+            && (self.until.is_none() || latest < over)
+        {
+            // Still on its way, perhaps; or this was read from a replica that is behind.
+            return self.retry(now.at, AcquireError::Write(error), effects);
+        }
+        let Some(entry) = entry else {
+            self.sight = None;
+            // Nobody else's, or still what our own unresolved write goes over: then once more over the same.
+            return self.write(latest, effects);
+        };
+        self.held(now.at, &entry);
+        if self.takeover().is_some_and(|at| at <= now.at) {
+            self.write(entry.revision, effects);
+        } else if self.until.is_none() {
+            self.fail(AcquireError::Held, effects);
+        } else {
+            self.wait(now.at, effects);
+        }
+    }
+
+    fn wait(&mut self, now: Instant, effects: &mut Vec<ContenderEffect>) {
+        self.rounds = 0;
+        // Who is told nothing must ask.
+        let look = (self.sees == Sees::Nothing).then(|| now + RETRY);
+        self.state = State::Waiting { look };
+        if self.sees == Sees::NotYet {
+            self.sees = Sees::Soon;
+            effects.push(ContenderEffect::Queue);
+        }
+    }
+
+    fn sees(&mut self, is_watching: bool, now: Instant) {
+        self.sees = if is_watching {
+            Sees::All
+        } else {
+            Sees::Nothing
+        };
+        if let State::Waiting { look: look @ None } = &mut self.state
+            && !is_watching
+        {
+            *look = Some(now + RETRY);
+        }
+    }
+
+    fn written(
+        &mut self,
+        (sent, answered): (Stamp, Stamp),
+        result: Result<Revision, UpdateError>,
+        effects: &mut Vec<ContenderEffect>,
+    ) {
+        let State::Writing { over } = self.state else {
+            // Given up meanwhile: it is settled.
+            return;
+        };
+        match result {
+            Ok(revision) => self.found(revision, sent, answered, effects),
+            Err(UpdateError::WrongRevision { .. }) => {
+                // What was known is no more: also where a bucket has been made anew, and revisions are lower now.
+                (self.sight, self.free) = (None, Revision::NONE);
+                self.rounds += 1;
+                if self.rounds <= ROUNDS_MAX {
+                    self.look(effects);
+                } else {
+                    self.retry(answered.at, AcquireError::Held, effects);
+                }
+            }
+            Err(UpdateError::Write(error)) => {
+                if error.outcome() == Outcome::Refused {
+                    return self.retry(answered.at, AcquireError::Write(error), effects);
+                }
+                let first = self.unresolved.take().map(|unresolved| unresolved.sent);
+                self.unresolved = Some(Unresolved {
+                    over,
+                    sent: first.unwrap_or(sent),
+                    error,
+                });
+                self.look(effects);
+            }
+        }
+    }
+
+    fn seen(&mut self, now: Stamp, entry: &KvEntry, effects: &mut Vec<ContenderEffect>) {
+        let is_idle = matches!(self.state, State::Waiting { .. } | State::Turn { .. });
+        if is_of(entry, &self.id) {
+            if let (true, Some(Unresolved { sent, .. })) = (is_idle, self.unresolved.clone()) {
+                self.found(entry.revision, sent, now, effects);
+            }
+        } else if entry.operation.is_put() {
+            self.held(now.at, entry);
+            if is_idle {
+                self.wait(now.at, effects);
+            }
+        } else {
+            self.resolve(entry.revision);
+            let over = entry.revision;
+            self.free = over;
+            match &mut self.state {
+                State::Waiting { .. } => {
+                    let at = now.at + self.delay();
+                    self.state = State::Turn { at, over };
+                }
+                State::Turn { over: known, .. } => *known = over,
+                State::Looking | State::Writing { .. } | State::Over => {}
+            }
+        }
+    }
+}
+
+impl Machine for Contender {
+    type Event = (Stamp, ContenderEvent);
+    type Effect = ContenderEffect;
+
+    fn handle(
+        &mut self,
+        _now: Instant,
+        (now, event): Self::Event,
+        effects: &mut Vec<ContenderEffect>,
+    ) {
+        if self.state == State::Over {
+            return;
+        }
+        match event {
+            ContenderEvent::Looked { number, result } => {
+                if number != self.number || self.state != State::Looking {
+                    return;
+                }
+                match (result, self.unresolved.clone()) {
+                    (Ok(entry), _) => self.looked(now, entry, effects),
+                    (Err(_), Some(Unresolved { error, .. })) => {
+                        self.retry(now.at, AcquireError::Write(error), effects);
+                    }
+                    (Err(error), None) => self.retry(now.at, AcquireError::Read(error), effects),
+                }
+            }
+            ContenderEvent::Written { sent, result } => self.written((sent, now), result, effects),
+            ContenderEvent::Queued { ahead, watches } => {
+                self.ahead = ahead;
+                self.sees(watches, now.at);
+            }
+            ContenderEvent::Seen(entry) => self.seen(now, &entry, effects),
+            ContenderEvent::Blind => self.sees(false, now.at),
+            ContenderEvent::Abandoned => self.give_up(effects),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let next = match self.state {
+            State::Turn { at, .. } => Some(at),
+            State::Waiting { look } => look.into_iter().chain(self.takeover()).min(),
+            State::Looking | State::Writing { .. } => None,
+            State::Over => return None,
+        };
+        self.until.into_iter().chain(next).min()
+    }
+
+    fn on_deadline(&mut self, now: Instant, effects: &mut Vec<ContenderEffect>) {
+        if self.until.is_some_and(|until| until <= now) {
+            return self.give_up(effects);
+        }
+        match self.state {
+            State::Turn { at, over } if at <= now => self.write(over, effects),
+            State::Waiting { look: Some(look) } if look <= now => {
+                if self.sees == Sees::Nothing {
+                    self.sees = Sees::Soon;
+                    effects.push(ContenderEffect::Queue);
+                }
+                self.look(effects);
+            }
+            State::Waiting { .. } => {
+                let due = self.takeover().filter(|at| *at <= now);
+                if let (Some(_), Some(sight)) = (due, &self.sight) {
+                    self.write(sight.revision, effects);
+                }
+            }
+            State::Turn { .. } | State::Looking | State::Writing { .. } | State::Over => {}
+        }
+    }
+}
