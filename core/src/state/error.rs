@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::key::InvalidKey;
+use super::lock::AcquireError;
 use super::ttl::InvalidTtl;
 use crate::transport::{
     BucketError, Fallible, Outcome, ReadError, Revision, UpdateError, WatchError, WriteError,
@@ -86,6 +87,32 @@ impl Fallible for StateError {
         match self {
             Self::Write(error) => error.outcome(),
             _ => Outcome::Refused,
+        }
+    }
+}
+
+/// A lock was not acquired. Then nothing of it is owned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LockError {
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+    /// Not a key.
+    #[error(transparent)]
+    InvalidKey(#[from] InvalidKey),
+    /// Not a life for a lock, which must end at some time.
+    #[error(transparent)]
+    InvalidTtl(#[from] InvalidTtl),
+    /// Somebody else holds it, or it could not be had.
+    #[error(transparent)]
+    Acquire(#[from] AcquireError),
+}
+
+impl Fallible for LockError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Acquire(error) => error.outcome(),
+            Self::Closed | Self::InvalidKey(_) | Self::InvalidTtl(_) => Outcome::Refused,
         }
     }
 }

@@ -18,8 +18,10 @@ pub const KEY_LEN_MAX: usize = 1024;
 const DATA: &str = "d.";
 const LOCK: &str = "l.";
 
-/// Longest escaped key: with the name before it, as long as a bucket's key may be.
-const ESCAPED_MAX: usize = names::SUBJECT_MAX / 2 - DATA.len();
+/// What locks add to a key, beside its name: a dot and the name of an acquisition.
+const TICKET_MAX: usize = 32;
+/// Longest escaped key: with what stands before and after it, as long as a bucket's key may be.
+const ESCAPED_MAX: usize = names::SUBJECT_MAX / 2 - DATA.len() - TICKET_MAX;
 /// Longest escaped part of a key that is not escaped as a whole. The rest of it then fits, however long it is.
 const HEAD_MAX: usize = 512;
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   StateStore ── get, put, delete, keys ──▶ store: a read, and a write over what was read
 //!        │                                      │
+//!        ├─ lock ──▶ Locks                      │
 //!        └─ watch ──▶ watching ──▶ Tracker      ├──▶ a bucket of NATS
 //!                     (a task)     (pure)       └──▶ MemoryBucket
 //! ```
@@ -49,15 +50,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::entry::{Entry, Event, Gap, Operation};
-pub use self::error::{OpenError, StateError, WatchEnd};
+pub use self::error::{LockError, OpenError, StateError, WatchEnd};
 pub use self::key::{InvalidKey, KEY_LEN_MAX, KeyFlaw};
+use self::lock::{Lock, Locks};
 pub use self::memory::MemoryBucket;
 use self::store::Inner;
 pub use self::store::VALUE_MAX;
 pub use self::ttl::{InvalidTtl, Ttl};
 pub use self::watching::Watch;
 use crate::env::Env;
-use crate::transport::{Bucket, Revision, Storage, Transport};
+use crate::time::Instant;
+use crate::transport::{Bucket, Connection, Revision, Storage, Transport};
 
 /// The bucket of a store, unless another is named.
 pub const BUCKET_DEFAULT: &str = "agent-state";
@@ -92,7 +95,7 @@ impl Default for Config {
     }
 }
 
-type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StateError>> + Send + 'a>>;
+type Answer<'a, T, R = StateError> = Pin<Box<dyn Future<Output = Result<T, R>> + Send + 'a>>;
 
 /// What the handle needs of its surroundings, without naming their type.
 trait Api: Send + Sync {
@@ -107,6 +110,12 @@ trait Api: Send + Sync {
     fn delete<'a>(&'a self, key: &'a str) -> Answer<'a, ()>;
     fn keys<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<String>>;
     fn watch<'a>(&'a self, pattern: &'a str) -> Answer<'a, Watch>;
+    fn lock<'a>(
+        &'a self,
+        key: &'a str,
+        ttl: Ttl,
+        deadline: Option<Instant>,
+    ) -> Answer<'a, Lock, LockError>;
     fn close(&self);
 }
 
@@ -135,6 +144,15 @@ impl<E: Env, B: Bucket> Api for Inner<E, B> {
 
     fn watch<'a>(&'a self, pattern: &'a str) -> Answer<'a, Watch> {
         Box::pin(Self::watch(self, pattern))
+    }
+
+    fn lock<'a>(
+        &'a self,
+        key: &'a str,
+        ttl: Ttl,
+        deadline: Option<Instant>,
+    ) -> Answer<'a, Lock, LockError> {
+        Box::pin(Self::lock(self, key, ttl, deadline))
     }
 
     fn close(&self) {
@@ -166,10 +184,13 @@ impl StateStore {
         config: &Config,
     ) -> Result<Self, OpenError> {
         let bucket = attach::attach(connection, config).await?;
-        Self::over(env, bucket, config.watch_buffer).await
+        let listened = connection.clone();
+        let locks = Locks::new(env, bucket.clone(), move || listened.events());
+        Self::with(env, bucket, locks, config.watch_buffer).await
     }
 
-    /// Opens a store in a bucket that there is: a [`MemoryBucket`], or any other that keeps one record a key for ever.
+    /// Opens a store in a bucket that there is: a [`MemoryBucket`], or any other that keeps one record a key for ever, and
+    /// whose connection, if it has one, is lost to nobody.
     ///
     /// # Errors
     /// If it cannot be read, or keeps its records otherwise.
@@ -178,9 +199,20 @@ impl StateStore {
         bucket: B,
         watch_buffer: usize,
     ) -> Result<Self, OpenError> {
+        let locks = Locks::local(env, bucket.clone());
+        Self::with(env, bucket, locks, watch_buffer).await
+    }
+
+    async fn with<E: Env, B: Bucket>(
+        env: &E,
+        bucket: B,
+        locks: Locks<E, B>,
+        watch_buffer: usize,
+    ) -> Result<Self, OpenError> {
         let info = bucket.info().await?;
         let settings = attach::settings(&info, watch_buffer.max(1))?;
-        Ok(Self(Arc::new(Inner::new(env.clone(), bucket, settings))))
+        let inner = Inner::new(env.clone(), bucket, locks, settings);
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The value of a key.
@@ -251,8 +283,31 @@ impl StateStore {
         self.0.watch(pattern).await
     }
 
+    /// Locks a key for so long, if nobody else holds it. Keys and locks have nothing to do with each other but by what is
+    /// put with the lock's [`token`](Lock::token).
+    ///
+    /// # Errors
+    /// [`AcquireError::Held`](lock::AcquireError::Held) where somebody else holds it; [`LockError::InvalidTtl`] for one that
+    /// would never end.
+    pub async fn lock(&self, key: &str, ttl: Ttl) -> Result<Lock, LockError> {
+        self.0.lock(key, ttl, None).await
+    }
+
+    /// The same, and waits for it until `deadline`, in turn with the others who wait.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock), at the deadline at the latest.
+    pub async fn lock_wait(
+        &self,
+        key: &str,
+        ttl: Ttl,
+        deadline: Instant,
+    ) -> Result<Lock, LockError> {
+        self.0.lock(key, ttl, Some(deadline)).await
+    }
+
     /// Ends all watches ([`WatchEnd::WatchClosed`]); afterwards every method fails with [`StateError::Closed`]. Idempotent.
-    /// The values stay, and so do the bucket and the connection.
+    /// The values stay, and so do locks that are held, the bucket and the connection.
     pub fn close(&self) {
         self.0.close();
     }

@@ -11,14 +11,15 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::entry::{Entry, Operation};
-use super::error::{StateError, Written};
-use super::key::{Pattern, data_key, user_key};
+use super::error::{LockError, StateError, Written};
+use super::key::{Pattern, data_key, lock_key, user_key};
+use super::lock::{Lock, Locks};
 use super::record::{Born, HEAD_MAX, Record, Stored};
 use super::tracker::Tracker;
-use super::ttl::Ttl;
+use super::ttl::{InvalidTtl, Ttl};
 use super::watching::{self, Watch};
 use crate::env::Env;
-use crate::time::{Clock, UnixTime};
+use crate::time::{Clock, Instant, UnixTime};
 use crate::transport::{
     Bucket, MessageTtl, PutOptions, ReadError, Revision, UpdateError, WriteError,
 };
@@ -53,6 +54,7 @@ pub(super) struct Settings {
 pub(super) struct Inner<E: Env, B: Bucket> {
     env: E,
     bucket: B,
+    locks: Locks<E, B>,
     settings: Settings,
     /// Who wants to know when it is closed; `None` once it is.
     watches: Mutex<Option<Vec<oneshot::Sender<()>>>>,
@@ -83,10 +85,11 @@ impl Found {
 }
 
 impl<E: Env, B: Bucket> Inner<E, B> {
-    pub(super) fn new(env: E, bucket: B, settings: Settings) -> Self {
+    pub(super) fn new(env: E, bucket: B, locks: Locks<E, B>, settings: Settings) -> Self {
         Self {
             env,
             bucket,
+            locks,
             settings,
             watches: Mutex::new(Some(Vec::new())),
         }
@@ -331,6 +334,24 @@ impl<E: Env, B: Bucket> Inner<E, B> {
             }
         }
         Err(StateError::Contended)
+    }
+
+    pub(super) async fn lock(
+        &self,
+        key: &str,
+        ttl: Ttl,
+        deadline: Option<Instant>,
+    ) -> Result<Lock, LockError> {
+        self.check_open().map_err(|_closed| LockError::Closed)?;
+        let record = lock_key(key)?;
+        let life = ttl.life()?.ok_or(InvalidTtl(ttl))?;
+        Ok(match deadline {
+            Some(deadline) => {
+                let waiting = self.locks.acquire_wait(key, &record, life, deadline);
+                waiting.await?
+            }
+            None => self.locks.acquire(key, &record, life).await?,
+        })
     }
 
     pub(super) async fn watch(&self, pattern: &str) -> Result<Watch, StateError> {
