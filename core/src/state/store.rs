@@ -21,7 +21,7 @@ use super::watching::{self, Watch};
 use crate::env::Env;
 use crate::time::{Clock, Instant, UnixTime};
 use crate::transport::{
-    Bucket, MessageTtl, PutOptions, ReadError, Revision, UpdateError, WriteError,
+    Bucket, CreateError, MessageTtl, PutOptions, ReadError, Revision, UpdateError, WriteError,
 };
 
 /// The largest value. A record fits into 1 MiB, the largest message that servers take unless told otherwise, together
@@ -209,12 +209,9 @@ impl<E: Env, B: Bucket> Inner<E, B> {
         let life = record.life.filter(|_| record.fence.is_none());
         if let Some(life) = life.filter(|_| self.settings.has_lives) {
             record.server_ends_it = true;
-            let options = PutOptions {
-                expected: Some(over),
-                // In whole seconds, rounded up: never sooner than the record says.
-                ttl: Some(MessageTtl::For(life)),
-            };
-            match self.bucket.put_with(key, record.encode(), options).await {
+            // In whole seconds, rounded up: never sooner than the record says.
+            let ttl = Some(MessageTtl::For(life));
+            match self.write_over(key, record.encode(), over, ttl).await {
                 // An older server has taken the place of the one that was there when the store was opened.
                 Err(UpdateError::Write(WriteError::Rejected(error)))
                     if error.err_code == NO_LIVES =>
@@ -224,7 +221,33 @@ impl<E: Env, B: Bucket> Inner<E, B> {
                 written => return written,
             }
         }
-        self.bucket.update(key, record.encode(), over).await
+        self.write_over(key, record.encode(), over, None).await
+    }
+
+    async fn write_over(
+        &self,
+        key: &str,
+        record: Bytes,
+        over: Revision,
+        ttl: Option<MessageTtl>,
+    ) -> Result<Revision, UpdateError> {
+        if over > Revision::NONE {
+            let expected = Some(over);
+            let options = PutOptions { expected, ttl };
+            return self.bucket.put_with(key, record, options).await;
+        }
+        // Where there was no record there may be a tombstone by now: that is no value either.
+        let created = match ttl {
+            Some(ttl) => self.bucket.create_with(key, record, ttl).await,
+            None => self.bucket.create(key, record).await,
+        };
+        match created {
+            Ok(revision) => Ok(revision),
+            Err(CreateError::AlreadyExists) => Err(UpdateError::WrongRevision {
+                actual: Revision::NONE,
+            }),
+            Err(CreateError::Write(error)) => Err(error.into()),
+        }
     }
 
     pub(super) async fn put(

@@ -118,6 +118,10 @@ impl Stream {
             self.tell_dropped(effects, sequence, Cause::PowerLost);
         }
         self.store = store;
+        // A server that starts again keeps no more of a subject than it may.
+        let kept = usize::try_from(self.config.max_messages_per_subject).unwrap_or(usize::MAX);
+        self.store.keep_newest(kept, &back);
+        self.on_sync();
         let store = &self.store;
         self.ends
             .retain(|(_, sequence)| store.at(*sequence).is_some());

@@ -327,6 +327,17 @@ impl Store {
         true
     }
 
+    /// Takes away the oldest records of the subjects of these, until so many of each are left.
+    pub(super) fn keep_newest(&mut self, kept: usize, of: &[Sequence]) {
+        for at in of {
+            while let Some(subject) = self.at(*at).map(|record| SubjectId(record.subject))
+                && self.records_of(subject) > kept
+            {
+                self.remove_oldest(subject, |_, _| ());
+            }
+        }
+    }
+
     /// Takes away the oldest record of a subject.
     pub(super) fn remove_oldest(&mut self, subject: SubjectId, told: impl FnOnce(&Self, &Record)) {
         self.take(self.subjects.get(subject.0).oldest, told);
