@@ -25,15 +25,19 @@ pub struct Record {
     pub id: Arc<str>,
     /// How long it is held, from each write of the record on.
     pub ttl_ms: u64,
+    /// Which write of its process it is: no two records are alike, so that what is stored can be told from what was only
+    /// sent.
+    pub write: u64,
     /// The fencing token; absent in the first record of an acquisition, whose revision is the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<u64>,
 }
 
 impl Record {
-    pub(super) fn new(id: &Arc<str>, ttl: Duration, token: Option<u64>) -> Self {
+    pub(super) fn new(id: &Arc<str>, ttl: Duration, token: Option<u64>, write: u64) -> Self {
         Self {
             id: Arc::clone(id),
+            write,
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
             token,
         }
