@@ -292,8 +292,11 @@ impl Contender {
             self.ahead.drain(..=place);
         }
         // What was read may be older than what the watch has told.
-        let is_known = |known: &Sight| known.revision >= sight.revision;
-        if !self.sight.as_ref().is_some_and(is_known) {
+        if !self
+            .sight
+            .as_ref()
+            .is_some_and(|known| known.covers(&sight))
+        {
             self.sight = Some(sight);
         }
     }
