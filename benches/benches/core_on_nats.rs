@@ -18,6 +18,7 @@ use async_nats::jetstream;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use squall_core::nats::{NatsBucket, NatsConnection, NatsEnv};
+use squall_core::state::lock::Locks;
 use squall_core::transport::{
     Bucket as _, BucketConfig, ConnectOptions, JetStream as _, Message, Storage, StoreOptions,
     StreamConfig,
@@ -30,11 +31,15 @@ const AT_ONCE: [u64; 3] = [1, 16, 256];
 const BODY: Bytes = Bytes::from_static(&[b'x'; 100]);
 const SUBJECT: &str = "s.a";
 const KEY: &str = "key";
+/// Locks that are taken in turn: more than are ever held at once.
+const LOCKS: u64 = 1024;
+const TTL: Duration = Duration::from_secs(30);
 
 /// A server with a stream and a bucket, and a client of either kind.
 struct World {
     ours: NatsConnection,
     our_bucket: NatsBucket,
+    locks: Locks<NatsEnv, NatsBucket>,
     plain: jetstream::Context,
     plain_bucket: jetstream::kv::Store,
     _server: NatsServer,
@@ -48,13 +53,17 @@ impl World {
             servers: vec![server.url()],
             ..ConnectOptions::default()
         };
-        let ours = NatsEnv::new(1).transport().connect(options).await;
+        let env = NatsEnv::new(1);
+        let ours = env.transport().connect(options).await;
         let ours = ours.expect("the server accepts");
         let bucket = BucketConfig {
             storage: Storage::Memory,
             ..BucketConfig::new("b")
         };
         let our_bucket = ours.create_bucket(&bucket).await;
+        let our_bucket = our_bucket.expect("the bucket is created");
+        let listened = ours.clone();
+        let locks = Locks::new(&env, our_bucket.clone(), move || listened.events());
         let stream = StreamConfig {
             subjects: vec!["s.>".to_owned()],
             storage: Storage::Memory,
@@ -67,7 +76,8 @@ impl World {
         let plain = jetstream::new(client.expect("the server accepts"));
         let plain_bucket = plain.get_key_value("b").await;
         Self {
-            our_bucket: our_bucket.expect("the bucket is created"),
+            our_bucket,
+            locks,
             ours,
             plain,
             plain_bucket: plain_bucket.expect("the bucket is there"),
@@ -164,6 +174,53 @@ fn core_on_nats(criterion: &mut Criterion) {
         });
     }
     group.finish();
+    lock(criterion, &runtime, &world);
+}
+
+/// Acquires a lock and lets it go: a read, a write and a deletion.
+fn lock(criterion: &mut Criterion, runtime: &Runtime, world: &World) {
+    let taken = Arc::new(AtomicU64::new(0));
+    let mut group = criterion.benchmark_group("lock");
+    group.throughput(Throughput::Elements(1));
+    for at_once in AT_ONCE {
+        group.bench_function(BenchmarkId::new("async-nats", at_once), |bencher| {
+            let (bucket, taken) = (world.plain_bucket.clone(), Arc::clone(&taken));
+            let cycle = move || {
+                let bucket = bucket.clone();
+                let key = lock_key(&taken);
+                async move {
+                    let found = bucket.entry(&key).await.expect("it is read");
+                    let over = found.map_or(0, |entry| entry.revision);
+                    let written = bucket.update(&key, RECORD, over).await;
+                    let revision = written.expect("it is free");
+                    let deleted = bucket.delete_expect_revision(&key, Some(revision)).await;
+                    deleted.expect("it is held");
+                }
+            };
+            bencher.iter_custom(|cycles| timed(runtime, at_once, cycles, cycle.clone()));
+        });
+        group.bench_function(BenchmarkId::new("squall", at_once), |bencher| {
+            let (locks, taken) = (world.locks.clone(), Arc::clone(&taken));
+            let cycle = move || {
+                let locks = locks.clone();
+                let key = lock_key(&taken);
+                async move {
+                    let lock = locks.acquire(&key, &key, TTL).await.expect("it is free");
+                    lock.unlock().await.expect("it is held");
+                }
+            };
+            bencher.iter_custom(|cycles| timed(runtime, at_once, cycles, cycle.clone()));
+        });
+    }
+    group.finish();
+}
+
+/// As long as the record of a lock.
+const RECORD: Bytes = Bytes::from_static(br#"{"id":"0123456789abcdef","ttl_ms":30000}"#);
+
+fn lock_key(taken: &AtomicU64) -> String {
+    let number = taken.fetch_add(1, Ordering::Relaxed) % LOCKS;
+    format!("l.{number}")
 }
 
 criterion_group! {

@@ -2,13 +2,18 @@
 //!
 //! A plan, not only a seed, is what is kept as a regression: what a seed means changes with the code that draws from it.
 
+mod lock;
+
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use squall_sim::Latency;
 use squall_sim::broker::{SyncInterval, Version};
 
+pub use self::lock::LockPlan;
 use crate::fault::{Directions, Fault, FaultKind, signed};
+use crate::parse::BUCKET;
+use crate::roles;
 
 /// The shortest heartbeat interval in real time. What does not shrink with it sets the bound: servers are up to 0.3 s late
 /// to expire, a busy machine keeps tasks waiting, and every bound of the invariants has two fixed seconds for that. With
@@ -140,6 +145,8 @@ pub struct AgentPlan {
     pub close: Option<Duration>,
     /// How often its client may fail to reconnect in a row before it gives up; never, if not given.
     pub reconnects_max: Option<u32>,
+    /// How it takes locks, if that is its role and not as its pace suggests.
+    pub lock: Option<LockPlan>,
 }
 
 /// What an agent does.
@@ -150,17 +157,20 @@ pub enum Role {
     Presence,
     /// It writes to a bucket that others follow, and follows it.
     User,
+    /// It takes locks, and does something under them.
+    Lock,
 }
 
 impl Role {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Presence, Self::User];
+    pub const ALL: [Self; 3] = [Self::Presence, Self::User, Self::Lock];
 
     /// As plans write it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Presence => "presence",
             Self::User => "user",
+            Self::Lock => "lock",
         }
     }
 }
@@ -188,6 +198,7 @@ impl AgentPlan {
             who_every: None,
             close: None,
             reconnects_max: None,
+            lock: None,
         }
     }
 }
@@ -229,6 +240,10 @@ impl Plan {
             shorten(&mut agent.start);
             agent.who_every.iter_mut().for_each(shorten);
             agent.close.iter_mut().for_each(shorten);
+            if let Some(lock) = &mut agent.lock {
+                shorten(&mut lock.ttl);
+                shorten(&mut lock.holds);
+            }
         }
         for write in &mut plan.foreign {
             shorten(&mut write.at);
@@ -243,6 +258,14 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// The bucket that the run is about.
+    pub fn bucket(&self) -> &'static str {
+        match self.agents.iter().any(|agent| agent.role == Role::Lock) {
+            true => roles::lock::BUCKET,
+            false => BUCKET,
+        }
     }
 
     /// Whether a fault of the plan takes the power from a server.
@@ -329,6 +352,9 @@ impl fmt::Display for Plan {
             }
             if let Some(max) = agent.reconnects_max {
                 writeln!(f, "reconnects-max = {max}")?;
+            }
+            if let Some(lock) = &agent.lock {
+                writeln!(f, "lock = {lock}")?;
             }
         }
         for write in &self.foreign {

@@ -309,9 +309,9 @@ impl<'a> Facts<'a> {
                         } = facts.calls[index];
                         if let (Some(key), Reply::Stored { revision }) = (key, reply) {
                             let commits = &facts.keys[key].commits;
-                            let latest = commits.len().checked_sub(1);
-                            facts.calls[index].stored =
-                                latest.filter(|latest| commits[*latest].1.revision == *revision);
+                            // A revision may be given out again, later.
+                            let is_it = |(_, commit): &(_, &Commit)| commit.revision == *revision;
+                            facts.calls[index].stored = commits.iter().rposition(is_it);
                         }
                         if matches!(call, Call::Open { .. })
                             && let Some(life) = facts.life_mut(process)

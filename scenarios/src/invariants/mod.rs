@@ -7,6 +7,12 @@
 //! | P3 | edges: up and down alternate, one up an incarnation | promises of `presence` | `p3.rs` |
 //! | P4 | the end of one incarnation removes no other's record | promises of `presence` | `p4.rs` |
 //! | P5 | who is gone while it runs is told so | promises of `presence` | `p5.rs` |
+//! | L1 | two owners of one lock never believe in it at once | promises of `state` | `l1.rs` |
+//! | L2 | no effect applies after one with a higher token; tokens increase | promises of `state`; Kleppmann's fencing tokens | `l2.rs` |
+//! | L3 | nobody deletes the record of another's lock | promises of `state` | `l3.rs` |
+//! | L4 | an abandoned lock can be had after its life and a little, and not before | promises of `state` | `l4.rs` |
+//! | L5 | once mended, every lock can be had | derived from two acts | `l5.rs` |
+//! | L6 | who was told that it does not have a lock has nothing of it | promises of `state` | `l6.rs` |
 //! | C1 | one connection replacement per credential | promises of `session` | `c1.rs` |
 //! | C2 | with a valid credential and a server within reach nothing fails as unreachable | promises of `session` | `c2.rs` |
 //! | C3 | once mended, everybody is back without a command | derived from two acts | `c3.rs` |
@@ -40,6 +46,13 @@ pub mod facts;
 mod index;
 mod k1;
 mod k1_search;
+mod l1;
+mod l2;
+mod l3;
+mod l4;
+mod l5;
+mod l6;
+mod locks;
 mod m1;
 mod p1;
 mod p2;
@@ -82,7 +95,7 @@ impl fmt::Debug for Invariant {
 }
 
 /// All of them, in the order in which they are told.
-pub const ALL: [Invariant; 16] = [
+pub const ALL: [Invariant; 22] = [
     Invariant {
         code: "R1",
         name: "robust",
@@ -125,6 +138,50 @@ pub const ALL: [Invariant; 16] = [
         property: "an agent whose record is gone for longer than d while it runs is told so",
         needs_truth: true,
         check: p5::check,
+    },
+    Invariant {
+        code: "L1",
+        name: "exclusion",
+        property: "belief intervals of two owners of one key never overlap",
+        needs_truth: false,
+        check: l1::check,
+    },
+    Invariant {
+        code: "L2",
+        name: "fence",
+        property: "an effect stamped with token t never applies after one with a higher token on the same key; tokens strictly \
+                   increase",
+        needs_truth: true,
+        check: l2::check,
+    },
+    Invariant {
+        code: "L3",
+        name: "own release",
+        property: "a release, close or expiry by one acquisition removes only a record written by it",
+        needs_truth: true,
+        check: l3::check,
+    },
+    Invariant {
+        code: "L4",
+        name: "expiry",
+        property: "an unrenewed lock becomes acquirable within ttl +- d of T, for the declared skew bound d, whatever any one \
+                   wall clock says",
+        needs_truth: true,
+        check: l4::check,
+    },
+    Invariant {
+        code: "L5",
+        name: "progress",
+        property: "after mending, a free or abandoned resource is acquirable within a stated bound",
+        needs_truth: false,
+        check: l5::check,
+    },
+    Invariant {
+        code: "L6",
+        name: "all or none",
+        property: "after a failed acquire, once mended, the actor owns nothing of it",
+        needs_truth: true,
+        check: l6::check,
     },
     Invariant {
         code: "C1",

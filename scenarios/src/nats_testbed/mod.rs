@@ -152,7 +152,7 @@ async fn run(plan: Plan) -> Result<Run, NatsRunError> {
     if let Some(error) = testbed.shared.failed().take() {
         return Err(error);
     }
-    let (history, unknown) = truth::attribute(gather(&testbed, &recorder));
+    let (history, unknown) = truth::attribute(gather(&testbed, &recorder), plan.bucket());
     let verdict = match invariants::judge(&plan, &history) {
         Verdict::Pass if testbed.shared.epoch.is_broken() => {
             Verdict::Inconclusive("the machine's wall clock was set during the run".to_owned())
@@ -242,7 +242,7 @@ impl NatsTestbed {
             links.insert(host.to_owned(), proxies);
         }
         let urls = listening.iter().map(|address| format!("nats://{address}"));
-        let (urls, seen): (Vec<String>, _) = (urls.collect(), Arc::new(Seen::default()));
+        let (urls, seen): (Vec<String>, _) = (urls.collect(), Arc::new(Seen::of(plan.bucket())));
         let observers = (0..urls.len()).map(|server| {
             let mut from_here = urls.clone();
             from_here.rotate_left(server);

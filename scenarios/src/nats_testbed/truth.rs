@@ -12,14 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use squall_core::nats::NatsEnv;
-use squall_core::presence::Entry;
 use squall_core::transport::{
     ConnectOptions, ConnectionEvent, KvEntry, Operation, Revision, WatchEvent, WatchStart,
 };
 use squall_core::{Bucket, Connection, Env, Instant, Transport, UnixTime};
 
 use crate::history::{Call, Commit, History, Record, Reply, What, value_hash};
-use crate::parse::BUCKET;
+use crate::recorded::says;
 
 /// How often the observer asks whether server and bucket are there.
 const POLL: Duration = Duration::from_millis(5);
@@ -69,12 +68,24 @@ pub(super) fn wall() -> UnixTime {
 }
 
 /// What the observers have seen.
-#[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<BTreeMap<Revision, KvEntry>>);
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// Of this bucket.
+    bucket: &'static str,
+    records: Mutex<BTreeMap<Revision, KvEntry>>,
+}
 
 impl Seen {
+    /// Nothing yet.
+    pub(super) fn of(bucket: &'static str) -> Self {
+        Self {
+            bucket,
+            records: Mutex::default(),
+        }
+    }
+
     fn all(&self) -> MutexGuard<'_, BTreeMap<Revision, KvEntry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn newest(&self) -> Revision {
@@ -88,15 +99,15 @@ impl Seen {
         let seen = std::mem::take(&mut *self.all());
         seen.into_values()
             .map(|record| {
-                let entry = Entry::decode(&record);
+                let (incarnation, ttl) = says(&record);
                 let commit = Commit {
-                    bucket: BUCKET.into(),
+                    bucket: self.bucket.into(),
                     value: value_hash(&record.value),
                     revision: record.revision,
                     operation: record.operation,
                     by: None,
-                    incarnation: entry.as_ref().map(|entry| entry.incarnation().0.into()),
-                    ttl: entry.as_ref().and_then(Entry::ttl),
+                    incarnation,
+                    ttl,
                     key: record.key,
                 };
                 Record {
@@ -130,7 +141,7 @@ async fn connect(urls: &[String]) -> Option<impl Connection + use<>> {
 async fn observe_once(urls: &[String], seen: &Seen, newest: &mut Revision) -> Option<()> {
     let connection = connect(urls).await?;
     let mut events = connection.events();
-    let bucket = connection.bucket(BUCKET).ok()?;
+    let bucket = connection.bucket(seen.bucket).ok()?;
     let mut watch = loop {
         let start = WatchStart::Revision(newest.next());
         if let Ok(watch) = bucket.watch(">", start).await {
@@ -160,7 +171,7 @@ pub(super) async fn catch_up(urls: &[String], seen: &Seen) {
     let caught_up = async {
         let connection = connect(urls).await?;
         let last = connection
-            .bucket(BUCKET)
+            .bucket(seen.bucket)
             .ok()?
             .info()
             .await
@@ -189,7 +200,7 @@ struct Written<'a> {
 
 /// Gives every record to its writer, and adds those that were overwritten unseen but acknowledged. Returns the history,
 /// and the revisions of which nothing is known.
-pub(super) fn attribute(history: History) -> (History, Vec<Revision>) {
+pub(super) fn attribute(history: History, bucket: &str) -> (History, Vec<Revision>) {
     let writes = writes(&history);
     let by_value: BTreeMap<(&str, u64), &Arc<str>> = writes
         .values()
@@ -211,7 +222,7 @@ pub(super) fn attribute(history: History) -> (History, Vec<Revision>) {
         commits.entry(*revision).or_insert_with(|| {
             let at = write.stored.map_or(Instant::ZERO, |(at, _)| at);
             let commit = Commit {
-                bucket: BUCKET.into(),
+                bucket: bucket.into(),
                 key: write.key.clone(),
                 revision: *revision,
                 operation: write.operation,
@@ -322,6 +333,7 @@ mod tests {
 
     use super::*;
     use crate::history::Recorder;
+    use crate::parse::BUCKET;
 
     fn write(operation: Operation, expected: u64, value: u64) -> Call {
         Call::Write {
@@ -376,7 +388,7 @@ mod tests {
             committed(90, 5, Operation::Expire, 0),
         ];
         records.extend(recorder.take());
-        let (history, unknown) = attribute(History(records));
+        let (history, unknown) = attribute(History(records), BUCKET);
         assert_eq!(unknown, [Revision(4)]);
         let commits = history.0.iter().filter_map(|record| match &record.what {
             What::Committed(commit) => Some((

@@ -30,7 +30,21 @@
 //! | `rotation/half-open` | a link swallows what it is given |
 //! | `rotation/accounts` | login, logout and another account while exchanges are under way |
 //! | `rotation/storm` | all of it, as the seed will have it |
+//! | `lock/calm` | none: what is wrong here is wrong everywhere |
+//! | `lock/contention` | many want one lock, and are handed it |
+//! | `lock/paused-holder` | a holder stands still for longer than its lock lives |
+//! | `lock/lost-reply` | nobody knows whether a lock was acquired |
+//! | `lock/clock-chaos` | clocks jump, drift and stand still |
+//! | `lock/server-restart` | the server goes away and comes back |
+//! | `lock/partition` | a holder is cut off |
+//! | `lock/crash` | a holder dies |
+//! | `lock/power-loss` | the server forgets that there was a lock |
+//! | `lock/leader-change` | the leader of a bucket with three copies goes |
+//! | `lock/through-rotation` | credentials end and connections are replaced under a lock |
+//! | `lock/storm` | all of it, as the seed will have it |
 
+mod lock;
+mod lock_acts;
 mod presence;
 mod rotation;
 mod rotation_acts;
@@ -86,7 +100,7 @@ impl Scenario {
 }
 
 /// The scenarios of each room.
-const ROOMS: [&[Scenario]; 2] = [&presence::SCENARIOS, &rotation::SCENARIOS];
+const ROOMS: [&[Scenario]; 3] = [&presence::SCENARIOS, &rotation::SCENARIOS, &lock::SCENARIOS];
 
 /// All scenarios, room by room.
 pub fn all() -> &'static [Scenario] {

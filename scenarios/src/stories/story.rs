@@ -7,7 +7,7 @@ use squall_core::{Rng, presence};
 
 use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, Member, Scope};
 use crate::parse::{AUTH, CLUSTER, PROJECT};
-use crate::plan::{AgentPlan, AuthPlan, ForeignWrite, Plan, Role, WorldPlan};
+use crate::plan::{AgentPlan, AuthPlan, ForeignWrite, LockPlan, Plan, Role, WorldPlan};
 
 /// See the head of this file. All times are from the start of the run.
 #[derive(Debug)]
@@ -89,6 +89,16 @@ impl Story {
         let name = self.agent(interval);
         if let Some(agent) = self.of(name) {
             (agent.role, agent.who_every) = (Role::User, None);
+        }
+        name
+    }
+
+    /// One more agent enters, and takes locks.
+    pub fn locker(&mut self, interval: Duration, lock: LockPlan) -> &'static str {
+        let name = self.agent(interval);
+        if let Some(agent) = self.of(name) {
+            (agent.role, agent.who_every, agent.watch) = (Role::Lock, None, false);
+            agent.lock = Some(lock);
         }
         name
     }

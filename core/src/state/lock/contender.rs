@@ -182,6 +182,13 @@ impl Contender {
         TURN.saturating_mul(before).min(TURNS_MAX)
     }
 
+    /// The record that may be taken over by now. What was read just now may be another: then the write is refused, and the
+    /// other is seen for the first time.
+    fn due(&self, now: Instant) -> Option<Revision> {
+        self.takeover().filter(|at| *at <= now)?;
+        Some(self.sight.as_ref()?.revision)
+    }
+
     /// When the other's record may be taken over.
     fn takeover(&self) -> Option<Instant> {
         let sight = self.sight.as_ref()?;
@@ -205,7 +212,7 @@ impl Contender {
     fn give_up(&mut self, effects: &mut Vec<ContenderEffect>) {
         let error = match (&self.unresolved, self.state) {
             (Some(unresolved), _) => AcquireError::Write(unresolved.error.clone()),
-            (None, State::Writing { .. }) => AcquireError::Write(WriteError::TimedOut),
+            (None, State::Writing { .. }) => AcquireError::Expired,
             _ if self.sight.is_some() || self.rounds > 0 => AcquireError::Held,
             _ => AcquireError::Read(ReadError::TimedOut),
         };
@@ -285,8 +292,11 @@ impl Contender {
             self.ahead.drain(..=place);
         }
         // What was read may be older than what the watch has told.
-        let is_known = |known: &Sight| known.revision >= sight.revision;
-        if !self.sight.as_ref().is_some_and(is_known) {
+        if !self
+            .sight
+            .as_ref()
+            .is_some_and(|known| known.covers(&sight))
+        {
             self.sight = Some(sight);
         }
     }
@@ -322,8 +332,8 @@ impl Contender {
             return self.write(latest, effects);
         };
         self.held(now.at, &entry);
-        if self.takeover().is_some_and(|at| at <= now.at) {
-            self.write(entry.revision, effects);
+        if let Some(over) = self.due(now.at) {
+            self.write(over, effects);
         } else if self.until.is_none() {
             self.fail(AcquireError::Held, effects);
         } else {
@@ -480,12 +490,69 @@ impl Machine for Contender {
                 self.look(effects);
             }
             State::Waiting { .. } => {
-                let due = self.takeover().filter(|at| *at <= now);
-                if let (Some(_), Some(sight)) = (due, &self.sight) {
-                    self.write(sight.revision, effects);
+                if let Some(over) = self.due(now) {
+                    self.write(over, effects);
                 }
             }
             State::Turn { .. } | State::Looking | State::Writing { .. } | State::Over => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Record;
+    use super::*;
+    use crate::time::UnixTime;
+    use crate::transport::Operation;
+
+    const TTL: Duration = Duration::from_secs(4);
+
+    fn at(seconds: u64) -> Stamp {
+        Stamp {
+            at: Instant::ZERO + Duration::from_secs(seconds),
+            wall: UnixTime::EPOCH + Duration::from_secs(seconds),
+        }
+    }
+
+    fn others(revision: u64) -> KvEntry {
+        KvEntry {
+            key: "l.a".into(),
+            value: Record::new(&"other".into(), TTL, None, 0).encode(),
+            revision: Revision(revision),
+            operation: Operation::Put,
+            created: UnixTime::EPOCH,
+        }
+    }
+
+    /// A server that has lost its power gives revisions out again: what was seen long ago says nothing of a record that
+    /// has a lower one.
+    #[test]
+    fn a_record_is_not_taken_over_for_what_was_seen_of_another() {
+        let sight = Sight::of(&others(48), at(0).at, TTL);
+        let mut effects = Vec::new();
+        let mut contender = Contender::new("own".into(), TTL, None, Some(sight), &mut effects);
+        let hear = |contender: &mut Contender, event| {
+            let mut effects = Vec::new();
+            contender.handle(at(100).at, (at(100), event), &mut effects);
+            effects
+        };
+        let looked = |number| ContenderEvent::Looked {
+            number,
+            result: Ok(Some(others(14))),
+        };
+        let over = Revision(48);
+        let tries = hear(&mut contender, looked(1));
+        assert_eq!(tries, [ContenderEffect::Write { over }]);
+        let refused = ContenderEvent::Written {
+            sent: at(100),
+            result: Err(UpdateError::WrongRevision {
+                actual: Revision(14),
+            }),
+        };
+        let looks = hear(&mut contender, refused);
+        assert_eq!(looks, [ContenderEffect::Look { number: 2 }]);
+        let fails = hear(&mut contender, looked(2));
+        assert_eq!(fails, [ContenderEffect::Failed(AcquireError::Held)]);
     }
 }

@@ -76,7 +76,8 @@ pub enum AcquireError {
     /// Somebody else holds it, or takes it just now.
     #[error("the lock is held")]
     Held,
-    /// It was acquired, and that was told when it was over already. It is let go in the background.
+    /// It was acquired, or may have been, when nobody could make use of it any more: past its own life, or past the deadline. It
+    /// is let go in the background.
     #[error("the lock was acquired too late to be of use")]
     Expired,
     /// The record could not be read.

@@ -290,7 +290,7 @@ impl World {
             match effect {
                 ContenderEffect::Look { number } => self.ask(actor, Request::Look { number }),
                 ContenderEffect::Write { over } => {
-                    let value = Record::new(&id, TTL, None).encode();
+                    let value = Record::new(&id, TTL, None, 0).encode();
                     let sent = self.stamp(actor);
                     self.ask(actor, Request::Write { over, sent, value });
                 }
@@ -360,7 +360,7 @@ impl World {
             match effect {
                 HolderEffect::Look => self.ask(actor, Request::Look { number: 0 }),
                 HolderEffect::Write { over } => {
-                    let value = Record::new(&id, TTL, Some(token.0)).encode();
+                    let value = Record::new(&id, TTL, Some(token.0), 0).encode();
                     self.ask(
                         actor,
                         Request::Write {

@@ -21,7 +21,8 @@ pub(super) async fn join<E: Env, B: Bucket>(
     let watch = inner.bucket.watch(&keys.record, WatchStart::Snapshot).await;
     if let (Some(waits), Ok(_)) = (waits, &watch) {
         let ticket = keys.ticket(&id);
-        let taken = inner.put(&ticket, "{}".into(), Place::Any, waits).await;
+        let value = |write| format!("{{\"id\":{id:?},\"write\":{write}}}").into();
+        let taken = inner.put(&ticket, value, Place::Any, waits).await;
         if let Err(error) = taken {
             tracing::debug!(ticket, %error, "no ticket");
         }

@@ -25,15 +25,19 @@ pub struct Record {
     pub id: Arc<str>,
     /// How long it is held, from each write of the record on.
     pub ttl_ms: u64,
+    /// Which write of its process it is: no two records are alike, so that what is stored can be told from what was only
+    /// sent.
+    pub write: u64,
     /// The fencing token; absent in the first record of an acquisition, whose revision is the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<u64>,
 }
 
 impl Record {
-    pub(super) fn new(id: &Arc<str>, ttl: Duration, token: Option<u64>) -> Self {
+    pub(super) fn new(id: &Arc<str>, ttl: Duration, token: Option<u64>, write: u64) -> Self {
         Self {
             id: Arc::clone(id),
+            write,
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
             token,
         }
@@ -63,6 +67,8 @@ pub(super) struct Sight {
     pub(super) revision: Revision,
     /// Whose, where that can be read.
     pub(super) id: Option<Arc<str>>,
+    /// Which of its writes.
+    write: Option<u64>,
     /// When it was first seen, which is after it was written.
     pub(super) since: Instant,
     /// How long it lives.
@@ -79,8 +85,16 @@ impl Sight {
             life: record
                 .as_ref()
                 .map_or(ttl, |record| Duration::from_millis(record.ttl_ms)),
+            write: record.as_ref().map(|record| record.write),
             id: record.map(|record| record.id),
         }
+    }
+
+    /// Whether this is of the same record, or of an older one. A server that has lost its power gives revisions out again:
+    /// the same one may be another's.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let is_same = (&self.id, self.write) == (&other.id, other.write);
+        self.revision > other.revision || (self.revision == other.revision && is_same)
     }
 
     /// From then on it may be taken over.
@@ -167,6 +181,23 @@ mod tests {
         assert!(sent.is_over(stamp(40, 38), life), "by the monotonic clock");
         assert!(!sent.is_over(stamp(10, 8), life), "set back a little");
         assert!(sent.is_over(stamp(10, 5), life), "set back: who knows");
+    }
+
+    #[test]
+    fn a_revision_that_is_given_out_again_is_another_record() {
+        let record = |revision, id: &str, write| {
+            let entry = KvEntry {
+                key: "l.a".into(),
+                value: Record::new(&id.into(), SECOND, None, write).encode(),
+                revision: Revision(revision),
+                operation: crate::transport::Operation::Put,
+                created: UnixTime::EPOCH,
+            };
+            Sight::of(&entry, Instant::ZERO, SECOND)
+        };
+        let seen = record(5, "a", 1);
+        assert!(seen.covers(&record(5, "a", 1)) && seen.covers(&record(4, "b", 9)));
+        assert!(!seen.covers(&record(5, "b", 9)) && !seen.covers(&record(6, "a", 2)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +60,8 @@ pub(super) struct Inner<E: Env, B: Bucket> {
     sights: Mutex<BTreeMap<Arc<str>, Sight>>,
     /// Whether the server ends records by their own life, as far as is known.
     expires: AtomicBool,
+    /// Counts the writes.
+    writes: AtomicU64,
 }
 
 impl<E: Env, B: Bucket> Inner<E, B> {
@@ -101,11 +103,11 @@ impl<E: Env, B: Bucket> Inner<E, B> {
         }
     }
 
-    /// Writes what ends by itself after this life, where the server knows such.
+    /// Writes what ends by itself after this life, where the server knows such. `value` is given the number of the write.
     pub(super) async fn put(
         &self,
         key: &str,
-        value: Bytes,
+        value: impl Fn(u64) -> Bytes + Send,
         place: Place,
         life: Duration,
     ) -> Result<Revision, UpdateError> {
@@ -113,24 +115,24 @@ impl<E: Env, B: Bucket> Inner<E, B> {
             Place::Over(revision) => Some(revision),
             Place::Any => None,
         };
-        let mut ttl = Some(MessageTtl::For(life));
-        if !self.expires.load(Ordering::Relaxed) {
-            ttl = None;
-        }
-        let options = PutOptions { expected, ttl };
-        match self.bucket.put_with(key, value.clone(), options).await {
-            Err(UpdateError::Write(WriteError::Rejected(error)))
-                if error.err_code == TTL_DISABLED && ttl.is_some() =>
-            {
-                self.expires.store(false, Ordering::Relaxed);
-                let options = PutOptions {
-                    ttl: None,
-                    ..options
-                };
-                self.bucket.put_with(key, value, options).await
+        let next = || value(self.writes.fetch_add(1, Ordering::Relaxed));
+        if self.expires.load(Ordering::Relaxed) {
+            let options = PutOptions {
+                expected,
+                ttl: Some(MessageTtl::For(life)),
+            };
+            match self.bucket.put_with(key, next(), options).await {
+                Err(UpdateError::Write(WriteError::Rejected(error)))
+                    if error.err_code == TTL_DISABLED =>
+                {
+                    self.expires.store(false, Ordering::Relaxed);
+                }
+                written => return written,
             }
-            written => written,
         }
+        let ttl = None;
+        let options = PutOptions { expected, ttl };
+        self.bucket.put_with(key, next(), options).await
     }
 }
 
@@ -168,6 +170,7 @@ impl<E: Env, B: Bucket> Locks<E, B> {
             connection,
             sights: Mutex::default(),
             expires: AtomicBool::new(true),
+            writes: AtomicU64::new(0),
         }))
     }
 
@@ -296,12 +299,12 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
 
     fn write(&self, over: Revision, token: Option<u64>) -> Writing {
         let (inner, key) = (Arc::clone(&self.inner), Arc::clone(&self.keys.record));
-        let value = Record::new(&self.id, self.ttl, token).encode();
-        let life = self.ttl + margin(self.ttl);
+        let (id, ttl) = (Arc::clone(&self.id), self.ttl);
         Box::pin(async move {
             let sent = inner.stamp();
+            let value = move |write| Record::new(&id, ttl, token, write).encode();
             let place = Place::Over(over);
-            (sent, inner.put(&key, value, place, life).await)
+            (sent, inner.put(&key, value, place, ttl + margin(ttl)).await)
         })
     }
 
