@@ -70,6 +70,7 @@ mod tests {
         tale.at(1).record("alice/1", "a", 10);
         tale.locked("alice/1", 10);
         tale.at(2).record_gone("alice/1", 11);
+        tale.at(3).ends();
         assert_eq!(tale.told_by("L3").len(), 1);
     }
 }
