@@ -5,6 +5,7 @@
 //! was still under way when its process died or the run ended.
 
 pub mod lock;
+pub mod state;
 
 use std::io::{self, BufRead, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -252,6 +253,8 @@ pub enum Call {
     LogOut,
     /// Something with a lock.
     Lock(lock::Call),
+    /// Something with a store.
+    State(state::Call),
 }
 
 /// What a call gave.
@@ -296,6 +299,8 @@ pub enum Reply {
     },
     /// Of something with a lock.
     Lock(lock::Reply),
+    /// Of something with a store.
+    State(state::Reply),
     /// The watch has begun, and these are there.
     Watching {
         /// Agents and their incarnations.
@@ -380,6 +385,8 @@ pub enum Tell {
     },
     /// Something of a lock that one holds.
     Lock(lock::Tell),
+    /// Something of a store that one watches.
+    State(state::Tell),
     /// A line of the log of connection events.
     Logged {
         /// It.

@@ -14,7 +14,7 @@ use toml::Spanned;
 use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, KINDS, Member, Scope};
 use crate::nearest::nearest;
 use crate::plan::{
-    AgentPlan, AuthPlan, ForeignWrite, LIFE_MIN, LockPlan, On, Plan, Role, WorldPlan,
+    AgentPlan, AuthPlan, ForeignWrite, LIFE_MIN, LockPlan, On, Plan, Role, StatePlan, WorldPlan,
 };
 use crate::{specimens, stories};
 
@@ -80,6 +80,15 @@ struct RawAgent {
     close: Option<Spanned<String>>,
     reconnects_max: Option<NonZeroU32>,
     lock: Option<Spanned<RawLock>>,
+    state: Option<Spanned<RawState>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawState {
+    keys: u32,
+    life: Spanned<String>,
+    dwells: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -377,6 +386,11 @@ impl Reader<'_> {
                 .as_ref()
                 .map(|raw| self.lock(raw, role))
                 .transpose()?,
+            state: raw
+                .state
+                .as_ref()
+                .map(|raw| self.state(raw, role))
+                .transpose()?,
         })
     }
 
@@ -401,6 +415,31 @@ impl Reader<'_> {
         }
         let keys = lock.keys;
         Ok(LockPlan { ttl, holds, keys })
+    }
+
+    fn state(&self, raw: &Spanned<RawState>, role: Role) -> Result<StatePlan, PlanError> {
+        if role != Role::State {
+            let reason = format!("an agent of role {:?} keeps no state", role.name());
+            return self.wrong(raw.span(), reason);
+        }
+        let state = raw.get_ref();
+        let life = self.time("life", &state.life)?;
+        if life < LOCK_MIN {
+            let reason = format!("life must be at least {LOCK_MIN:?}");
+            return self.wrong(state.life.span(), reason);
+        }
+        if state.keys == 0 {
+            return self.wrong(raw.span(), "keys must be greater than zero");
+        }
+        let dwells = state.dwells.as_ref();
+        let dwells = dwells
+            .map(|dwells| self.time("dwells", dwells))
+            .transpose()?;
+        Ok(StatePlan {
+            keys: state.keys,
+            life,
+            dwells: dwells.unwrap_or_default(),
+        })
     }
 
     /// Agents that say nothing are presences.
@@ -767,6 +806,32 @@ mod tests {
         );
         let reason = "9: at = \"10s\" lies past the end of the run, which lasts 9s";
         assert_eq!(refused("10s", "demo.robot"), Err(reason.to_owned()));
+    }
+
+    #[test]
+    fn only_who_keeps_state_says_how() {
+        let with = |role: &str, state: &str| {
+            let text = format!(
+                "scenario = \"state/calm\"\nseed = 1\nduration = \"9s\"\nsettle = \"9s\"\n\
+                 [[agent]]\nname = \"alice\"\nrole = {role:?}\ninterval = \"1s\"\nstate = {state}\n"
+            );
+            parse(&text).map_err(|error| error.to_string())
+        };
+        for how in [
+            "{ keys = 2, life = \"4s\" }",
+            "{ keys = 2, life = \"4s\", dwells = \"1s\" }",
+        ] {
+            let plan = with("state", how).expect("it is a plan");
+            assert_eq!(parse(&plan.to_string()), Ok(plan));
+        }
+        let said = |role, state| with(role, state).expect_err("it is no plan");
+        let how = "{ keys = 2, life = \"4s\" }";
+        assert_eq!(
+            said("lock", how),
+            "an agent of role \"lock\" keeps no state"
+        );
+        let none = "{ keys = 0, life = \"4s\" }";
+        assert_eq!(said("state", none), "keys must be greater than zero");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A plan, not only a seed, is what is kept as a regression: what a seed means changes with the code that draws from it.
 
 mod lock;
+mod state;
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use squall_sim::Latency;
 use squall_sim::broker::{SyncInterval, Version};
 
 pub use self::lock::LockPlan;
+pub use self::state::StatePlan;
 use crate::fault::{Directions, Fault, FaultKind, signed};
 use crate::parse::BUCKET;
 use crate::roles;
@@ -147,6 +149,8 @@ pub struct AgentPlan {
     pub reconnects_max: Option<u32>,
     /// How it takes locks, if that is its role and not as its pace suggests.
     pub lock: Option<LockPlan>,
+    /// How it keeps state, if that is its role and not as its pace suggests.
+    pub state: Option<StatePlan>,
 }
 
 /// What an agent does.
@@ -159,11 +163,13 @@ pub enum Role {
     User,
     /// It takes locks, and does something under them.
     Lock,
+    /// It keeps state, and watches it.
+    State,
 }
 
 impl Role {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Presence, Self::User, Self::Lock];
+    pub const ALL: [Self; 4] = [Self::Presence, Self::User, Self::Lock, Self::State];
 
     /// As plans write it.
     pub const fn name(self) -> &'static str {
@@ -171,6 +177,7 @@ impl Role {
             Self::Presence => "presence",
             Self::User => "user",
             Self::Lock => "lock",
+            Self::State => "state",
         }
     }
 }
@@ -199,6 +206,7 @@ impl AgentPlan {
             close: None,
             reconnects_max: None,
             lock: None,
+            state: None,
         }
     }
 }
@@ -244,6 +252,10 @@ impl Plan {
                 shorten(&mut lock.ttl);
                 shorten(&mut lock.holds);
             }
+            if let Some(state) = &mut agent.state {
+                shorten(&mut state.life);
+                shorten(&mut state.dwells);
+            }
         }
         for write in &mut plan.foreign {
             shorten(&mut write.at);
@@ -262,7 +274,8 @@ impl Plan {
 
     /// The bucket that the run is about.
     pub fn bucket(&self) -> &'static str {
-        match self.agents.iter().any(|agent| agent.role == Role::Lock) {
+        let is_there = |agent: &AgentPlan| matches!(agent.role, Role::Lock | Role::State);
+        match self.agents.iter().any(is_there) {
             true => roles::lock::BUCKET,
             false => BUCKET,
         }
@@ -355,6 +368,9 @@ impl fmt::Display for Plan {
             }
             if let Some(lock) = &agent.lock {
                 writeln!(f, "lock = {lock}")?;
+            }
+            if let Some(state) = &agent.state {
+                writeln!(f, "state = {state}")?;
             }
         }
         for write in &self.foreign {

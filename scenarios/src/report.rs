@@ -11,7 +11,7 @@ use squall_reports::model::{
     TrueTime,
 };
 
-use crate::history::{Call, Life, Record, Reply, Tell, What, Wire, lock};
+use crate::history::{Call, Life, Record, Reply, Tell, What, Wire, lock, state};
 use crate::invariants::{self, Verdict};
 use crate::parse::SERVER;
 use crate::plan::On;
@@ -479,6 +479,7 @@ impl<'a> Writer<'a> {
                 self.disbelieve(at, lane, &format!("lock of {key}"));
                 (MarkKind::Told, tell.to_string())
             }
+            Tell::State(tell) => (MarkKind::Told, tell.to_string()),
             Tell::Logged { event } => (MarkKind::Connection, event.to_line()),
         };
         let failed = text.starts_with("reconnect failed");
@@ -557,6 +558,9 @@ fn routine(call: &Call, process: &Arc<str>) -> Option<String> {
         Call::Read { .. } | Call::Who | Call::Present { .. } => Some(format!("read of {of}")),
         Call::Flush => Some(format!("round trip of {of}")),
         Call::Lock(lock::Call::Effect { .. }) => Some(format!("effect of {of}")),
+        Call::State(call @ (state::Call::Get { .. } | state::Call::Keys)) => {
+            Some(format!("{} of {of}", call.name()))
+        }
         _ => None,
     }
 }
@@ -595,6 +599,7 @@ fn call_text(call: &Call) -> String {
         Call::LogIn { account } => format!("log in to {account}"),
         Call::LogOut => "log out".to_owned(),
         Call::Lock(call) => call.to_string(),
+        Call::State(call) => call.to_string(),
     }
 }
 
@@ -624,6 +629,7 @@ fn reply_text(reply: &Reply) -> String {
         Reply::Read { revision: None } => "nothing".to_owned(),
         Reply::Who { present } | Reply::Watching { present } => names(present),
         Reply::Lock(reply) => reply.to_string(),
+        Reply::State(reply) => reply.to_string(),
         Reply::Present { present } => if *present { "yes" } else { "no" }.to_owned(),
     }
 }

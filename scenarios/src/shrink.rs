@@ -101,6 +101,11 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
                 lock.keys = 1;
             }
         });
+        with(&mut |plan| {
+            if let Some(state) = &mut plan.agents[agent].state {
+                state.keys = 1;
+            }
+        });
     }
     candidates
 }

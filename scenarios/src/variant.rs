@@ -1,6 +1,7 @@
-//! What is under test: the core's own presence and locks, or a specimen that stands in for them.
+//! What is under test: the core's own presence, locks and stores, or a specimen that stands in for them.
 
 pub(crate) mod lock;
+pub(crate) mod state;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt as _};

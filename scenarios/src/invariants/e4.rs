@@ -8,7 +8,7 @@ use squall_core::Instant;
 use squall_core::transport::Revision;
 
 use super::facts::{Called, Ended, Facts};
-use super::{Findings, seconds};
+use super::{Findings, seconds, tellings};
 use crate::history::{Call, Reply};
 
 /// What one call told of a key.
@@ -35,6 +35,7 @@ struct Newest {
 }
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
+    tellings::order(facts, findings);
     let has_copies = facts.plan.world.has_copies();
     let mut all = Vec::with_capacity(facts.calls.len());
     let told = (0..).zip(&facts.calls).filter_map(told);

@@ -10,7 +10,7 @@ use squall_core::Instant;
 
 use super::facts::{Facts, Key};
 use super::locks::{acquisitions, is_above, is_lost, record_of};
-use super::{Findings, seconds};
+use super::{Findings, fences, seconds};
 use crate::history::lock::Call as LockCall;
 use crate::history::{Call, Commit};
 use crate::roles::lock::BUCKET;
@@ -18,6 +18,7 @@ use crate::variant::lock::guarded_key;
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     check_effects(facts, findings);
+    fences::check(facts, findings);
     let all = acquisitions(facts);
     for (place, later) in all.iter().enumerate() {
         let before = all[..place].iter().filter(|earlier| {

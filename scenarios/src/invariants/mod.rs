@@ -8,7 +8,7 @@
 //! | P4 | the end of one incarnation removes no other's record | promises of `presence` | `p4.rs` |
 //! | P5 | who is gone while it runs is told so | promises of `presence` | `p5.rs` |
 //! | L1 | two owners of one lock never believe in it at once | promises of `state` | `l1.rs` |
-//! | L2 | no effect applies after one with a higher token; tokens increase | promises of `state`; Kleppmann's fencing tokens | `l2.rs` |
+//! | L2 | no effect applies after one with a higher token; tokens increase | promises of `state`; Kleppmann's fencing tokens | `l2.rs`, `fences.rs` |
 //! | L3 | nobody deletes the record of another's lock | promises of `state` | `l3.rs` |
 //! | L4 | an abandoned lock can be had after its life and a little, and not before | promises of `state` | `l4.rs` |
 //! | L5 | once mended, every lock can be had | derived from two acts | `l5.rs` |
@@ -19,9 +19,11 @@
 //! | C4 | soon after an exchange the connection is on what was issued | promises of `session` | `c4.rs` |
 //! | C5 | nothing of one account is told in another | promises of `session` | `c5.rs` |
 //! | C6 | the log of connections tells what happened, and why | promises of `diagnostics` | `c6.rs` |
-//! | M1 | who follows is told of everything, or that it may have missed something | promises of the seam's watches | `m1.rs` |
-//! | E3 | ok stays, refused never appears | ADR-8, Jepsen's `:fail` and `:info` | `e3.rs` |
-//! | E4 | revisions as told never decrease | ADR-8 | `e4.rs` |
+//! | M1 | who follows is told of everything, or that it may have missed something | promises of the seam's watches | `m1.rs`, `tellings.rs` |
+//! | M3 | a watch says whether it ended or failed, and ends with its store | promises of `state` | `m3.rs` |
+//! | D1 | what was acknowledged is there until something takes its place | promises of `state` | `d1.rs` |
+//! | E3 | ok stays, refused never appears | ADR-8, Jepsen's `:fail` and `:info` | `e3.rs`, `lives.rs` |
+//! | E4 | revisions as told never decrease | ADR-8 | `e4.rs`, `tellings.rs` |
 //! | K1 | each key is one register with compare-and-set | Herlihy and Wing's linearizability; ADR-8 | `k1.rs`, `k1_search.rs` |
 //! | R1 | no panic, no leak, every call returns in time, none fails for no reason | derived | `r1.rs` |
 //!
@@ -40,9 +42,11 @@ mod c3;
 mod c4;
 mod c5;
 mod c6;
+mod d1;
 mod e3;
 mod e4;
 pub mod facts;
+mod fences;
 mod index;
 mod k1;
 mod k1_search;
@@ -52,8 +56,10 @@ mod l3;
 mod l4;
 mod l5;
 mod l6;
+mod lives;
 mod locks;
 mod m1;
+mod m3;
 mod p1;
 mod p2;
 mod p3;
@@ -61,8 +67,10 @@ mod p4;
 mod p5;
 mod r1;
 pub mod sessions;
+mod states;
 #[cfg(test)]
 mod tale;
+mod tellings;
 
 use std::fmt;
 use std::sync::Arc;
@@ -95,7 +103,7 @@ impl fmt::Debug for Invariant {
 }
 
 /// All of them, in the order in which they are told.
-pub const ALL: [Invariant; 22] = [
+pub const ALL: [Invariant; 24] = [
     Invariant {
         code: "R1",
         name: "robust",
@@ -224,6 +232,20 @@ pub const ALL: [Invariant; 22] = [
         property: "who follows a bucket gets every item committed after it began, or an explicit notice",
         needs_truth: true,
         check: m1::check,
+    },
+    Invariant {
+        code: "M3",
+        name: "close reason",
+        property: "a consumer can tell ended from failed; a closed manager ends its streams",
+        needs_truth: false,
+        check: m3::check,
+    },
+    Invariant {
+        code: "D1",
+        name: "no lost update",
+        property: "every accepted update is in the final state unless a later accepted one wrote the same field",
+        needs_truth: true,
+        check: d1::check,
     },
     Invariant {
         code: "C3",

@@ -15,7 +15,7 @@ use squall_core::transport::ConnectOptions;
 
 use super::facts::{Called, Ended, Facts, without};
 use super::{Findings, seconds};
-use crate::history::{Call, What, lock};
+use crate::history::{Call, What, lock, state};
 
 /// A process that has closed everything may still run its own main task.
 const TASKS_LEFT_MAX: u32 = 1;
@@ -72,7 +72,9 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         let leaves = life
             .open
             .map_or(life.ended.min(settled), |(_, closed)| closed);
-        if let Some((at, error)) = failed_in_calm(called, calm_until.min(leaves)) {
+        if let Some((at, error)) = failed_in_calm(called, calm_until.min(leaves))
+            && !is_closed(facts, called)
+        {
             let text = format!(
                 "{} called {} at {}, and it failed although nothing had been done to anybody: {error}",
                 called.process,
@@ -110,8 +112,8 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
 fn failed_in_calm<'a>(called: &Called<'a>, until: Instant) -> Option<(Instant, &'a str)> {
     let (at, ended) = called.ended?;
     let is_write = matches!(called.call, Call::Write { .. });
-    // That others hold a lock, too.
-    let is_lock = matches!(called.call, Call::Lock(_));
+    // That others hold a lock, or have written with a higher token, too.
+    let is_lock = matches!(called.call, Call::Lock(_) | Call::State(_));
     match ended {
         Ended::Conflict(_) if is_lock => None,
         // That its time is over, too, and then it may end in the middle of something.
@@ -134,6 +136,21 @@ fn waited_out(called: &Called<'_>, at: Instant) -> bool {
         _ => false,
     }
 }
+
+/// Whether the store that this was asked of was closed meanwhile.
+fn is_closed(facts: &Facts<'_>, called: &Called<'_>) -> bool {
+    let Some((at, _)) = called.ended else {
+        return false;
+    };
+    facts.calls.iter().any(|other| {
+        let is_close = matches!(other.call, Call::State(state::Call::Close));
+        let is_meanwhile = (called.invoked..=at).contains(&other.invoked);
+        is_close && is_meanwhile && other.process == called.process
+    })
+}
+
+/// For so long a write to a store tries to come between those of others.
+const CONTENDED: Duration = Duration::from_secs(10);
 
 /// The time-outs that bounds are made of.
 struct Bounds {
@@ -167,6 +184,23 @@ impl Bounds {
         }
     }
 
+    /// How long something with a store may take.
+    fn of_state(&self, call: &state::Call) -> Duration {
+        match call {
+            state::Call::Close => Duration::from_secs(1),
+            // It is described, created and described again, by others too.
+            state::Call::Open => self.request * 4,
+            // A value whose life is over is read again; so are those that take its place.
+            state::Call::Get { .. } => self.request * 4,
+            state::Call::Keys => self.request * 6,
+            state::Call::Watch => self.request,
+            // As often as others come in between.
+            state::Call::Put { .. } | state::Call::Delete { .. } => {
+                CONTENDED + self.request * 2 + self.ack
+            }
+        }
+    }
+
     /// How long a call may take by its own documentation.
     fn of(&self, facts: &Facts<'_>, call: &Call) -> Duration {
         match call {
@@ -181,6 +215,7 @@ impl Bounds {
             Call::Follow => self.request * 2,
             Call::Flush => self.request,
             Call::Lock(call) => self.of_lock(call),
+            Call::State(call) => self.of_state(call),
             // The auth service answers when it likes; what depends on it waits in the background.
             Call::Exchange { .. } | Call::LogIn { .. } | Call::LogOut => Duration::MAX / 4,
         }
@@ -204,5 +239,6 @@ pub(super) const fn name(call: &Call) -> &'static str {
         Call::LogIn { .. } => "log in",
         Call::LogOut => "log out",
         Call::Lock(call) => call.name(),
+        Call::State(call) => call.name(),
     }
 }

@@ -11,7 +11,7 @@ use squall_sim::clock::WALL_START;
 use super::facts::Facts;
 use super::{Findings, find};
 use crate::fault::{Fault, FaultKind};
-use crate::history::{Call, Commit, History, Life, Record, Reply, Tell, What, Wire, lock};
+use crate::history::{Call, Commit, History, Life, Record, Reply, Tell, What, Wire, lock, state};
 use crate::plan::{AgentPlan, AuthPlan, Plan, Role, WorldPlan};
 
 /// Credentials of these tales are valid for so long.
@@ -317,6 +317,127 @@ impl Tale {
             ttl: says.map(|(_, ttl)| ttl),
             value: revision,
         }))
+    }
+
+    /// Processes that keep state in one store.
+    pub(super) fn of_states(processes: &[&str]) -> Self {
+        let mut tale = Self::of_locks(processes);
+        tale.plan.scenario = "state/calm".to_owned();
+        for agent in &mut tale.plan.agents {
+            agent.role = Role::State;
+        }
+        tale
+    }
+
+    fn state(&mut self, process: &str, call: state::Call, reply: Reply) -> &mut Self {
+        self.call(process, Call::State(call), reply)
+    }
+
+    /// Somebody puts a value, for so many seconds perhaps, which is stored as this revision.
+    pub(super) fn puts(
+        &mut self,
+        process: &str,
+        key: &str,
+        revision: u64,
+        life: Option<u64>,
+    ) -> &mut Self {
+        let call = state::Call::Put {
+            key: key.into(),
+            value: revision,
+            life: life.map(Duration::from_secs),
+            token: None,
+        };
+        let id = self.invoke(process, Call::State(call));
+        self.of_state(process, key, Operation::Put, revision);
+        let revision = Revision(revision);
+        let reply = Reply::State(state::Reply::Put { revision });
+        self.add(What::Ok { id, reply })
+    }
+
+    pub(super) fn puts_fenced(
+        &mut self,
+        process: &str,
+        key: &str,
+        revision: u64,
+        token: u64,
+    ) -> &mut Self {
+        let call = state::Call::Put {
+            key: key.into(),
+            value: revision,
+            life: None,
+            token: Some(token),
+        };
+        let revision = Revision(revision);
+        self.state(process, call, Reply::State(state::Reply::Put { revision }))
+    }
+
+    pub(super) fn gets(&mut self, process: &str, key: &str, revision: Option<u64>) -> &mut Self {
+        let reply = match revision {
+            Some(revision) => state::Reply::Value {
+                revision: Revision(revision),
+                value: revision,
+            },
+            None => state::Reply::Absent,
+        };
+        let key = key.into();
+        self.state(process, state::Call::Get { key }, Reply::State(reply))
+    }
+
+    pub(super) fn deletes(&mut self, process: &str, key: &str, revision: u64) -> &mut Self {
+        let call = state::Call::Delete { key: key.into() };
+        let id = self.invoke(process, Call::State(call));
+        self.takes_away(process, key, revision);
+        let reply = Reply::Done;
+        self.add(What::Ok { id, reply })
+    }
+
+    pub(super) fn takes_away(&mut self, process: &str, key: &str, revision: u64) -> &mut Self {
+        self.of_state(process, key, Operation::Delete, revision)
+    }
+
+    fn of_state(
+        &mut self,
+        process: &str,
+        key: &str,
+        operation: Operation,
+        revision: u64,
+    ) -> &mut Self {
+        self.add(What::Committed(Commit {
+            bucket: crate::roles::lock::BUCKET.into(),
+            key: format!("d.{key}").into(),
+            revision: Revision(revision),
+            operation,
+            by: Some(process.into()),
+            incarnation: None,
+            ttl: None,
+            value: revision,
+        }))
+    }
+
+    pub(super) fn watches_state(&mut self, process: &str) -> &mut Self {
+        self.state(process, state::Call::Watch, Reply::Done)
+    }
+
+    pub(super) fn closes_state(&mut self, process: &str) -> &mut Self {
+        self.state(process, state::Call::Close, Reply::Done)
+    }
+
+    pub(super) fn told_of_state(&mut self, process: &str, tell: state::Tell) -> &mut Self {
+        self.tell(process, Tell::State(tell))
+    }
+
+    pub(super) fn told_put(&mut self, process: &str, key: &str, revision: u64) -> &mut Self {
+        let tell = state::Tell::Put {
+            key: key.into(),
+            revision: Revision(revision),
+            value: revision,
+        };
+        self.told_of_state(process, tell)
+    }
+
+    pub(super) fn told_expired(&mut self, process: &str, key: &str, revision: u64) -> &mut Self {
+        let (key, revision) = (key.into(), Revision(revision));
+        self.told_of_state(process, state::Tell::Expired { key, revision })
     }
 
     /// The second act was over, and this was missing.

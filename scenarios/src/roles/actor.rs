@@ -9,7 +9,7 @@ use std::time::Duration;
 use squall_core::transport::{ConnectOptions, ConnectionEvent, Events, Fallible};
 use squall_core::{Clock, Env};
 
-use super::{lock, presence, user};
+use super::{lock, presence, state, user};
 use crate::credentials::Exchange;
 use crate::history::{Call, Recorder, Reply, Tell, What};
 use crate::plan::AgentPlan;
@@ -49,6 +49,7 @@ pub(crate) struct Standing {
     /// Where it is logged in, if anywhere.
     pub(super) account: Option<&'static str>,
     pub(super) lock: lock::Standing,
+    pub(super) state: state::Standing,
     pub(super) user: user::Standing,
     pub(super) presence: presence::Standing,
 }

@@ -1,4 +1,4 @@
-//! Planted flaws: wrong variants of presence, of sessions and of locks that the harness must find, each with its mechanism in its header.
+//! Planted flaws: wrong variants of presence, of sessions, of locks and of stores that the harness must find, each with its mechanism in its header.
 //!
 //! They are written against the same traits as the right one, mostly around it, so that each differs from it by its flaw
 //! alone; none can be reached from `squall-core`. Each must be found (some seed's verdict names one of its codes), and the
@@ -25,6 +25,8 @@
 //! | `lock-no-fencing-token` | 2 | L2 | `lock_no_fencing_token.rs` |
 //! | `lock-ambiguous-acquire` | 2 | L5, L6 | `lock_ambiguous_acquire.rs` |
 //! | `lock-unlock-not-owner` | 3 | L3, L1 | `lock_unlock_not_owner.rs` |
+//! | `put-ttl-ignored` | 0 | E3 | `put_ttl_ignored.rs` |
+//! | `watch-close-send-panic` | 1 | R1, M3 | `watch_close_send_panic.rs` |
 
 mod bucket_ttl_clobber;
 mod burst_swap_storm;
@@ -39,6 +41,7 @@ mod lock_get_then_put;
 mod lock_no_fencing_token;
 mod lock_unlock_not_owner;
 mod no_down_on_ttl;
+mod put_ttl_ignored;
 pub mod search;
 mod simple_lock;
 pub(crate) mod simple_session;
@@ -46,21 +49,26 @@ pub(crate) mod simple_transport;
 mod spoilt;
 mod stamp_after_dial;
 mod up_on_every_heartbeat;
+mod watch_close_send_panic;
 mod watch_lost_on_swap;
 mod who_cross_account_ghosts;
 mod who_poisoned;
 mod zombie_after_max_reconnects;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use squall_core::Env;
 use squall_core::presence::{Config, OpenError};
+use squall_core::state::StateStore;
 use squall_core::transport::ConnectOptions;
 
 use self::lock_no_fencing_token::PutsWhateverIsThere;
 use self::lock_unlock_not_owner::UnlocksWhateverIsThere;
+use self::put_ttl_ignored::IgnoresTtl;
 use self::simple_lock::{LockFlaw, SimpleLocks};
+use self::watch_close_send_panic::ClosesWhileDelivering;
 use crate::variant::lock::{Exclusive, Right};
+use crate::variant::state::Keeps;
 use crate::variant::{ConnectionOf, Present};
 
 /// What is made wrong of a session. Each is told of where it is a specimen.
@@ -227,6 +235,20 @@ pub const fn all() -> &'static [Specimen] {
             codes: &["L3", "L1"],
             scenarios: &["lock/partition", "lock/paused-holder"],
         },
+        Specimen {
+            name: put_ttl_ignored::NAME,
+            level: 0,
+            flaw: "The ttl of a put is dropped on one backend.",
+            codes: &["E3"],
+            scenarios: &["state/calm"],
+        },
+        Specimen {
+            name: watch_close_send_panic::NAME,
+            level: 1,
+            flaw: "Close ends the channel while a callback is delivering.",
+            codes: &["R1", "M3"],
+            scenarios: &["state/calm"],
+        },
     ]
 }
 
@@ -274,6 +296,19 @@ pub(crate) fn open_locks<E: Env>(name: &str, env: &E, right: Right<E>) -> Arc<dy
         (_, Some(flaw)) => Arc::new(SimpleLocks::new(env, right, flaw)),
         (lock_no_fencing_token::NAME, _) => Arc::new(PutsWhateverIsThere(right)),
         (lock_unlock_not_owner::NAME, _) => Arc::new(UnlocksWhateverIsThere(right)),
+        _ => Arc::new(right),
+    }
+}
+
+/// The store of programs with this specimen: wrong, if it is one of stores.
+pub(crate) fn open_store<E: Env>(name: &str, env: &E, right: StateStore) -> Arc<dyn Keeps> {
+    match name {
+        put_ttl_ignored::NAME => Arc::new(IgnoresTtl(right)),
+        watch_close_send_panic::NAME => Arc::new(ClosesWhileDelivering {
+            env: env.clone(),
+            right,
+            channels: Mutex::default(),
+        }),
         _ => Arc::new(right),
     }
 }

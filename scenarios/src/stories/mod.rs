@@ -42,12 +42,25 @@
 //! | `lock/leader-change` | the leader of a bucket with three copies goes |
 //! | `lock/through-rotation` | credentials end and connections are replaced under a lock |
 //! | `lock/storm` | all of it, as the seed will have it |
+//! | `state/calm` | none: what is wrong here is wrong everywhere |
+//! | `state/ttl-expiry` | clocks jump, drift and stand still around the end of lives |
+//! | `state/watcher-restart` | the server goes away and comes back under watches |
+//! | `state/power-loss` | the server forgets what it acknowledged |
+//! | `state/slow-reader` | who watches takes long over what it is told |
+//! | `state/fenced-writes` | writers stand still, and come late |
+//! | `state/partition` | an agent is cut off |
+//! | `state/lost-reply` | nobody knows whether something was written |
+//! | `state/leader-change` | the leader of a bucket with three copies goes |
+//! | `state/through-rotation` | credentials end and connections are replaced under a watch |
+//! | `state/storm` | all of it, as the seed will have it |
 
 mod lock;
 mod lock_acts;
 mod presence;
 mod rotation;
 mod rotation_acts;
+mod state;
+mod state_acts;
 mod story;
 
 pub use self::story::Story;
@@ -100,7 +113,12 @@ impl Scenario {
 }
 
 /// The scenarios of each room.
-const ROOMS: [&[Scenario]; 3] = [&presence::SCENARIOS, &rotation::SCENARIOS, &lock::SCENARIOS];
+const ROOMS: [&[Scenario]; 4] = [
+    &presence::SCENARIOS,
+    &rotation::SCENARIOS,
+    &lock::SCENARIOS,
+    &state::SCENARIOS,
+];
 
 /// All scenarios, room by room.
 pub fn all() -> &'static [Scenario] {
