@@ -6,6 +6,7 @@ pub mod cli;
 pub mod conformance;
 mod credentials;
 mod dials;
+pub mod equivalence;
 pub mod fault;
 pub mod history;
 pub mod invariants;

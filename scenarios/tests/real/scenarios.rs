@@ -85,6 +85,17 @@ fn stories_pass_on_a_real_server() {
         draw("lock/leader-change", |plan| {
             is_short(plan) && has(plan, &["leader-change"])
         }),
+        draw("state/calm", is_short),
+        draw("state/slow-reader", is_short),
+        draw("state/partition", |plan| {
+            is_short(plan) && has(plan, &["partition"])
+        }),
+        draw("state/watcher-restart", |plan| {
+            is_short(plan) && has(plan, &["server-stop", "server-pause"])
+        }),
+        draw("state/leader-change", |plan| {
+            is_short(plan) && has(plan, &["leader-change"])
+        }),
     ];
     std::thread::scope(|scope| {
         let runs = plans.each_ref().map(|plan| scope.spawn(|| passes(plan)));
