@@ -1,4 +1,4 @@
-//! The coordination core of squall: presence, locks and sessions today, and the seam they stand on.
+//! The coordination core of squall: presence, shared state, locks and sessions today, and the seam they stand on.
 //!
 //! Everything here is written once, over an abstract clock and transport, and runs unchanged in two worlds: the
 //! simulated one of `squall-sim`, where a seed decides every delay and fault, and a real nats-server through
