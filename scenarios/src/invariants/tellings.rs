@@ -11,8 +11,9 @@ use squall_core::transport::Revision;
 
 use super::facts::{Facts, Key, without};
 use super::sessions::detection;
-use super::states::{Put, Watched, puts, records_of, user_key, watches};
+use super::states::{Put, Watched, put_of, puts, records_of, user_key, watches};
 use super::{Findings, seconds};
+use crate::history::Commit;
 use crate::history::state::Tell as StateTell;
 use crate::plan::On;
 
@@ -36,7 +37,7 @@ pub(super) fn gaps(facts: &Facts<'_>, findings: &mut Findings) {
         let committed = facts
             .keys
             .iter()
-            .find_map(|records| gap(facts, &watch, records, d));
+            .find_map(|records| gap(facts, &watch, records, &puts, d));
         let missing = committed.or_else(|| expiry(facts, &watch, &puts, d + SWEPT));
         if let Some((due, text)) = missing {
             let process = watch.process;
@@ -65,6 +66,7 @@ fn gap(
     facts: &Facts<'_>,
     watch: &Watched<'_>,
     records: &Key<'_>,
+    puts: &[Put<'_>],
     d: Duration,
 ) -> Option<(Instant, String)> {
     let key = user_key(records)?;
@@ -77,13 +79,13 @@ fn gap(
         if *at < begun || facts.is_lost(commit.revision, (*at, facts.end)) {
             continue;
         }
-        // A deletion of what was not there changes nothing.
+        // A deletion of what was not there changes nothing, and what came and went in a gap is not told.
+        let mut seeing = watch.seeing().into_iter();
+        let is_seen = |(from, to): (Instant, Instant)| (from..to).contains(at);
         let before = records.before(place);
-        if !commit.operation.is_put() && before.is_none_or(|before| !before.operation.is_put()) {
-            continue;
-        }
-        // Nor does a record that only keeps a fence.
-        if commit.operation.is_put() && key.starts_with('f') && facts.plan.world.has_copies() {
+        if !is_value(puts, key, commit)
+            && !(before.is_some_and(|before| is_value(puts, key, before)) && seeing.any(is_seen))
+        {
             continue;
         }
         let Some(due) = owes(facts, watch, *at, d) else {
@@ -103,6 +105,13 @@ fn gap(
     None
 }
 
+/// Whether this is a value. Of a fenced key that is gone a record remains, which no put has made.
+fn is_value(puts: &[Put<'_>], key: &str, commit: &Commit) -> bool {
+    let is_fenced = key.starts_with('f');
+    let is_put = || put_of(puts, key, commit.revision, Instant::FAR_FUTURE).is_some();
+    commit.operation.is_put() && (!is_fenced || is_put())
+}
+
 /// Whether who is told this knows what became of the key up to this revision.
 fn covers(tell: &StateTell, key: &str, records: &Key<'_>, revision: Revision) -> bool {
     match tell {
@@ -120,7 +129,7 @@ fn covers(tell: &StateTell, key: &str, records: &Key<'_>, revision: Revision) ->
             revision: told,
         } => {
             let mut later = records.commits.iter();
-            let is_newer = |commit: &crate::history::Commit| {
+            let is_newer = |commit: &Commit| {
                 commit.revision > *told && commit.revision <= revision && commit.operation.is_put()
             };
             **of == *key && !later.any(|(_, commit)| is_newer(commit))
