@@ -9,7 +9,7 @@ use std::time::Duration;
 use squall_core::Instant;
 use squall_core::transport::Revision;
 
-use super::facts::{Facts, Key, without};
+use super::facts::{Facts, Key, Span, without};
 use super::sessions::detection;
 use super::states::{Put, Watched, put_of, puts, records_of, user_key, watches};
 use super::{Findings, seconds};
@@ -50,9 +50,14 @@ pub(super) fn gaps(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether it claimed to see everything from `from` until `due`, and could.
-fn owes(facts: &Facts<'_>, watch: &Watched<'_>, from: Instant, d: Duration) -> Option<Instant> {
-    watch.seeing().into_iter().find_map(|(begins, ends)| {
+/// When it is due, if it claimed to see everything for so long after some moment of the span in which this was so, and could.
+fn owes(facts: &Facts<'_>, watch: &Watched<'_>, span: Span, d: Duration) -> Option<Instant> {
+    let (from, to) = span;
+    let mut seeing = watch
+        .seeing()
+        .into_iter()
+        .filter(|(begins, _)| *begins < to);
+    seeing.find_map(|(begins, ends)| {
         let begins = begins.max(from);
         let due = begins + d;
         let frozen = facts.life(watch.process).map(|life| life.frozen.clone());
@@ -88,7 +93,10 @@ fn gap(
         {
             continue;
         }
-        let Some(due) = owes(facts, watch, *at, d) else {
+        // What was replaced before the watch could see again is told by what replaced it, if at all.
+        let next = records.commits.get(place + 1);
+        let next = next.map_or(Instant::FAR_FUTURE, |(at, _)| *at);
+        let Some(due) = owes(facts, watch, (*at, next), d) else {
             continue;
         };
         let is_told = watch.tells.iter().any(|(told, tell)| {
@@ -157,7 +165,8 @@ fn expiry(
         };
         let mut commits = records.commits.iter();
         let is_replaced = commits.any(|(at, commit)| commit.revision > put.revision && *at <= over);
-        let Some(due) = owes(facts, watch, over, d).filter(|_| !is_replaced) else {
+        let Some(due) = owes(facts, watch, (over, Instant::FAR_FUTURE), d).filter(|_| !is_replaced)
+        else {
             continue;
         };
         let is_told = watch.tells.iter().any(|(told, tell)| {
