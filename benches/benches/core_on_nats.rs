@@ -18,6 +18,8 @@ use async_nats::jetstream;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use squall_core::nats::{NatsBucket, NatsConnection, NatsEnv};
+use squall_core::state::lock::Locks;
+use squall_core::state::{StateStore, Ttl, WATCH_BUFFER_DEFAULT};
 use squall_core::transport::{
     Bucket as _, BucketConfig, ConnectOptions, JetStream as _, Message, Storage, StoreOptions,
     StreamConfig,
@@ -30,11 +32,16 @@ const AT_ONCE: [u64; 3] = [1, 16, 256];
 const BODY: Bytes = Bytes::from_static(&[b'x'; 100]);
 const SUBJECT: &str = "s.a";
 const KEY: &str = "key";
+/// Locks, and keys, that are taken in turn: more than are ever held at once.
+const LOCKS: u64 = 1024;
+const TTL: Duration = Duration::from_secs(30);
 
 /// A server with a stream and a bucket, and a client of either kind.
 struct World {
     ours: NatsConnection,
     our_bucket: NatsBucket,
+    locks: Locks<NatsEnv, NatsBucket>,
+    store: StateStore,
     plain: jetstream::Context,
     plain_bucket: jetstream::kv::Store,
     _server: NatsServer,
@@ -48,13 +55,18 @@ impl World {
             servers: vec![server.url()],
             ..ConnectOptions::default()
         };
-        let ours = NatsEnv::new(1).transport().connect(options).await;
+        let env = NatsEnv::new(1);
+        let ours = env.transport().connect(options).await;
         let ours = ours.expect("the server accepts");
         let bucket = BucketConfig {
             storage: Storage::Memory,
             ..BucketConfig::new("b")
         };
         let our_bucket = ours.create_bucket(&bucket).await;
+        let our_bucket = our_bucket.expect("the bucket is created");
+        let listened = ours.clone();
+        let locks = Locks::new(&env, our_bucket.clone(), move || listened.events());
+        let store = StateStore::over(&env, our_bucket.clone(), WATCH_BUFFER_DEFAULT).await;
         let stream = StreamConfig {
             subjects: vec!["s.>".to_owned()],
             storage: Storage::Memory,
@@ -67,7 +79,9 @@ impl World {
         let plain = jetstream::new(client.expect("the server accepts"));
         let plain_bucket = plain.get_key_value("b").await;
         Self {
-            our_bucket: our_bucket.expect("the bucket is created"),
+            our_bucket,
+            locks,
+            store: store.expect("it opens"),
             ours,
             plain,
             plain_bucket: plain_bucket.expect("the bucket is there"),
@@ -164,6 +178,129 @@ fn core_on_nats(criterion: &mut Criterion) {
         });
     }
     group.finish();
+    lock(criterion, &runtime, &world);
+    state(criterion, &runtime, &world);
+}
+
+/// Puts a value, a read and a write over what was read; and gets one, a read.
+fn state(criterion: &mut Criterion, runtime: &Runtime, world: &World) {
+    let taken = Arc::new(AtomicU64::new(0));
+    let mut group = criterion.benchmark_group("state_put");
+    group.throughput(Throughput::Elements(1));
+    for at_once in AT_ONCE {
+        group.bench_function(BenchmarkId::new("async-nats", at_once), |bencher| {
+            let (bucket, taken) = (world.plain_bucket.clone(), Arc::clone(&taken));
+            let write = move || {
+                let bucket = bucket.clone();
+                let key = format!("p.{}", number(&taken));
+                async move {
+                    let found = bucket.entry(&key).await.expect("it is read");
+                    let over = found.map_or(0, |entry| entry.revision);
+                    bucket
+                        .update(&key, BODY, over)
+                        .await
+                        .expect("it is written");
+                }
+            };
+            bencher.iter_custom(|writes| timed(runtime, at_once, writes, write.clone()));
+        });
+        group.bench_function(BenchmarkId::new("squall", at_once), |bencher| {
+            let (store, taken) = (world.store.clone(), Arc::clone(&taken));
+            let write = move || {
+                let store = store.clone();
+                let key = format!("p.{}", number(&taken));
+                async move {
+                    let put = store.put(&key, BODY, Ttl::NEVER).await;
+                    put.expect("it is written");
+                }
+            };
+            bencher.iter_custom(|writes| timed(runtime, at_once, writes, write.clone()));
+        });
+    }
+    group.finish();
+
+    runtime.block_on(async {
+        let put = world.store.put(KEY, BODY, Ttl::NEVER).await;
+        put.expect("it is written");
+        let put = world.plain_bucket.put(KEY, BODY).await;
+        put.expect("it is written");
+    });
+    let mut group = criterion.benchmark_group("state_get");
+    group.throughput(Throughput::Elements(1));
+    for at_once in AT_ONCE {
+        group.bench_function(BenchmarkId::new("async-nats", at_once), |bencher| {
+            let bucket = world.plain_bucket.clone();
+            let read = move || {
+                let bucket = bucket.clone();
+                async move {
+                    let found = bucket.get(KEY).await.expect("it is read");
+                    found.expect("it is there");
+                }
+            };
+            bencher.iter_custom(|reads| timed(runtime, at_once, reads, read.clone()));
+        });
+        group.bench_function(BenchmarkId::new("squall", at_once), |bencher| {
+            let store = world.store.clone();
+            let read = move || {
+                let store = store.clone();
+                async move {
+                    store.get(KEY).await.expect("it is there");
+                }
+            };
+            bencher.iter_custom(|reads| timed(runtime, at_once, reads, read.clone()));
+        });
+    }
+    group.finish();
+}
+
+/// Acquires a lock and lets it go: a read, a write and a deletion.
+fn lock(criterion: &mut Criterion, runtime: &Runtime, world: &World) {
+    let taken = Arc::new(AtomicU64::new(0));
+    let mut group = criterion.benchmark_group("lock");
+    group.throughput(Throughput::Elements(1));
+    for at_once in AT_ONCE {
+        group.bench_function(BenchmarkId::new("async-nats", at_once), |bencher| {
+            let (bucket, taken) = (world.plain_bucket.clone(), Arc::clone(&taken));
+            let cycle = move || {
+                let bucket = bucket.clone();
+                let key = lock_key(&taken);
+                async move {
+                    let found = bucket.entry(&key).await.expect("it is read");
+                    let over = found.map_or(0, |entry| entry.revision);
+                    let written = bucket.update(&key, RECORD, over).await;
+                    let revision = written.expect("it is free");
+                    let deleted = bucket.delete_expect_revision(&key, Some(revision)).await;
+                    deleted.expect("it is held");
+                }
+            };
+            bencher.iter_custom(|cycles| timed(runtime, at_once, cycles, cycle.clone()));
+        });
+        group.bench_function(BenchmarkId::new("squall", at_once), |bencher| {
+            let (locks, taken) = (world.locks.clone(), Arc::clone(&taken));
+            let cycle = move || {
+                let locks = locks.clone();
+                let key = lock_key(&taken);
+                async move {
+                    let lock = locks.acquire(&key, &key, TTL).await.expect("it is free");
+                    lock.unlock().await.expect("it is held");
+                }
+            };
+            bencher.iter_custom(|cycles| timed(runtime, at_once, cycles, cycle.clone()));
+        });
+    }
+    group.finish();
+}
+
+/// As long as the record of a lock.
+const RECORD: Bytes = Bytes::from_static(br#"{"id":"0123456789abcdef","ttl_ms":30000}"#);
+
+/// Of a key in turn.
+fn number(taken: &AtomicU64) -> u64 {
+    taken.fetch_add(1, Ordering::Relaxed) % LOCKS
+}
+
+fn lock_key(taken: &AtomicU64) -> String {
+    format!("l.{}", number(taken))
 }
 
 criterion_group! {

@@ -26,11 +26,16 @@ pub(crate) async fn create<E: Env>(env: &E, servers: Vec<String>, plan: &Plan) {
         .map(|agent| agent.interval)
         .max()
         .unwrap_or_default();
+    let name = plan.bucket();
     let config = BucketConfig {
-        max_age: slowest * TTL_MULTIPLIER,
+        max_age: match name {
+            BUCKET => slowest * TTL_MULTIPLIER,
+            // Locks end by their own life.
+            _ => Duration::ZERO,
+        },
         delete_markers: plan.world.delete_markers,
         replicas: plan.world.replicas as u8,
-        ..BucketConfig::new(BUCKET)
+        ..BucketConfig::new(name)
     };
     let mut options = ConnectOptions {
         servers,

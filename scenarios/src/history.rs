@@ -4,6 +4,9 @@
 //! Calls are closed intervals: an `invoke` and then `ok`, `refused` or `unknown` with the same `id`. A call without an end
 //! was still under way when its process died or the run ended.
 
+pub mod lock;
+pub mod state;
+
 use std::io::{self, BufRead, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -175,9 +178,10 @@ pub struct Commit {
     pub operation: Operation,
     /// Whose request it was; `None` for the server's own.
     pub by: Option<Arc<str>>,
-    /// The incarnation that its value names, where it is an entry of a presence.
+    /// The incarnation that its value names, where it is an entry of a presence; the acquisition, where it is the record of
+    /// a lock.
     pub incarnation: Option<Arc<str>>,
-    /// How long the entry says that it lives.
+    /// How long the entry or record says that it lives.
     pub ttl: Option<Duration>,
     /// A hash of the value, to find the call that wrote it.
     pub value: u64,
@@ -262,6 +266,10 @@ pub enum Call {
         /// In which file.
         file: Arc<str>,
     },
+    /// Something with a lock.
+    Lock(lock::Call),
+    /// Something with a store.
+    State(state::Call),
 }
 
 /// What a call gave.
@@ -309,6 +317,10 @@ pub enum Reply {
         /// Whether.
         present: bool,
     },
+    /// Of something with a lock.
+    Lock(lock::Reply),
+    /// Of something with a store.
+    State(state::Reply),
     /// The watch has begun, and these are there.
     Watching {
         /// Agents and their incarnations.
@@ -391,6 +403,10 @@ pub enum Tell {
         #[serde(flatten)]
         wire: Wire,
     },
+    /// Something of a lock that one holds.
+    Lock(lock::Tell),
+    /// Something of a store that one watches.
+    State(state::Tell),
     /// A line of the log of connection events.
     Logged {
         /// It; boxed, as every record of a history has room for the largest kind.

@@ -7,6 +7,7 @@ pub mod conformance;
 mod credentials;
 pub mod diagnosis;
 mod dials;
+pub mod equivalence;
 pub mod fault;
 pub mod history;
 pub mod invariants;

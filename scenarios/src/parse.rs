@@ -13,7 +13,9 @@ use toml::Spanned;
 
 use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, KINDS, Member, Scope};
 use crate::nearest::nearest;
-use crate::plan::{AgentPlan, AuthPlan, ForeignWrite, LIFE_MIN, On, Plan, Role, WorldPlan};
+use crate::plan::{
+    AgentPlan, AuthPlan, ForeignWrite, LIFE_MIN, LockPlan, On, Plan, Role, StatePlan, WorldPlan,
+};
 use crate::{specimens, stories};
 
 /// A text is not a plan.
@@ -77,6 +79,24 @@ struct RawAgent {
     who_every: Option<Spanned<String>>,
     close: Option<Spanned<String>>,
     reconnects_max: Option<NonZeroU32>,
+    lock: Option<Spanned<RawLock>>,
+    state: Option<Spanned<RawState>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawState {
+    keys: u32,
+    life: Spanned<String>,
+    dwells: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLock {
+    ttl: Spanned<String>,
+    holds: Spanned<String>,
+    keys: u32,
 }
 
 #[derive(Deserialize)]
@@ -352,15 +372,74 @@ impl Reader<'_> {
         if let (Some(every), Some(Duration::ZERO)) = (&raw.who_every, who_every) {
             return self.wrong(every.span(), "who-every must be greater than zero");
         }
+        let role = self.role(raw.role.as_ref())?;
         Ok(AgentPlan {
             name,
-            role: self.role(raw.role.as_ref())?,
+            role,
             interval,
             start: within("start", &raw.start)?.unwrap_or_default(),
             watch: raw.watch.unwrap_or(true),
             who_every,
             close: within("close", &raw.close)?,
             reconnects_max: raw.reconnects_max.map(NonZeroU32::get),
+            lock: raw
+                .lock
+                .as_ref()
+                .map(|raw| self.lock(raw, role))
+                .transpose()?,
+            state: raw
+                .state
+                .as_ref()
+                .map(|raw| self.state(raw, role))
+                .transpose()?,
+        })
+    }
+
+    fn lock(&self, raw: &Spanned<RawLock>, role: Role) -> Result<LockPlan, PlanError> {
+        if role != Role::Lock {
+            let reason = format!("an agent of role {:?} takes no locks", role.name());
+            return self.wrong(raw.span(), reason);
+        }
+        let lock = raw.get_ref();
+        let (ttl, holds) = (
+            self.time("ttl", &lock.ttl)?,
+            self.time("holds", &lock.holds)?,
+        );
+        for (field, text, time) in [("ttl", &lock.ttl, ttl), ("holds", &lock.holds, holds)] {
+            if time < LOCK_MIN {
+                let reason = format!("{field} must be at least {LOCK_MIN:?}");
+                return self.wrong(text.span(), reason);
+            }
+        }
+        if lock.keys == 0 {
+            return self.wrong(raw.span(), "keys must be greater than zero");
+        }
+        let keys = lock.keys;
+        Ok(LockPlan { ttl, holds, keys })
+    }
+
+    fn state(&self, raw: &Spanned<RawState>, role: Role) -> Result<StatePlan, PlanError> {
+        if role != Role::State {
+            let reason = format!("an agent of role {:?} keeps no state", role.name());
+            return self.wrong(raw.span(), reason);
+        }
+        let state = raw.get_ref();
+        let life = self.time("life", &state.life)?;
+        if life < LOCK_MIN {
+            let reason = format!("life must be at least {LOCK_MIN:?}");
+            return self.wrong(state.life.span(), reason);
+        }
+        if state.keys == 0 {
+            return self.wrong(raw.span(), "keys must be greater than zero");
+        }
+        let dwells = state.dwells.as_ref();
+        let dwells = dwells
+            .map(|dwells| self.time("dwells", dwells))
+            .transpose()?;
+        Ok(StatePlan {
+            keys: state.keys,
+            life,
+            dwells: dwells.unwrap_or_default(),
         })
     }
 
@@ -655,6 +734,8 @@ pub const MONITOR: &str = "monitor";
 pub const PROJECT: &str = "demo";
 /// Their bucket.
 pub const BUCKET: &str = "presence";
+/// What locks are held for, and how long they live, is told apart from the time that requests take.
+const LOCK_MIN: Duration = Duration::from_millis(50);
 /// Watchers allow for crystals that differ by a twelfth.
 const DRIFT_MAX_PPM: u64 = 30_000;
 
@@ -739,5 +820,52 @@ mod tests {
         );
         let reason = "9: at = \"10s\" lies past the end of the run, which lasts 9s";
         assert_eq!(refused("10s", "demo.robot"), Err(reason.to_owned()));
+    }
+
+    #[test]
+    fn only_who_keeps_state_says_how() {
+        let with = |role: &str, state: &str| {
+            let text = format!(
+                "scenario = \"state/calm\"\nseed = 1\nduration = \"9s\"\nsettle = \"9s\"\n\
+                 [[agent]]\nname = \"alice\"\nrole = {role:?}\ninterval = \"1s\"\nstate = {state}\n"
+            );
+            parse(&text).map_err(|error| error.to_string())
+        };
+        for how in [
+            "{ keys = 2, life = \"4s\" }",
+            "{ keys = 2, life = \"4s\", dwells = \"1s\" }",
+        ] {
+            let plan = with("state", how).expect("it is a plan");
+            assert_eq!(parse(&plan.to_string()), Ok(plan));
+        }
+        let said = |role, state| with(role, state).expect_err("it is no plan");
+        let how = "{ keys = 2, life = \"4s\" }";
+        assert_eq!(
+            said("lock", how),
+            "an agent of role \"lock\" keeps no state"
+        );
+        let none = "{ keys = 0, life = \"4s\" }";
+        assert_eq!(said("state", none), "keys must be greater than zero");
+    }
+
+    #[test]
+    fn only_who_takes_locks_says_how() {
+        let with = |role: &str, lock: &str| {
+            let text = format!(
+                "scenario = \"lock/calm\"\nseed = 1\nduration = \"9s\"\nsettle = \"9s\"\n\
+                 [[agent]]\nname = \"alice\"\nrole = {role:?}\ninterval = \"1s\"\nlock = {lock}\n"
+            );
+            parse(&text).map_err(|error| error.to_string())
+        };
+        let how = "{ ttl = \"4s\", holds = \"1s\", keys = 2 }";
+        let plan = with("lock", how).expect("it is a plan");
+        assert_eq!(parse(&plan.to_string()), Ok(plan));
+        let said = |role, lock| with(role, lock).expect_err("it is no plan");
+        assert_eq!(
+            said("user", how),
+            "an agent of role \"user\" takes no locks"
+        );
+        let short = "{ ttl = \"4s\", holds = \"1ms\", keys = 2 }";
+        assert_eq!(said("lock", short), "holds must be at least 50ms");
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! A plan, not only a seed, is what is kept as a regression: what a seed means changes with the code that draws from it.
 
+mod lock;
+mod state;
+
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
@@ -9,7 +12,11 @@ use squall_core::session;
 use squall_sim::Latency;
 use squall_sim::broker::{SyncInterval, Version};
 
+pub use self::lock::LockPlan;
+pub use self::state::StatePlan;
 use crate::fault::{Directions, Fault, FaultKind, signed};
+use crate::parse::BUCKET;
+use crate::roles;
 
 /// The shortest heartbeat interval in real time. What does not shrink with it sets the bound: servers are up to 0.3 s late
 /// to expire, a busy machine keeps tasks waiting, and every bound of the invariants has two fixed seconds for that. With
@@ -141,6 +148,10 @@ pub struct AgentPlan {
     pub close: Option<Duration>,
     /// How often its client may fail to reconnect in a row before it gives up; never, if not given.
     pub reconnects_max: Option<u32>,
+    /// How it takes locks, if that is its role and not as its pace suggests.
+    pub lock: Option<LockPlan>,
+    /// How it keeps state, if that is its role and not as its pace suggests.
+    pub state: Option<StatePlan>,
 }
 
 /// What an agent does.
@@ -151,17 +162,23 @@ pub enum Role {
     Presence,
     /// It writes to a bucket that others follow, and follows it.
     User,
+    /// It takes locks, and does something under them.
+    Lock,
+    /// It keeps state, and watches it.
+    State,
 }
 
 impl Role {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Presence, Self::User];
+    pub const ALL: [Self; 4] = [Self::Presence, Self::User, Self::Lock, Self::State];
 
     /// As plans write it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Presence => "presence",
             Self::User => "user",
+            Self::Lock => "lock",
+            Self::State => "state",
         }
     }
 }
@@ -189,6 +206,8 @@ impl AgentPlan {
             who_every: None,
             close: None,
             reconnects_max: None,
+            lock: None,
+            state: None,
         }
     }
 }
@@ -230,6 +249,14 @@ impl Plan {
             shorten(&mut agent.start);
             agent.who_every.iter_mut().for_each(shorten);
             agent.close.iter_mut().for_each(shorten);
+            if let Some(lock) = &mut agent.lock {
+                shorten(&mut lock.ttl);
+                shorten(&mut lock.holds);
+            }
+            if let Some(state) = &mut agent.state {
+                shorten(&mut state.life);
+                shorten(&mut state.dwells);
+            }
         }
         for write in &mut plan.foreign {
             shorten(&mut write.at);
@@ -258,6 +285,15 @@ impl Plan {
                 exchange_timeout: life / 30,
                 ..right
             },
+        }
+    }
+
+    /// The bucket that the run is about.
+    pub fn bucket(&self) -> &'static str {
+        let is_there = |agent: &AgentPlan| matches!(agent.role, Role::Lock | Role::State);
+        match self.agents.iter().any(is_there) {
+            true => roles::lock::BUCKET,
+            false => BUCKET,
         }
     }
 
@@ -345,6 +381,12 @@ impl fmt::Display for Plan {
             }
             if let Some(max) = agent.reconnects_max {
                 writeln!(f, "reconnects-max = {max}")?;
+            }
+            if let Some(lock) = &agent.lock {
+                writeln!(f, "lock = {lock}")?;
+            }
+            if let Some(state) = &agent.state {
+                writeln!(f, "state = {state}")?;
             }
         }
         for write in &self.foreign {

@@ -2,8 +2,11 @@
 //! history. Code under test does not notice.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
+use squall_core::presence::Entry;
+use squall_core::state::lock;
 use squall_core::transport::{
     Bucket, BucketConfig, BucketError, BucketInfo, ConnectError, ConnectOptions, Connection,
     ConnectionId, ConnectionState, CreateError, Events, Fallible, FlushError, JetStream, KvEntry,
@@ -394,4 +397,15 @@ impl<B: Bucket> Bucket for RecordedBucket<B> {
     async fn info(&self) -> Result<BucketInfo, ReadError> {
         self.inner.info().await
     }
+}
+
+/// What a record says of itself, where it is the entry of a presence or the record of a lock: of which incarnation or
+/// acquisition it is, and how long it lives.
+pub(crate) fn says(record: &KvEntry) -> (Option<Arc<str>>, Option<Duration>) {
+    if let Some(entry) = Entry::decode(record) {
+        return (Some(entry.incarnation().0.into()), entry.ttl());
+    }
+    lock::Record::decode(record).map_or((None, None), |lock| {
+        (Some(lock.id), Some(Duration::from_millis(lock.ttl_ms)))
+    })
 }

@@ -13,7 +13,7 @@ use squall_reports::model::{
     Moment, Tone, TrueTime,
 };
 
-use crate::history::{Call, Life, Record, Reply, Tell, What, Wire};
+use crate::history::{Call, Life, Record, Reply, Tell, What, Wire, lock, state};
 use crate::invariants::{self, Verdict};
 use crate::parse::SERVER;
 use crate::plan::On;
@@ -282,6 +282,9 @@ impl<'a> Writer<'a> {
         match &record.what {
             What::Invoke { id, process, call } => {
                 let lane = lane_of(self.run, process);
+                if let Call::Lock(lock::Call::Unlock { key, .. }) = call {
+                    self.disbelieve(at, lane, &format!("lock of {key}"));
+                }
                 let routine = routine(call, process);
                 let text = self.named(process, call_text(call));
                 let mark = self.mark(at, lane, MarkKind::Call, text);
@@ -300,8 +303,21 @@ impl<'a> Writer<'a> {
             }
             What::Ok { id, reply } => {
                 if let Some(call) = self.calls.remove(id) {
-                    let process_lane = call.lane;
+                    let (process_lane, asked) = (call.lane, call.call);
                     self.answer(at, MarkKind::Ok, call, reply_text(reply));
+                    if let (
+                        Call::Lock(lock::Call::Acquire { key, .. }),
+                        Reply::Lock(lock::Reply::Held { .. }),
+                    ) = (asked, reply)
+                    {
+                        self.believe(
+                            at,
+                            process_lane,
+                            &format!("lock of {key}"),
+                            "held",
+                            Tone::Well,
+                        );
+                    }
                     if let Reply::Watching { present } = reply {
                         for agent in present {
                             self.believe(at, process_lane, &agent.agent, "present", Tone::Well);
@@ -489,6 +505,12 @@ impl<'a> Writer<'a> {
                     Wire::Closed => format!("{connection} is closed"),
                 },
             ),
+            Tell::Lock(tell) => {
+                let lock::Tell::Lost { key, .. } = tell;
+                self.disbelieve(at, lane, &format!("lock of {key}"));
+                (MarkKind::Told, tell.to_string())
+            }
+            Tell::State(tell) => (MarkKind::Told, tell.to_string()),
             Tell::Logged { event } => (MarkKind::Connection, event.to_line()),
         };
         let failed = text.starts_with("reconnect failed");
@@ -566,6 +588,10 @@ fn routine(call: &Call, process: &Arc<str>) -> Option<String> {
         } => Some(format!("beat of {of}")),
         Call::Read { .. } | Call::Who | Call::Present { .. } => Some(format!("read of {of}")),
         Call::Flush => Some(format!("round trip of {of}")),
+        Call::Lock(lock::Call::Effect { .. }) => Some(format!("effect of {of}")),
+        Call::State(call @ (state::Call::Get { .. } | state::Call::Keys)) => {
+            Some(format!("{} of {of}", call.name()))
+        }
         _ => None,
     }
 }
@@ -605,6 +631,8 @@ fn call_text(call: &Call) -> String {
         Call::LogOut => "log out".to_owned(),
         Call::Save { file, .. } => format!("write {file}"),
         Call::Load { file } => format!("read {file}"),
+        Call::Lock(call) => call.to_string(),
+        Call::State(call) => call.to_string(),
     }
 }
 
@@ -637,6 +665,8 @@ fn reply_text(reply: &Reply) -> String {
         } => format!("revision {revision}"),
         Reply::Read { revision: None } => "nothing".to_owned(),
         Reply::Who { present } | Reply::Watching { present } => names(present),
+        Reply::Lock(reply) => reply.to_string(),
+        Reply::State(reply) => reply.to_string(),
         Reply::Present { present } => if *present { "yes" } else { "no" }.to_owned(),
     }
 }

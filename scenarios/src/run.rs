@@ -220,7 +220,8 @@ impl<T: Testbed> Stage<'_, T> {
     /// A bucket that operators made beforehand.
     async fn prepare(&self) {
         let world = &self.plan.world;
-        if world.delete_markers.is_some() || world.is_cluster() {
+        let is_about_locks = self.plan.bucket() == roles::lock::BUCKET;
+        if world.delete_markers.is_some() || world.is_cluster() || is_about_locks {
             let (env, servers) = self.testbed.start(MONITOR, &MONITOR.into());
             let made = crate::bucket::create(&env, servers, self.plan);
             let patience = if world.is_cluster() { 60 } else { 10 };
@@ -267,6 +268,7 @@ impl<T: Testbed> Stage<'_, T> {
 
     async fn second_act(&mut self) {
         self.recorder.record(What::Mended);
+        self.board.mend();
         let deadline = self.testbed.now() + self.plan.settle;
         loop {
             let Some(pending) = self.pending() else {

@@ -96,6 +96,16 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
         with(&mut |plan| plan.agents[agent].close = None);
         with(&mut |plan| plan.agents[agent].who_every = None);
         with(&mut |plan| plan.agents[agent].watch = false);
+        with(&mut |plan| {
+            if let Some(lock) = &mut plan.agents[agent].lock {
+                lock.keys = 1;
+            }
+        });
+        with(&mut |plan| {
+            if let Some(state) = &mut plan.agents[agent].state {
+                state.keys = 1;
+            }
+        });
     }
     candidates
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use squall_core::files::Files;
-use squall_core::presence::Entry;
 use squall_core::transport::names;
 use squall_core::{Instant, UnixTime};
 use squall_sim::broker::{Loss, ServerConfig};
@@ -16,8 +15,8 @@ use squall_sim::{Direction, HostKey, ProcessKey, ServerKey, SimEnv, SimKey, Simu
 use crate::authority::Authority;
 use crate::fault::{Directions, Fault, FaultKind, Member};
 use crate::history::{Commit, Record, Recorder, What, value_hash};
-use crate::parse::BUCKET;
 use crate::plan::Plan;
+use crate::recorded::says;
 use crate::testbed::{Testbed, addresses};
 
 /// Room is made for no more records of a history before they come: about 120 MiB of addresses, not of memory.
@@ -30,6 +29,8 @@ pub struct SimTestbed {
     servers: Vec<ServerKey>,
     /// Agents, in the order of the plan: their clients begin with different servers.
     agents: Arc<[String]>,
+    /// The bucket that the run is about.
+    bucket: &'static str,
     authority: Option<Authority<SimKey>>,
     names: Arc<Mutex<Names>>,
 }
@@ -66,6 +67,7 @@ impl SimTestbed {
             world,
             servers,
             agents: plan.agents.iter().map(|agent| agent.name.clone()).collect(),
+            bucket: plan.bucket(),
             authority,
             names: Arc::default(),
         };
@@ -108,7 +110,7 @@ impl SimTestbed {
     }
 
     fn step_down(&self) {
-        let stream = names::bucket_stream(BUCKET);
+        let stream = names::bucket_stream(self.bucket);
         for server in &self.servers {
             self.world.step_down(*server, Some(&stream));
         }
@@ -123,7 +125,7 @@ impl SimTestbed {
     fn record(truth: Truth) -> Record {
         match truth {
             Truth::Committed { at, commit, by } => {
-                let entry = Entry::decode(&commit.entry);
+                let (incarnation, ttl) = says(&commit.entry);
                 let value = value_hash(&commit.entry.value);
                 let what = What::Committed(Commit {
                     bucket: commit.bucket,
@@ -131,8 +133,8 @@ impl SimTestbed {
                     revision: commit.entry.revision,
                     operation: commit.entry.operation,
                     by,
-                    incarnation: entry.as_ref().map(|entry| entry.incarnation().0.into()),
-                    ttl: entry.as_ref().and_then(Entry::ttl),
+                    incarnation,
+                    ttl,
                     value,
                 });
                 Record { at, what }

@@ -1,4 +1,7 @@
-//! The presence under test: the core's own, or a specimen that stands in for it.
+//! What is under test: the core's own presence, locks and stores, or a specimen that stands in for them.
+
+pub(crate) mod lock;
+pub(crate) mod state;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -70,7 +73,7 @@ pub(crate) async fn open<E: Env>(
     config: Config,
 ) -> Result<Box<dyn Present>, OpenError> {
     // What is wrong may be the session below it.
-    match specimen.filter(|name| !specimens::is_below(name)) {
+    match specimen.filter(|name| specimens::is_presence(name)) {
         None => Ok(Box::new(Presence::open(env, connection, config).await?)),
         Some(name) => specimens::open(name, env, connection, config).await,
     }

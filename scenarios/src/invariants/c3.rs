@@ -3,10 +3,14 @@
 use super::Findings;
 use super::facts::Facts;
 use crate::history::What;
+use crate::roles::lock::IN_VAIN;
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     for record in &facts.milestones {
-        if let What::Unsettled { pending } = &record.what {
+        // That a lock cannot be had is told by L5.
+        if let What::Unsettled { pending } = &record.what
+            && !pending.contains(IN_VAIN)
+        {
             let bound = facts.plan.settle;
             let process = pending.split(' ').next().unwrap_or_default();
             let concerned = facts.life(process).map(|life| life.process.clone());

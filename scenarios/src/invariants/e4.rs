@@ -13,7 +13,7 @@ use squall_core::transport::Revision;
 
 use super::facts::{Called, Ended, Facts};
 use super::sessions::{Change, Session};
-use super::{Findings, seconds};
+use super::{Findings, seconds, tellings};
 use crate::history::{Call, Reply, Tell};
 
 /// What one call told of a key.
@@ -46,6 +46,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
             followed_back(session, findings);
         }
     }
+    tellings::order(facts, findings);
     let has_copies = facts.plan.world.has_copies();
     // Where a key is plain, each write was stored while it was under way, and revisions grow: one that began after
     // another had ended was stored after it.

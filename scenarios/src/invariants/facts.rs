@@ -361,9 +361,10 @@ impl<'a> Facts<'a> {
                             let key = &mut facts.keys[key];
                             let called = &mut facts.calls[index];
                             if let Reply::Stored { revision } = reply {
-                                let latest = key.commits.len().checked_sub(1);
-                                let is_it = |at: &usize| key.commits[*at].1.revision == *revision;
-                                called.stored = latest.filter(is_it);
+                                // A revision may be given out again, later.
+                                let is_it =
+                                    |(_, commit): &(_, &Commit)| commit.revision == *revision;
+                                called.stored = key.commits.iter().rposition(is_it);
                             }
                             plain[index] = called.is_plain(key, request_timeout);
                             key.is_plain &= plain[index];
@@ -442,9 +443,14 @@ impl<'a> Facts<'a> {
                     facts.losses.push((at, Revision(last.0)));
                     for (key, sequence) in back {
                         let key = facts.key_number(bucket, key);
+                        let losses = &facts.losses;
                         let key = &mut facts.keys[key];
                         let mut kept = key.commits.iter().rev();
-                        let latest = kept.find(|(_, commit)| commit.revision.0 <= last.0);
+                        // Not those that an earlier loss took.
+                        let latest = kept.find(|(stored, commit)| {
+                            let mut losses = losses.iter();
+                            !losses.any(|(lost, last)| stored <= lost && commit.revision > *last)
+                        });
                         // Beside a newer one that was not lost it is the latest of nothing.
                         if latest.is_none_or(|(_, commit)| commit.revision.0 == sequence.0) {
                             key.returns.push((at, Revision(sequence.0)));

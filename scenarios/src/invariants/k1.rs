@@ -325,7 +325,9 @@ mod tests {
                 Verdict::Inconclusive(why) => {
                     assert!(self.is_blind, "{why}");
                     assert!(
-                        why.ends_with("P1, P2, P4, P5, M1, E3 cannot be judged"),
+                        why.ends_with(
+                            "P1, P2, P4, P5, L2, L3, L4, L6, M1, D1, E3 cannot be judged"
+                        ),
                         "{why}"
                     );
                     Vec::new()

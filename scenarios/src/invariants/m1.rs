@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use super::facts::Facts;
 use super::sessions::{Followed, Session, detection};
-use super::{Findings, seconds};
+use super::{Findings, seconds, tellings};
 use crate::roles::user::account_of;
 
 /// What finding out, and making a watch anew, may take beside the pace of the process.
 const ANEW: Duration = Duration::from_secs(25);
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
+    tellings::gaps(facts, findings);
     for session in &facts.sessions {
         let d = ANEW + detection(facts, session.process);
         let d = d + facts.slack(d);

@@ -7,6 +7,12 @@
 //! | P3 | edges: up and down alternate, one up an incarnation | promises of `presence` | `p3.rs` |
 //! | P4 | the end of one incarnation removes no other's record | promises of `presence` | `p4.rs` |
 //! | P5 | who is gone while it runs is told so | promises of `presence` | `p5.rs` |
+//! | L1 | two owners of one lock never believe in it at once | promises of `state` | `l1.rs` |
+//! | L2 | no effect applies after one with a higher token; tokens increase | promises of `state`; Kleppmann's fencing tokens | `l2.rs`, `fences.rs` |
+//! | L3 | nobody deletes the record of another's lock | promises of `state` | `l3.rs` |
+//! | L4 | an abandoned lock can be had after its life and a little, and not before | promises of `state` | `l4.rs` |
+//! | L5 | once mended, every lock can be had | derived from two acts | `l5.rs` |
+//! | L6 | who was told that it does not have a lock has nothing of it | promises of `state` | `l6.rs` |
 //! | C1 | one connection replacement per credential | promises of `session` | `c1.rs` |
 //! | C2 | with a valid credential and a server within reach nothing fails as unreachable | promises of `session` | `c2.rs` |
 //! | C3 | once mended, everybody is back without a command | derived from two acts | `c3.rs` |
@@ -14,9 +20,11 @@
 //! | C5 | nothing of one account is told in another | promises of `session` | `c5.rs` |
 //! | C6 | the log of connections tells what happened, and why | promises of `diagnostics` | `c6.rs` |
 //! | S1 | a state file reads as old or new, whatever failed | promises of `daemon` | `s1.rs` |
-//! | M1 | who follows is told of everything, or that it may have missed something | promises of the seam's watches | `m1.rs` |
-//! | E3 | ok stays, refused never appears | ADR-8, Jepsen's `:fail` and `:info` | `e3.rs` |
-//! | E4 | revisions, and what is dialled with, never go back | ADR-8, promises of `session` | `e4.rs` |
+//! | M1 | who follows is told of everything, or that it may have missed something | promises of the seam's watches | `m1.rs`, `tellings.rs` |
+//! | M3 | a watch says whether it ended or failed, and ends with its store | promises of `state` | `m3.rs` |
+//! | D1 | what was acknowledged is there until something takes its place | promises of `state` | `d1.rs` |
+//! | E3 | ok stays, refused never appears | ADR-8, Jepsen's `:fail` and `:info` | `e3.rs`, `lives.rs` |
+//! | E4 | revisions, and what is dialled with, never go back | ADR-8, promises of `session` | `e4.rs`, `tellings.rs` |
 //! | K1 | each key is one register with compare-and-set | Herlihy and Wing's linearizability; ADR-8 | `k1.rs`, `k1_search.rs` |
 //! | R1 | no panic, no leak, every call returns in time, none fails for no reason | derived | `r1.rs` |
 //!
@@ -35,13 +43,24 @@ mod c3;
 mod c4;
 mod c5;
 mod c6;
+mod d1;
 mod e3;
 mod e4;
 pub mod facts;
+mod fences;
 mod index;
 mod k1;
 mod k1_search;
+mod l1;
+mod l2;
+mod l3;
+mod l4;
+mod l5;
+mod l6;
+mod lives;
+mod locks;
 mod m1;
+mod m3;
 mod p1;
 mod p2;
 mod p3;
@@ -50,8 +69,10 @@ mod p5;
 mod r1;
 mod s1;
 pub mod sessions;
+mod states;
 #[cfg(test)]
 mod tale;
+mod tellings;
 
 use std::fmt;
 use std::sync::Arc;
@@ -84,7 +105,7 @@ impl fmt::Debug for Invariant {
 }
 
 /// All of them, in the order in which they are told.
-pub const ALL: [Invariant; 17] = [
+pub const ALL: [Invariant; 25] = [
     Invariant {
         code: "R1",
         name: "robust",
@@ -127,6 +148,50 @@ pub const ALL: [Invariant; 17] = [
         property: "an agent whose record is gone for longer than d while it runs is told so",
         needs_truth: true,
         check: p5::check,
+    },
+    Invariant {
+        code: "L1",
+        name: "exclusion",
+        property: "belief intervals of two owners of one key never overlap",
+        needs_truth: false,
+        check: l1::check,
+    },
+    Invariant {
+        code: "L2",
+        name: "fence",
+        property: "an effect stamped with token t never applies after one with a higher token on the same key; tokens strictly \
+                   increase",
+        needs_truth: true,
+        check: l2::check,
+    },
+    Invariant {
+        code: "L3",
+        name: "own release",
+        property: "a release, close or expiry by one acquisition removes only a record written by it",
+        needs_truth: true,
+        check: l3::check,
+    },
+    Invariant {
+        code: "L4",
+        name: "expiry",
+        property: "an unrenewed lock becomes acquirable within ttl +- d of T, for the declared skew bound d, whatever any one \
+                   wall clock says",
+        needs_truth: true,
+        check: l4::check,
+    },
+    Invariant {
+        code: "L5",
+        name: "progress",
+        property: "after mending, a free or abandoned resource is acquirable within a stated bound",
+        needs_truth: false,
+        check: l5::check,
+    },
+    Invariant {
+        code: "L6",
+        name: "all or none",
+        property: "after a failed acquire, once mended, the actor owns nothing of it",
+        needs_truth: true,
+        check: l6::check,
     },
     Invariant {
         code: "C1",
@@ -176,6 +241,20 @@ pub const ALL: [Invariant; 17] = [
         property: "who follows a bucket gets every item committed after it began, or an explicit notice",
         needs_truth: true,
         check: m1::check,
+    },
+    Invariant {
+        code: "M3",
+        name: "close reason",
+        property: "a consumer can tell ended from failed; a closed manager ends its streams",
+        needs_truth: false,
+        check: m3::check,
+    },
+    Invariant {
+        code: "D1",
+        name: "no lost update",
+        property: "every accepted update is in the final state unless a later accepted one wrote the same field",
+        needs_truth: true,
+        check: d1::check,
     },
     Invariant {
         code: "C3",

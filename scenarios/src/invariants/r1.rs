@@ -15,7 +15,7 @@ use squall_core::transport::ConnectOptions;
 
 use super::facts::{Called, Ended, Facts, without};
 use super::{Findings, seconds};
-use crate::history::{Call, What};
+use crate::history::{Call, What, lock, state};
 
 /// A process that has closed everything may still run its own main task.
 const TASKS_LEFT_MAX: u32 = 1;
@@ -53,6 +53,12 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         Some(at) => at,
         None => facts.end,
     };
+    // Then everybody is told to leave, and what was under way is cut short.
+    let settled = facts
+        .milestones
+        .iter()
+        .find(|record| matches!(record.what, What::Settled | What::Unsettled { .. }))
+        .map_or(facts.end, |record| record.at);
     for called in facts.questionable() {
         // By far the most, and clear without looking further: reads and writes that succeeded within the shortest bound.
         if let (Some(_), Some((at, Ended::Ok(_)))) = (called.key, called.ended)
@@ -63,8 +69,12 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         let Some(life) = called.life.and_then(|life| facts.lives.get(life)) else {
             continue;
         };
-        let leaves = life.open.map_or(life.ended, |(_, closed)| closed);
-        if let Some((at, error)) = failed_in_calm(called, calm_until.min(leaves)) {
+        let leaves = life
+            .open
+            .map_or(life.ended.min(settled), |(_, closed)| closed);
+        if let Some((at, error)) = failed_in_calm(called, calm_until.min(leaves))
+            && !is_closed(facts, called)
+        {
             let text = format!(
                 "{} called {} at {}, and it failed although nothing had been done to anybody: {error}",
                 called.process,
@@ -102,7 +112,12 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
 fn failed_in_calm<'a>(called: &Called<'a>, until: Instant) -> Option<(Instant, &'a str)> {
     let (at, ended) = called.ended?;
     let is_write = matches!(called.call, Call::Write { .. });
+    // That others hold a lock, or have written with a higher token, too.
+    let is_lock = matches!(called.call, Call::Lock(_) | Call::State(_));
     match ended {
+        Ended::Conflict(_) if is_lock => None,
+        // That its time is over, too, and then it may end in the middle of something.
+        Ended::Unknown(_) if is_lock && waited_out(called, at) => None,
         Ended::Refused(error) | Ended::Conflict(error) | Ended::Unknown(error)
             if at < until && !is_write =>
         {
@@ -111,6 +126,31 @@ fn failed_in_calm<'a>(called: &Called<'a>, until: Instant) -> Option<(Instant, &
         _ => None,
     }
 }
+
+/// Whether a call that waits for a lock has waited for as long as it was told to.
+fn waited_out(called: &Called<'_>, at: Instant) -> bool {
+    match called.call {
+        Call::Lock(lock::Call::Acquire {
+            waits: Some(waits), ..
+        }) => at.since(called.invoked) >= *waits,
+        _ => false,
+    }
+}
+
+/// Whether the store that this was asked of was closed meanwhile.
+fn is_closed(facts: &Facts<'_>, called: &Called<'_>) -> bool {
+    let Some((at, _)) = called.ended else {
+        return false;
+    };
+    facts.calls.iter().any(|other| {
+        let is_close = matches!(other.call, Call::State(state::Call::Close));
+        let is_meanwhile = (called.invoked..=at).contains(&other.invoked);
+        is_close && is_meanwhile && other.process == called.process
+    })
+}
+
+/// For so long a write to a store tries to come between those of others.
+const CONTENDED: Duration = Duration::from_secs(10);
 
 /// The time-outs that bounds are made of.
 struct Bounds {
@@ -131,6 +171,36 @@ impl Default for Bounds {
 }
 
 impl Bounds {
+    /// How long something with a lock may take.
+    fn of_lock(&self, call: &lock::Call) -> Duration {
+        let round = self.ack + self.request;
+        match call {
+            // A look, a write and another look; then there is more to it only for who waits.
+            lock::Call::Acquire { waits, .. } => waits.unwrap_or(round + self.request),
+            // A write that is under way is waited for; a look before and after one's own.
+            lock::Call::Refresh { .. } | lock::Call::Unlock { .. } => round * 3,
+            // As often as others come in between.
+            lock::Call::Effect { .. } => round * 4,
+        }
+    }
+
+    /// How long something with a store may take.
+    fn of_state(&self, call: &state::Call) -> Duration {
+        match call {
+            state::Call::Close => Duration::from_secs(1),
+            // It is described, created and described again, by others too.
+            state::Call::Open => self.request * 4,
+            // A value whose life is over is read again; so are those that take its place.
+            state::Call::Get { .. } => self.request * 4,
+            state::Call::Keys => self.request * 6,
+            state::Call::Watch => self.request,
+            // As often as others come in between.
+            state::Call::Put { .. } | state::Call::Delete { .. } => {
+                CONTENDED + self.request * 2 + self.ack
+            }
+        }
+    }
+
     /// How long a call may take by its own documentation.
     fn of(&self, facts: &Facts<'_>, call: &Call) -> Duration {
         match call {
@@ -144,6 +214,8 @@ impl Bounds {
             Call::Write { .. } => self.ack + self.request,
             Call::Follow => self.request * 2,
             Call::Flush => self.request,
+            Call::Lock(call) => self.of_lock(call),
+            Call::State(call) => self.of_state(call),
             // One that takes longer is given up. What depends on it says after a while that it goes on trying.
             Call::Exchange { .. } => facts.plan.session().exchange_timeout,
             Call::LogIn { .. } => facts.plan.session().login_timeout,
@@ -171,5 +243,7 @@ pub(super) const fn name(call: &Call) -> &'static str {
         Call::LogOut => "log out",
         Call::Save { .. } => "save",
         Call::Load { .. } => "load",
+        Call::Lock(call) => call.name(),
+        Call::State(call) => call.name(),
     }
 }

@@ -12,11 +12,15 @@ use squall_sim::clock::WALL_START;
 use super::facts::Facts;
 use super::{Findings, find};
 use crate::fault::{Fault, FaultKind};
-use crate::history::{Call, Commit, History, Life, Record, Reply, Tell, What, Wire};
+use crate::history::{Call, Commit, History, Life, Record, Reply, Tell, What, Wire, lock, state};
 use crate::plan::{AgentPlan, AuthPlan, Plan, Role, WorldPlan};
 
 /// Credentials of these tales are valid for so long.
 const LIFE: Duration = Duration::from_secs(300);
+
+/// The lock of these tales, and how long it lives.
+const LOCK: &str = "job-0";
+const LOCK_TTL: Duration = Duration::from_secs(4);
 
 /// A history that is told step by step. Times are in seconds, from the start.
 pub(super) struct Tale {
@@ -51,6 +55,26 @@ impl Tale {
             calls: 0,
         };
         tale.life(process, Life::Started);
+        tale
+    }
+
+    /// Processes that take the one lock `job-0`, which lives for four seconds.
+    pub(super) fn of_locks(processes: &[&str]) -> Self {
+        let mut tale = Self::of(processes[0]);
+        let names = processes
+            .iter()
+            .filter_map(|process| process.split('/').next());
+        tale.plan.scenario = "lock/calm".to_owned();
+        tale.plan.auth = None;
+        tale.plan.agents = names
+            .map(|name| AgentPlan::new(name, Duration::from_secs(1)))
+            .collect();
+        for agent in &mut tale.plan.agents {
+            agent.role = Role::Lock;
+        }
+        for process in &processes[1..] {
+            tale.life(process, Life::Started);
+        }
         tale
     }
 
@@ -236,6 +260,216 @@ impl Tale {
             ttl: None,
             value: revision,
         }))
+    }
+
+    fn locking(waits: bool) -> Call {
+        Call::Lock(lock::Call::Acquire {
+            key: LOCK.into(),
+            ttl: LOCK_TTL,
+            waits: waits.then_some(LOCK_TTL * 10),
+        })
+    }
+
+    pub(super) fn locked(&mut self, process: &str, token: u64) -> &mut Self {
+        let id = self.invoke(process, Self::locking(false));
+        self.has_lock(id, token)
+    }
+
+    pub(super) fn waits_for_lock(&mut self, process: &str) -> u64 {
+        self.invoke(process, Self::locking(true))
+    }
+
+    pub(super) fn has_lock(&mut self, id: u64, token: u64) -> &mut Self {
+        let reply = Reply::Lock(lock::Reply::Held { token });
+        self.add(What::Ok { id, reply })
+    }
+
+    pub(super) fn lock_fails(&mut self, process: &str, error: &str) -> &mut Self {
+        let id = self.invoke(process, Self::locking(false));
+        let error = error.to_owned();
+        self.add(What::Unknown { id, error })
+    }
+
+    pub(super) fn unlocks(&mut self, process: &str, token: u64) -> &mut Self {
+        let key = LOCK.into();
+        let call = Call::Lock(lock::Call::Unlock { key, token });
+        self.call(process, call, Reply::Done)
+    }
+
+    pub(super) fn lock_lost(&mut self, process: &str, token: u64) -> &mut Self {
+        let (key, reason) = (LOCK.into(), "expired".to_owned());
+        self.tell(process, Tell::Lock(lock::Tell::Lost { key, token, reason }))
+    }
+
+    /// Something is written under the lock, as this revision.
+    pub(super) fn effect(&mut self, process: &str, token: u64, revision: u64) -> &mut Self {
+        let key = LOCK.into();
+        let value = revision;
+        let call = Call::Lock(lock::Call::Effect { key, token, value });
+        self.call(process, call, Reply::Done);
+        self.stored(process, "d.", Operation::Put, revision, None)
+    }
+
+    /// The record of the lock is written, as this revision.
+    pub(super) fn record(&mut self, process: &str, id: &str, revision: u64) -> &mut Self {
+        let says = Some((id, LOCK_TTL));
+        self.stored(process, "l.", Operation::Put, revision, says)
+    }
+
+    pub(super) fn long_record(&mut self, process: &str, id: &str, revision: u64) -> &mut Self {
+        let says = Some((id, LOCK_TTL * 20));
+        self.stored(process, "l.", Operation::Put, revision, says)
+    }
+
+    pub(super) fn record_gone(&mut self, process: &str, revision: u64) -> &mut Self {
+        self.stored(process, "l.", Operation::Delete, revision, None)
+    }
+
+    fn stored(
+        &mut self,
+        process: &str,
+        under: &str,
+        operation: Operation,
+        revision: u64,
+        says: Option<(&str, Duration)>,
+    ) -> &mut Self {
+        self.add(What::Committed(Commit {
+            bucket: crate::roles::lock::BUCKET.into(),
+            key: format!("{under}{LOCK}").into(),
+            revision: Revision(revision),
+            operation,
+            by: Some(process.into()),
+            incarnation: says.map(|(id, _)| id.into()),
+            ttl: says.map(|(_, ttl)| ttl),
+            value: revision,
+        }))
+    }
+
+    /// Processes that keep state in one store.
+    pub(super) fn of_states(processes: &[&str]) -> Self {
+        let mut tale = Self::of_locks(processes);
+        tale.plan.scenario = "state/calm".to_owned();
+        for agent in &mut tale.plan.agents {
+            agent.role = Role::State;
+        }
+        tale
+    }
+
+    fn state(&mut self, process: &str, call: state::Call, reply: Reply) -> &mut Self {
+        self.call(process, Call::State(call), reply)
+    }
+
+    /// Somebody puts a value, for so many seconds perhaps, which is stored as this revision.
+    pub(super) fn puts(
+        &mut self,
+        process: &str,
+        key: &str,
+        revision: u64,
+        life: Option<u64>,
+    ) -> &mut Self {
+        let call = state::Call::Put {
+            key: key.into(),
+            value: revision,
+            life: life.map(Duration::from_secs),
+            token: None,
+        };
+        let id = self.invoke(process, Call::State(call));
+        self.of_state(process, key, Operation::Put, revision);
+        let revision = Revision(revision);
+        let reply = Reply::State(state::Reply::Put { revision });
+        self.add(What::Ok { id, reply })
+    }
+
+    pub(super) fn puts_fenced(
+        &mut self,
+        process: &str,
+        key: &str,
+        revision: u64,
+        token: u64,
+    ) -> &mut Self {
+        let call = state::Call::Put {
+            key: key.into(),
+            value: revision,
+            life: None,
+            token: Some(token),
+        };
+        let revision = Revision(revision);
+        self.state(process, call, Reply::State(state::Reply::Put { revision }))
+    }
+
+    pub(super) fn gets(&mut self, process: &str, key: &str, revision: Option<u64>) -> &mut Self {
+        let reply = match revision {
+            Some(revision) => state::Reply::Value {
+                revision: Revision(revision),
+                value: revision,
+            },
+            None => state::Reply::Absent,
+        };
+        let key = key.into();
+        self.state(process, state::Call::Get { key }, Reply::State(reply))
+    }
+
+    pub(super) fn deletes(&mut self, process: &str, key: &str, revision: u64) -> &mut Self {
+        let call = state::Call::Delete { key: key.into() };
+        let id = self.invoke(process, Call::State(call));
+        self.takes_away(process, key, revision);
+        let reply = Reply::Done;
+        self.add(What::Ok { id, reply })
+    }
+
+    pub(super) fn takes_away(&mut self, process: &str, key: &str, revision: u64) -> &mut Self {
+        self.of_state(process, key, Operation::Delete, revision)
+    }
+
+    fn of_state(
+        &mut self,
+        process: &str,
+        key: &str,
+        operation: Operation,
+        revision: u64,
+    ) -> &mut Self {
+        self.add(What::Committed(Commit {
+            bucket: crate::roles::lock::BUCKET.into(),
+            key: format!("d.{key}").into(),
+            revision: Revision(revision),
+            operation,
+            by: Some(process.into()),
+            incarnation: None,
+            ttl: None,
+            value: revision,
+        }))
+    }
+
+    pub(super) fn watches_state(&mut self, process: &str) -> &mut Self {
+        self.state(process, state::Call::Watch, Reply::Done)
+    }
+
+    pub(super) fn closes_state(&mut self, process: &str) -> &mut Self {
+        self.state(process, state::Call::Close, Reply::Done)
+    }
+
+    pub(super) fn told_of_state(&mut self, process: &str, tell: state::Tell) -> &mut Self {
+        self.tell(process, Tell::State(tell))
+    }
+
+    pub(super) fn told_put(&mut self, process: &str, key: &str, revision: u64) -> &mut Self {
+        let tell = state::Tell::Put {
+            key: key.into(),
+            revision: Revision(revision),
+            value: revision,
+        };
+        self.told_of_state(process, tell)
+    }
+
+    pub(super) fn told_expired(&mut self, process: &str, key: &str, revision: u64) -> &mut Self {
+        let (key, revision) = (key.into(), Revision(revision));
+        self.told_of_state(process, state::Tell::Expired { key, revision })
+    }
+
+    /// The second act was over, and this was missing.
+    pub(super) fn unsettled(&mut self, pending: &str) -> &mut Self {
+        let pending = pending.to_owned();
+        self.add(What::Unsettled { pending })
     }
 
     /// Something is done between two times.

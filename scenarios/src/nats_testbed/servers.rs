@@ -10,7 +10,6 @@ use squall_core::{Connection as _, Env as _, Transport as _};
 use squall_sim::broker::{SyncInterval, Version};
 
 use crate::fault::{Fault, FaultKind, Member};
-use crate::parse::BUCKET;
 use crate::plan::Plan;
 use crate::real::{ClusterOptions, NatsCluster, NatsServer, ServerError, ServerOptions};
 
@@ -21,6 +20,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Servers {
     processes: Processes,
+    /// The bucket that the run is about.
+    bucket: &'static str,
     /// Of each server: how many faults want it stopped, and frozen.
     stopped: Vec<u32>,
     frozen: Vec<u32>,
@@ -53,6 +54,7 @@ impl Servers {
         };
         Ok(Self {
             processes,
+            bucket: plan.bucket(),
             stopped: vec![0; plan.world.servers],
             frozen: vec![0; plan.world.servers],
         })
@@ -172,7 +174,7 @@ impl Servers {
         let Ok(connection) = NatsEnv::new(0).transport().connect(options).await else {
             return;
         };
-        let stream = names::bucket_stream(BUCKET);
+        let stream = names::bucket_stream(self.bucket);
         let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
         if let Err(error) = connection.request(Message::new(subject, "")).await {
             tracing::warn!(%error, "nobody was asked to hand over");

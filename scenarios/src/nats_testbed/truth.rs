@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use squall_core::nats::NatsEnv;
-use squall_core::presence::Entry;
 use squall_core::transport::{
     ConnectOptions, ConnectionEvent, Credentials, CredentialsCell, KvEntry, Operation, Revision,
     WatchEvent, WatchStart,
@@ -24,7 +23,8 @@ use crate::authority::ACCOUNTS;
 use crate::history::{Call, Commit, History, Record, Reply, What, value_hash};
 use crate::parse::BUCKET;
 use crate::plan::{Plan, Role};
-use crate::roles::user;
+use crate::recorded::says;
+use crate::roles::{lock, user};
 
 /// How often the observer asks whether the server is there.
 const POLL: Duration = Duration::from_millis(5);
@@ -93,9 +93,13 @@ impl Place {
     /// All that agents of a plan may write to.
     pub(super) fn all(plan: &Plan) -> Vec<Self> {
         let accounts = if plan.auth.is_some() { 2 } else { 1 };
-        let buckets = [(Role::Presence, BUCKET), (Role::User, user::BUCKET)];
         let in_use = |role| plan.agents.iter().any(|agent| agent.role == role);
-        let buckets = buckets.iter().filter(|(role, _)| in_use(*role));
+        let buckets = [
+            (in_use(Role::Presence), BUCKET),
+            (in_use(Role::User), user::BUCKET),
+            (in_use(Role::Lock) || in_use(Role::State), lock::BUCKET),
+        ];
+        let buckets = buckets.iter().filter(|(is_in_use, _)| *is_in_use);
         let places = buckets.flat_map(|(_, bucket)| {
             let accounts = ACCOUNTS[..accounts].iter();
             accounts.map(|account| Self { account, bucket })
@@ -107,8 +111,15 @@ impl Place {
     fn of(bucket: &str, key: &str) -> Self {
         let first = ACCOUNTS[0];
         if bucket != user::BUCKET {
-            let (account, bucket) = (first, BUCKET);
-            return Self { account, bucket };
+            let bucket = if bucket == lock::BUCKET {
+                lock::BUCKET
+            } else {
+                BUCKET
+            };
+            return Self {
+                account: first,
+                bucket,
+            };
         }
         let named = user::account_of(key);
         let mut accounts = ACCOUNTS.into_iter();
@@ -149,15 +160,15 @@ impl Seen {
         let seen = std::mem::take(&mut *self.all());
         seen.into_iter()
             .map(|((place, _), record)| {
-                let entry = Entry::decode(&record);
+                let (incarnation, ttl) = says(&record);
                 let commit = Commit {
                     bucket: place.bucket.into(),
                     value: value_hash(&record.value),
                     revision: record.revision,
                     operation: record.operation,
                     by: None,
-                    incarnation: entry.as_ref().map(|entry| entry.incarnation().0.into()),
-                    ttl: entry.as_ref().and_then(Entry::ttl),
+                    incarnation,
+                    ttl,
                     key: record.key,
                 };
                 Record {
@@ -390,6 +401,7 @@ mod tests {
 
     use super::*;
     use crate::history::Recorder;
+    use crate::parse::BUCKET;
 
     fn write(operation: Operation, expected: u64, value: u64) -> Call {
         Call::Write {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use squall_core::files::Files;
 use squall_core::transport::{ConnectOptions, ConnectionEvent, Events, Fallible};
 use squall_core::{Clock, Env};
 
-use super::{presence, user};
+use super::{lock, presence, state, user};
 use crate::credentials::Exchange;
 use crate::history::{Call, Recorder, Reply, Tell, What};
 use crate::plan::AgentPlan;
@@ -37,7 +38,10 @@ pub(crate) enum Order {
 
 /// What every process has been told last: what the second act compares with what is.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Board(Arc<Mutex<BTreeMap<Arc<str>, Standing>>>);
+pub(crate) struct Board {
+    all: Arc<Mutex<BTreeMap<Arc<str>, Standing>>>,
+    is_mended: Arc<AtomicBool>,
+}
 
 /// What one process has been told last: what is of its role, and whether it is over.
 #[derive(Clone, Debug, Default)]
@@ -45,13 +49,25 @@ pub(crate) struct Standing {
     pub(crate) ended: bool,
     /// Where it is logged in, if anywhere.
     pub(super) account: Option<&'static str>,
+    pub(super) lock: lock::Standing,
+    pub(super) state: state::Standing,
     pub(super) user: user::Standing,
     pub(super) presence: presence::Standing,
 }
 
 impl Board {
     pub(crate) fn all(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Standing>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on everything is mended.
+    pub(crate) fn mend(&self) {
+        self.is_mended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether everything is.
+    pub(crate) fn is_mended(&self) -> bool {
+        self.is_mended.load(Ordering::Relaxed)
     }
 }
 

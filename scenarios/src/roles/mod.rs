@@ -4,10 +4,14 @@
 //! |---|---|---|
 //! | `presence` | is there, watches, reads who is there | `presence.rs` |
 //! | `user` | writes to a bucket, follows it, makes round trips | `user.rs` |
+//! | `lock` | takes locks, and does something under them | `lock.rs` |
+//! | `state` | puts, gets and deletes values, and watches them | `state.rs` |
 
 mod actor;
+pub(crate) mod lock;
 mod lodging;
 mod presence;
+mod state;
 mod state_file;
 pub(crate) mod user;
 
@@ -52,13 +56,25 @@ async fn play<E: Env>(actor: Actor, env: E, orders: mpsc::UnboundedReceiver<Orde
     match actor.plan.role {
         Role::Presence => presence::live(actor, env, orders).await,
         Role::User => user::live(actor, env, orders).await,
+        Role::Lock => lock::live(actor, env, orders).await,
+        Role::State => state::live(actor, env, orders).await,
     }
 }
 
 /// What is not yet as it should be; begins with the process that it is about.
 pub(crate) fn pending(alive: Vec<Alive<'_>>) -> Option<String> {
-    let (presences, others): (Vec<_>, Vec<_>) = alive
-        .into_iter()
-        .partition(|agent| agent.plan.role == Role::Presence);
-    presence::pending(&presences).or_else(|| user::pending(&others))
+    let (mut presences, mut users) = (Vec::new(), Vec::new());
+    let (mut lockers, mut keepers) = (Vec::new(), Vec::new());
+    for agent in alive {
+        match agent.plan.role {
+            Role::Presence => presences.push(agent),
+            Role::User => users.push(agent),
+            Role::Lock => lockers.push(agent),
+            Role::State => keepers.push(agent),
+        }
+    }
+    presence::pending(&presences)
+        .or_else(|| user::pending(&users))
+        .or_else(|| lock::pending(&lockers))
+        .or_else(|| state::pending(&keepers))
 }

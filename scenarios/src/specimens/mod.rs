@@ -1,4 +1,4 @@
-//! Planted flaws: wrong variants of presence and of sessions that the harness must find, each with its mechanism in its header.
+//! Planted flaws: wrong variants of presence, of sessions, of locks and of stores that the harness must find, each with its mechanism in its header.
 //!
 //! They are written against the same traits as the right one, mostly around it, so that each differs from it by its flaw
 //! alone; none can be reached from `squall-core`. Each must be found (some seed's verdict names one of its codes), and the
@@ -21,6 +21,13 @@
 //! | `watch-lost-on-swap` | 3 | M1 | `watch_lost_on_swap.rs` |
 //! | `stamp-after-dial` | 3 | C4 | `stamp_after_dial.rs` |
 //! | `who-cross-account-ghosts` | 4 | C5 | `who_cross_account_ghosts.rs` |
+//! | `lock-get-then-put` | 1 | L1 | `lock_get_then_put.rs` |
+//! | `lock-clock-skew-expiry` | 2 | L4, L1 | `lock_clock_skew_expiry.rs` |
+//! | `lock-no-fencing-token` | 2 | L2 | `lock_no_fencing_token.rs` |
+//! | `lock-ambiguous-acquire` | 2 | L5, L6 | `lock_ambiguous_acquire.rs` |
+//! | `lock-unlock-not-owner` | 3 | L3, L1 | `lock_unlock_not_owner.rs` |
+//! | `put-ttl-ignored` | 0 | E3 | `put_ttl_ignored.rs` |
+//! | `watch-close-send-panic` | 1 | R1, M3 | `watch_close_send_panic.rs` |
 
 mod bucket_ttl_clobber;
 mod burst_swap_storm;
@@ -30,22 +37,40 @@ mod cold_start_double_exchange;
 pub(crate) mod creds_transient_read_as_logout;
 mod half_open_deafness;
 mod healthy_conn_amputated;
+mod lock_ambiguous_acquire;
+mod lock_clock_skew_expiry;
+mod lock_get_then_put;
+mod lock_no_fencing_token;
+mod lock_unlock_not_owner;
 mod no_down_on_ttl;
+mod put_ttl_ignored;
 pub mod search;
+mod simple_lock;
 pub(crate) mod simple_session;
 pub(crate) mod simple_transport;
 mod spoilt;
 mod stamp_after_dial;
 mod up_on_every_heartbeat;
+mod watch_close_send_panic;
 mod watch_lost_on_swap;
 mod who_cross_account_ghosts;
 mod who_poisoned;
 mod zombie_after_max_reconnects;
 
+use std::sync::{Arc, Mutex};
+
 use squall_core::Env;
 use squall_core::presence::{Config, OpenError};
+use squall_core::state::StateStore;
 use squall_core::transport::ConnectOptions;
 
+use self::lock_no_fencing_token::PutsWhateverIsThere;
+use self::lock_unlock_not_owner::UnlocksWhateverIsThere;
+use self::put_ttl_ignored::IgnoresTtl;
+use self::simple_lock::{LockFlaw, SimpleLocks};
+use self::watch_close_send_panic::ClosesWhileDelivering;
+use crate::variant::lock::{Exclusive, Right};
+use crate::variant::state::Keeps;
 use crate::variant::{ConnectionOf, Present};
 
 /// What is made wrong of a session. Each is told of where it is a specimen.
@@ -184,6 +209,55 @@ pub const fn all() -> &'static [Specimen] {
             codes: &["C5"],
             scenarios: &["rotation/accounts"],
         },
+        Specimen {
+            name: lock_get_then_put::NAME,
+            level: 1,
+            flaw: "Acquire reads, sees free, puts without a revision.",
+            codes: &["L1"],
+            scenarios: &["lock/contention"],
+        },
+        Specimen {
+            name: lock_clock_skew_expiry::NAME,
+            level: 2,
+            flaw: "Expiry is written by one wall clock and judged by another.",
+            codes: &["L4", "L1"],
+            scenarios: &["lock/clock-chaos"],
+        },
+        Specimen {
+            name: lock_no_fencing_token::NAME,
+            level: 2,
+            flaw: "A paused holder's late write is accepted.",
+            codes: &["L2"],
+            scenarios: &["lock/partition", "lock/paused-holder"],
+        },
+        Specimen {
+            name: lock_ambiguous_acquire::NAME,
+            level: 2,
+            flaw: "The acquire applied, its reply was lost, the caller is told no and nobody can release.",
+            codes: &["L5", "L6"],
+            scenarios: &["lock/lost-reply"],
+        },
+        Specimen {
+            name: lock_unlock_not_owner::NAME,
+            level: 3,
+            flaw: "Unlock deletes whatever is there.",
+            codes: &["L3", "L1"],
+            scenarios: &["lock/partition", "lock/paused-holder"],
+        },
+        Specimen {
+            name: put_ttl_ignored::NAME,
+            level: 0,
+            flaw: "The ttl of a put is dropped on one backend.",
+            codes: &["E3"],
+            scenarios: &["state/calm"],
+        },
+        Specimen {
+            name: watch_close_send_panic::NAME,
+            level: 1,
+            flaw: "Close ends the channel while a callback is delivering.",
+            codes: &["R1", "M3"],
+            scenarios: &["state/calm"],
+        },
     ]
 }
 
@@ -215,9 +289,43 @@ pub(crate) fn flaw(name: &str) -> Option<Flaw> {
     })
 }
 
-/// Whether what is wrong with programs with this specimen is not their presence, but what that stands on.
-pub(crate) fn is_below(name: &str) -> bool {
-    flaw(name).is_some() || name == creds_transient_read_as_logout::NAME
+/// What is wrong with the simple lock of programs with this specimen, if it is one of these.
+fn lock_flaw(name: &str) -> Option<LockFlaw> {
+    Some(match name {
+        lock_get_then_put::NAME => lock_get_then_put::FLAW,
+        lock_clock_skew_expiry::NAME => lock_clock_skew_expiry::FLAW,
+        lock_ambiguous_acquire::NAME => lock_ambiguous_acquire::FLAW,
+        _ => return None,
+    })
+}
+
+/// Locks of programs with this specimen: wrong, if it is one of locks.
+pub(crate) fn open_locks<E: Env>(name: &str, env: &E, right: Right<E>) -> Arc<dyn Exclusive> {
+    match (name, lock_flaw(name)) {
+        (_, Some(flaw)) => Arc::new(SimpleLocks::new(env, right, flaw)),
+        (lock_no_fencing_token::NAME, _) => Arc::new(PutsWhateverIsThere(right)),
+        (lock_unlock_not_owner::NAME, _) => Arc::new(UnlocksWhateverIsThere(right)),
+        _ => Arc::new(right),
+    }
+}
+
+/// The store of programs with this specimen: wrong, if it is one of stores.
+pub(crate) fn open_store<E: Env>(name: &str, env: &E, right: StateStore) -> Arc<dyn Keeps> {
+    match name {
+        put_ttl_ignored::NAME => Arc::new(IgnoresTtl(right)),
+        watch_close_send_panic::NAME => Arc::new(ClosesWhileDelivering {
+            env: env.clone(),
+            right,
+            channels: Mutex::default(),
+        }),
+        _ => Arc::new(right),
+    }
+}
+
+/// Whether this specimen is a presence.
+pub(crate) fn is_presence(name: &str) -> bool {
+    let specimen = find(name);
+    specimen.is_some_and(|specimen| specimen.scenarios[0].starts_with("presence/"))
 }
 
 /// Opens the specimen of this name.

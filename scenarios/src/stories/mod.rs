@@ -30,10 +30,37 @@
 //! | `rotation/half-open` | a link swallows what it is given |
 //! | `rotation/accounts` | login, logout and another account while exchanges are under way |
 //! | `rotation/storm` | all of it, as the seed will have it |
+//! | `lock/calm` | none: what is wrong here is wrong everywhere |
+//! | `lock/contention` | many want one lock, and are handed it |
+//! | `lock/paused-holder` | a holder stands still for longer than its lock lives |
+//! | `lock/lost-reply` | nobody knows whether a lock was acquired |
+//! | `lock/clock-chaos` | clocks jump, drift and stand still |
+//! | `lock/server-restart` | the server goes away and comes back |
+//! | `lock/partition` | a holder is cut off |
+//! | `lock/crash` | a holder dies |
+//! | `lock/power-loss` | the server forgets that there was a lock |
+//! | `lock/leader-change` | the leader of a bucket with three copies goes |
+//! | `lock/through-rotation` | credentials end and connections are replaced under a lock |
+//! | `lock/storm` | all of it, as the seed will have it |
+//! | `state/calm` | none: what is wrong here is wrong everywhere |
+//! | `state/ttl-expiry` | clocks jump, drift and stand still around the end of lives |
+//! | `state/watcher-restart` | the server goes away and comes back under watches |
+//! | `state/power-loss` | the server forgets what it acknowledged |
+//! | `state/slow-reader` | who watches takes long over what it is told |
+//! | `state/fenced-writes` | writers stand still, and come late |
+//! | `state/partition` | an agent is cut off |
+//! | `state/lost-reply` | nobody knows whether something was written |
+//! | `state/leader-change` | the leader of a bucket with three copies goes |
+//! | `state/through-rotation` | credentials end and connections are replaced under a watch |
+//! | `state/storm` | all of it, as the seed will have it |
 
+mod lock;
+mod lock_acts;
 mod presence;
 mod rotation;
 mod rotation_acts;
+mod state;
+mod state_acts;
 mod story;
 
 pub use self::story::Story;
@@ -86,7 +113,12 @@ impl Scenario {
 }
 
 /// The scenarios of each room.
-const ROOMS: [&[Scenario]; 2] = [&presence::SCENARIOS, &rotation::SCENARIOS];
+const ROOMS: [&[Scenario]; 4] = [
+    &presence::SCENARIOS,
+    &rotation::SCENARIOS,
+    &lock::SCENARIOS,
+    &state::SCENARIOS,
+];
 
 /// All scenarios, room by room.
 pub fn all() -> &'static [Scenario] {

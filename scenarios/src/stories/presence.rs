@@ -247,8 +247,8 @@ fn some_interval(story: &mut Story) -> Duration {
     *story.workload.pick(&choices).unwrap_or(&secs(1))
 }
 
-/// Every other bucket keeps delete markers: presence must be right with and without them.
-fn some_markers(story: &mut Story) {
+/// Every other bucket keeps delete markers: everybody must be right with and without them.
+pub(super) fn some_markers(story: &mut Story) {
     if story.workload.chance(1, 2) {
         story.world().delete_markers = Some(secs(2));
     }
@@ -549,14 +549,14 @@ fn lost_quorum(story: &mut Story) {
 }
 
 /// A server hears nothing of the others, nor they of it. Its clients still reach it.
-fn isolate(story: &mut Story, server: Member, from: Duration, lasts: Duration) {
+pub(super) fn isolate(story: &mut Story, server: Member, from: Duration, lasts: Duration) {
     for other in Member::all(CLUSTER_SIZE).filter(|other| *other != server) {
         story.befalls_member(server, FaultKind::RoutePartition(other), from, lasts);
     }
 }
 
 /// What a storm strikes with: a seed means what it means by their order.
-const STRIKES: [&str; 17] = [
+pub(super) const STRIKES: [&str; 17] = [
     "partition",
     "blackhole",
     "cut",
@@ -621,7 +621,7 @@ fn storm(story: &mut Story) {
 }
 
 /// One fault of this kind, somewhere, somewhen.
-fn strike(story: &mut Story, kind: &str, interval: Duration) {
+pub(super) fn strike(story: &mut Story, kind: &str, interval: Duration) {
     let end = story.duration();
     let at = story.fault_time(millis(500), end - secs(2));
     let longest = (end - at).min(interval * 12);

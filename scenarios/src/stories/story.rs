@@ -7,7 +7,7 @@ use squall_core::{Rng, presence};
 
 use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, Member, Scope};
 use crate::parse::{AUTH, CLUSTER, PROJECT};
-use crate::plan::{AgentPlan, AuthPlan, ForeignWrite, Plan, Role, WorldPlan};
+use crate::plan::{AgentPlan, AuthPlan, ForeignWrite, LockPlan, Plan, Role, StatePlan, WorldPlan};
 
 /// See the head of this file. All times are from the start of the run.
 #[derive(Debug)]
@@ -91,6 +91,33 @@ impl Story {
             (agent.role, agent.who_every) = (Role::User, None);
         }
         name
+    }
+
+    /// One more agent enters, and takes locks.
+    pub fn locker(&mut self, interval: Duration, lock: LockPlan) -> &'static str {
+        let name = self.agent(interval);
+        if let Some(agent) = self.of(name) {
+            (agent.role, agent.who_every, agent.watch) = (Role::Lock, None, false);
+            agent.lock = Some(lock);
+        }
+        name
+    }
+
+    /// One more agent enters, and keeps state.
+    pub fn keeper(&mut self, interval: Duration, state: StatePlan) -> &'static str {
+        let name = self.agent(interval);
+        if let Some(agent) = self.of(name) {
+            (agent.role, agent.who_every) = (Role::State, None);
+            agent.state = Some(state);
+        }
+        name
+    }
+
+    /// This one takes so long over each thing that its watch tells, if it is there.
+    pub fn dwells(&mut self, name: &str, dwells: Duration) {
+        if let Some(state) = self.of(name).and_then(|agent| agent.state.as_mut()) {
+            state.dwells = dwells;
+        }
     }
 
     /// From now on servers ask for credentials, which are valid for so long.

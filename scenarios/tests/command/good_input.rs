@@ -231,7 +231,7 @@ fn a_history_without_what_the_server_stored_is_judged_as_far_as_it_goes() {
     let said = String::from_utf8(checked.stdout).expect("text");
     assert_eq!(
         said,
-        "inconclusive: the history holds nothing of what the server stored: P1, P2, P4, P5, M1, E3 cannot be judged\n"
+        "inconclusive: the history holds nothing of what the server stored: P1, P2, P4, P5, L2, L3, L4, L6, M1, D1, E3 cannot be judged\n"
     );
     assert_eq!(checked.status.code(), Some(3));
 }

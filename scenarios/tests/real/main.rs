@@ -18,6 +18,7 @@ mod processes;
 mod readers;
 mod scenarios;
 mod sessions;
+mod state;
 mod streams;
 mod watches;
 mod world;

@@ -26,6 +26,11 @@ fn has(plan: &Plan, kinds: &[&str]) -> bool {
     kinds.iter().all(has)
 }
 
+/// Whether it is over soon.
+fn is_short(plan: &Plan) -> bool {
+    plan.duration.as_secs() <= 40
+}
+
 /// Runs it; fails with what was found and what led to it.
 fn passes(plan: &Plan) -> Run {
     let mut run = run_on_nats(plan).expect("the plan is run");
@@ -69,6 +74,31 @@ fn stories_pass_on_a_real_server() {
             has(plan, &["leader-change", "route-partition"])
         }),
         draw("presence/lost-quorum", |plan| has(plan, &["server-stop"])),
+        draw("lock/calm", is_short),
+        draw("lock/contention", |plan| {
+            is_short(plan) && plan.agents.len() > 5
+        }),
+        draw("lock/partition", |plan| {
+            is_short(plan) && has(plan, &["partition"])
+        }),
+        draw("lock/crash", |plan| is_short(plan) && has(plan, &["crash"])),
+        draw("lock/server-restart", |plan| {
+            is_short(plan) && has(plan, &["server-stop", "server-pause"])
+        }),
+        draw("lock/leader-change", |plan| {
+            is_short(plan) && has(plan, &["leader-change"])
+        }),
+        draw("state/calm", is_short),
+        draw("state/slow-reader", is_short),
+        draw("state/partition", |plan| {
+            is_short(plan) && has(plan, &["partition"])
+        }),
+        draw("state/watcher-restart", |plan| {
+            is_short(plan) && has(plan, &["server-stop", "server-pause"])
+        }),
+        draw("state/leader-change", |plan| {
+            is_short(plan) && has(plan, &["leader-change"])
+        }),
     ];
     std::thread::scope(|scope| {
         let runs = plans.each_ref().map(|plan| scope.spawn(|| passes(plan)));

@@ -74,7 +74,8 @@ fn the_history_keeps_the_newest_records_and_a_purge_keeps_one() {
     assert_eq!(bench.removals(), [(1, Cause::Evicted)]);
     assert_eq!(bench.records(), [(2, Operation::Put), (3, Operation::Put)]);
     bench.write("k", Write::Purge, None);
-    assert_eq!(bench.removals(), [(2, Cause::Purged), (3, Cause::Purged)]);
+    // The store keeps its limit by itself, before the rest is purged.
+    assert_eq!(bench.removals(), [(2, Cause::Evicted), (3, Cause::Purged)]);
     assert_eq!(bench.records(), [(4, Operation::Purge)]);
 }
 
