@@ -85,9 +85,8 @@ struct Player<'a, C> {
 impl<C: Clock> Player<'_, C> {
     async fn play(mut self, script: &Script) -> Played {
         for (number, step) in script.0.iter().enumerate() {
-            let (expected, found) = match self.step(number, step).await {
-                Some(said) => said,
-                None => return Played::Late,
+            let Some((expected, found)) = self.step(number, step).await else {
+                return Played::Late;
             };
             if expected != found {
                 return Played::Different {

@@ -88,9 +88,9 @@ fn gap(
         let mut seeing = watch.seeing().into_iter();
         let is_seen = |(from, to): (Instant, Instant)| (from..to).contains(at);
         let before = records.before(place);
-        if !is_value(puts, key, commit)
-            && !(before.is_some_and(|before| is_value(puts, key, before)) && seeing.any(is_seen))
-        {
+        let ends_one = before.is_some_and(|before| is_value(puts, key, before));
+        let is_news = is_value(puts, key, commit) || (ends_one && seeing.any(is_seen));
+        if !is_news {
             continue;
         }
         // What was replaced before the watch could see again is told by what replaced it, if at all.
