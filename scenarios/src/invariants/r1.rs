@@ -71,7 +71,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         };
         let leaves = life
             .open
-            .map_or(life.ended.min(settled), |(_, closed)| closed);
+            .map_or_else(|| life.ended.min(settled), |(_, closed)| closed);
         if let Some((at, error)) = failed_in_calm(called, calm_until.min(leaves))
             && !is_closed(facts, called)
         {

@@ -69,7 +69,10 @@ fn settings(plan: &crate::plan::AgentPlan) -> LockPlan {
 }
 
 /// The lock that one holds, and what of.
-type Holding = Arc<Mutex<Option<(Arc<str>, Arc<dyn Held>)>>>;
+type HeldNow = Option<(Arc<str>, Arc<dyn Held>)>;
+
+/// Shared by what may let it go.
+type Holding = Arc<Mutex<HeldNow>>;
 
 #[derive(Clone)]
 struct Worker {
@@ -249,7 +252,7 @@ impl Worker {
         drop(told);
     }
 
-    fn holding(&self) -> MutexGuard<'_, Option<(Arc<str>, Arc<dyn Held>)>> {
+    fn holding(&self) -> MutexGuard<'_, HeldNow> {
         self.holding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

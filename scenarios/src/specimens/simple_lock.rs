@@ -95,7 +95,7 @@ impl<E: Env> SimpleLocks<E> {
             if seen.is_none_or(|(revision, _)| revision != over) {
                 seen = Some((over, clock.now()));
             }
-            let since = seen.map_or(clock.now(), |(_, since)| since);
+            let since = seen.map_or_else(|| clock.now(), |(_, since)| since);
             if found.is_none_or(|entry| self.is_over(&entry, since)) {
                 let sent = clock.now();
                 match self.write(&key, ttl, over).await {

@@ -492,11 +492,8 @@ impl World {
                     self.hear(&message, answer);
                 }
             }
-            10 => {
-                if !self.requests.is_empty() {
-                    self.time_out(some(self.requests.len()));
-                }
-            }
+            10 if self.requests.is_empty() => {}
+            10 => self.time_out(some(self.requests.len())),
             11 => {
                 let is_paused = &mut self.actors[actor].is_paused;
                 *is_paused = !*is_paused;
