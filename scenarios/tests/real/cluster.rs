@@ -63,4 +63,8 @@ agree! {
     an_expiry_is_told_once
     markers_wait_for_a_leader
     what_was_acknowledged_outlives_the_death_of_all
+    removals_are_agreed_upon
+    a_single_copy_is_purged_from_anywhere
+    a_core_publish_is_stored_by_the_leader
+    a_core_publish_is_stored_in_a_single_copy
 }
