@@ -4,8 +4,8 @@
 //! that does it again. The timeline and the table of all events are drawn by the scripts beside this file, in the order
 //! `data.js` (decodes), `scene.js` (the canvas), `table.js`, `main.js` (what the reader does), from one block of JSON.
 //!
-//! Texts of a run come from anywhere. They reach the page in two ways only: through [`escape`] into HTML, and as JSON
-//! without any `<`, `>` or `&` ([`data`]), which scripts show as text and never as markup. The page forbids itself the
+//! Texts of a run come from anywhere. They reach the page in two ways only: through `escape` into HTML, and as JSON
+//! without any `<`, `>` or `&` (`data`), which scripts show as text and never as markup. The page forbids itself the
 //! network.
 
 mod data;
