@@ -57,6 +57,7 @@
 mod lock;
 mod lock_acts;
 mod presence;
+mod presence_acts;
 mod rotation;
 mod rotation_acts;
 mod state;

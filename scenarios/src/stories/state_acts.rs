@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::presence::{STRIKES, isolate, some_markers, strike};
+use super::presence_acts::{STRIKES, isolate, some_markers, strike};
 use super::{Story, millis, secs};
 use crate::fault::{CLUSTER_SIZE, FaultKind};
 use crate::plan::StatePlan;
