@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use squall_core::transport::Operation;
 
-use super::{Scenario, Sometimes, any, lock_acts, presence_acts, told};
+use super::{Scenario, Sometimes, acts, any, lock_acts, told};
 use crate::history::lock::{Call as LockCall, Tell as LockTell};
 use crate::history::{Call, History, Tell, What};
 
@@ -110,7 +110,7 @@ pub(super) const SCENARIOS: [Scenario; 12] = [
         name: "lock/storm",
         promise: "Any faults, any number of agents, any settings: all of the above.",
         roles: "2 to 8 agents and 1 to 3 locks",
-        faults: &presence_acts::STRIKES,
+        faults: &acts::STRIKES,
         sometimes: &[
             HELD, WAITED, RENEWED, RAN_OUT, STALE, UNANSWERED, TAKEN_OVER, MARKED, REPLACED,
             LOST_TAIL,

@@ -54,6 +54,7 @@
 //! | `state/through-rotation` | credentials end and connections are replaced under a watch |
 //! | `state/storm` | all of it, as the seed will have it |
 
+mod acts;
 mod lock;
 mod lock_acts;
 mod presence;

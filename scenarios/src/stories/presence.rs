@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Scenario, Sometimes, any, presence_acts, told};
+use super::{Scenario, Sometimes, acts, any, presence_acts, told};
 use crate::fault::FaultKind;
 use crate::history::{History, Life, Tell, What};
 
@@ -115,7 +115,7 @@ pub(super) const SCENARIOS: [Scenario; 13] = [
         name: "presence/storm",
         promise: "Any faults, any number of agents, any settings: all of the above.",
         roles: "2 to 8 agents",
-        faults: &presence_acts::STRIKES,
+        faults: &acts::STRIKES,
         sometimes: &[
             EVICTED, RESTORED, SILENT, MARKER, BLIND, SEEING, SUPERSEDED, REBORN, LOST_TAIL,
         ],

@@ -4,20 +4,17 @@
 
 use std::time::Duration;
 
+use super::acts::{
+    STRIKES, absence, can_strike, isolate, leader_goes, some_cluster, some_latency, some_markers,
+    standstill, strike_with, wrong_clock,
+};
 use super::{Story, millis, secs};
-use crate::fault::{CLUSTER_SIZE, Directions, FaultKind, Member, Scope};
+use crate::fault::{CLUSTER_SIZE, Directions, FaultKind, Member};
 
 /// A heartbeat interval between half a second and two.
 fn some_interval(story: &mut Story) -> Duration {
     let choices = [millis(500), secs(1), millis(1500), secs(2)];
     *story.workload.pick(&choices).unwrap_or(&secs(1))
-}
-
-/// Every other bucket keeps delete markers: everybody must be right with and without them.
-pub(super) fn some_markers(story: &mut Story) {
-    if story.workload.chance(1, 2) {
-        story.world().delete_markers = Some(secs(2));
-    }
 }
 
 /// Agents come, stay and leave. Nothing is done to anybody.
@@ -120,11 +117,7 @@ pub(super) fn paused_watcher(story: &mut Story) {
     for _ in 0..2 {
         let from = story.fault_time(interval * 3, interval * 20);
         let lasts = story.fault_time(interval * 2, interval * 15);
-        let kind = if story.faults.chance(1, 3) {
-            FaultKind::Suspend
-        } else {
-            FaultKind::Pause
-        };
+        let kind = standstill(story);
         story.befalls("alice", kind, from, lasts);
     }
 }
@@ -168,20 +161,7 @@ pub(super) fn clock_chaos(story: &mut Story) {
     for agent in &agents {
         let from = story.fault_time(Duration::ZERO, interval * 10);
         let lasts = story.fault_time(interval * 5, interval * 20);
-        let far = i64::try_from(story.faults.between(1, 86_400)).unwrap_or(1) * 1_000_000_000;
-        let ahead = story.faults.chance(1, 2);
-        match story.faults.below(3) {
-            0 => {
-                let by = if ahead { far } else { -far };
-                story.befalls(agent, FaultKind::Jump(by), from, lasts);
-            }
-            1 => {
-                let ppm = i64::try_from(story.faults.between(100, 30_000)).unwrap_or(100);
-                let ppm = if ahead { ppm } else { -ppm };
-                story.befalls(agent, FaultKind::Drift(ppm), from, lasts);
-            }
-            _ => story.befalls(agent, FaultKind::Suspend, from, lasts),
-        }
+        wrong_clock(story, agent, from, lasts, |_| lasts);
     }
     let dies = story.fault_time(interval * 5, interval * 20);
     let dead_for = story.fault_time(interval * 4, interval * 15);
@@ -221,12 +201,7 @@ pub(super) fn server_restart(story: &mut Story) {
     for outage in 0..2 {
         let from = story.fault_time(interval * (3 + outage * 20), interval * (8 + outage * 20));
         let lasts = story.fault_time(millis(50), interval * 11);
-        let kinds = [
-            FaultKind::ServerStop,
-            FaultKind::ServerPause,
-            FaultKind::JetstreamMute,
-        ];
-        let kind = *story.faults.pick(&kinds).unwrap_or(&FaultKind::ServerStop);
+        let kind = absence(story);
         story.befalls_server(kind, from, lasts);
     }
 }
@@ -261,9 +236,7 @@ pub(super) fn power_loss(story: &mut Story) {
 /// So long may a cluster take to be well: an election, a client that moves, and the waits in between.
 const CLUSTER_SETTLES_IN: Duration = secs(60);
 
-/// The leader changes, three times, each time in another way: on its own request, by its death, because it stands still, or
-/// because the other two hear nothing of it. Which of the servers leads is not known beforehand: the last three may also
-/// happen to one that follows.
+/// The leader changes, three times, each time in another way.
 pub(super) fn leader_change(story: &mut Story) {
     some_markers(story);
     story.has_cluster(CLUSTER_SIZE);
@@ -276,15 +249,7 @@ pub(super) fn leader_change(story: &mut Story) {
     for change in 0..3 {
         let from = story.fault_time(interval * (3 + change * 18), interval * (6 + change * 18));
         let lasts = story.fault_time(interval, interval * 12);
-        let server = story.some_server();
-        match story.faults.below(5) {
-            0 | 1 => {
-                story.befalls_member(server, FaultKind::LeaderChange, from, Duration::ZERO);
-            }
-            2 => story.befalls_member(server, FaultKind::ServerStop, from, lasts),
-            3 => story.befalls_member(server, FaultKind::ServerPause, from, lasts),
-            _ => isolate(story, server, from, lasts),
-        }
+        leader_goes(story, from, lasts);
     }
 }
 
@@ -314,34 +279,6 @@ pub(super) fn lost_quorum(story: &mut Story) {
     }
 }
 
-/// A server hears nothing of the others, nor they of it. Its clients still reach it.
-pub(super) fn isolate(story: &mut Story, server: Member, from: Duration, lasts: Duration) {
-    for other in Member::all(CLUSTER_SIZE).filter(|other| *other != server) {
-        story.befalls_member(server, FaultKind::RoutePartition(other), from, lasts);
-    }
-}
-
-/// What a storm strikes with: a seed means what it means by their order.
-pub(super) const STRIKES: [&str; 17] = [
-    "partition",
-    "blackhole",
-    "cut",
-    "delay",
-    "lose-reply",
-    "pause",
-    "suspend",
-    "crash",
-    "overlap",
-    "jump",
-    "drift",
-    "server-stop",
-    "server-pause",
-    "jetstream-mute",
-    "power-loss",
-    "leader-change",
-    "route-partition",
-];
-
 /// A storm: the seed draws which kinds of faults are on at all, and then as many as it likes of them.
 pub(super) fn storm(story: &mut Story) {
     some_markers(story);
@@ -352,79 +289,21 @@ pub(super) fn storm(story: &mut Story) {
         let interval = if mixed { some_interval(story) } else { shared };
         story.agent(interval);
     }
-    if story.workload.chance(1, 3) {
-        story.world().latency.base = millis(story.workload.between(1, 40));
-        story.world().latency.jitter = millis(story.workload.between(0, 20));
-    }
+    some_latency(story);
     story.lasts(secs(60));
     let is_cluster = story.workload.chance(1, 6);
     if is_cluster {
-        let copies = if story.workload.chance(2, 3) {
-            CLUSTER_SIZE
-        } else {
-            1
-        };
-        story.has_cluster(copies);
+        some_cluster(story);
         story.settles_within(CLUSTER_SETTLES_IN);
     }
 
     let kinds = STRIKES.iter().copied();
     let kinds = kinds.filter(|_| story.faults.chance(1, 3));
     let kinds: Vec<&str> = kinds.collect();
-    let is_here = |kind: &&&str| match **kind {
-        "leader-change" | "route-partition" => is_cluster,
-        "power-loss" => !is_cluster,
-        _ => true,
-    };
-    let kinds: Vec<&str> = kinds.iter().filter(is_here).copied().collect();
-    let strikes = story.faults.between(1, 8);
-    for _ in 0..strikes {
-        let Some(kind) = story.faults.pick(&kinds).copied() else {
-            return;
-        };
-        strike(story, kind, shared);
-    }
-}
-
-/// One fault of this kind, somewhere, somewhen.
-pub(super) fn strike(story: &mut Story, kind: &str, interval: Duration) {
-    let end = story.duration();
-    let at = story.fault_time(millis(500), end - secs(2));
-    let longest = (end - at).min(interval * 12);
-    let lasts = story.fault_time(millis(50), longest);
-    let whom = story.anybody();
-    let far = i64::try_from(story.faults.between(1, 86_400)).unwrap_or(1) * 1_000_000_000;
-    let ahead = story.faults.chance(1, 2);
-    let kind = match kind {
-        "partition" => FaultKind::Partition(story.directions()),
-        "blackhole" => FaultKind::Blackhole(story.directions()),
-        "cut" => FaultKind::Cut,
-        "delay" => FaultKind::Delay(millis(story.faults.between(5, 1500))),
-        "lose-reply" => FaultKind::LoseReply,
-        "pause" => FaultKind::Pause,
-        "suspend" => FaultKind::Suspend,
-        "crash" => FaultKind::Crash,
-        "overlap" => FaultKind::Overlap,
-        "jump" => FaultKind::Jump(if ahead { far } else { -far }),
-        "drift" => {
-            let ppm = i64::try_from(story.faults.between(100, 30_000)).unwrap_or(100);
-            FaultKind::Drift(if ahead { ppm } else { -ppm })
-        }
-        "server-stop" => FaultKind::ServerStop,
-        "leader-change" => FaultKind::LeaderChange,
-        "route-partition" => {
-            let server = story.some_server();
-            let other = Member((server.0 + 1) % CLUSTER_SIZE);
-            story.befalls_member(server, FaultKind::RoutePartition(other), at, lasts);
-            return;
-        }
-        "server-pause" => FaultKind::ServerPause,
-        "power-loss" => FaultKind::PowerLoss,
-        _ => FaultKind::JetstreamMute,
-    };
-    match kind.scope() {
-        Scope::Agent => story.befalls(&whom, kind, at, lasts),
-        Scope::Server | Scope::Cluster => story.befalls_server(kind, at, lasts),
-        Scope::Auth => story.befalls_auth(kind, at, lasts),
-    }
+    let kinds: Vec<&str> = kinds
+        .iter()
+        .filter(|kind| can_strike(kind, is_cluster))
+        .copied()
+        .collect();
+    strike_with(story, &kinds, shared);
 }

@@ -5,11 +5,10 @@
 
 use std::time::Duration;
 
+use super::acts::LIFE;
 use super::{Story, millis, secs};
 use crate::fault::{Directions, FaultKind, Scope};
 
-/// How long credentials are valid.
-const LIFE: Duration = secs(300);
 /// When an agent exchanges them, from its start.
 const REFRESH: Duration = secs(270);
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use squall_core::transport::Operation;
 
-use super::{Scenario, Sometimes, any, presence_acts, state_acts, told};
+use super::{Scenario, Sometimes, acts, any, state_acts, told};
 use crate::history::state::{Call as StateCall, Tell as StateTell};
 use crate::history::{Call, History, Tell, What};
 
@@ -101,7 +101,7 @@ pub(super) const SCENARIOS: [Scenario; 11] = [
         name: "state/storm",
         promise: "Any faults, any number of agents, any settings: all of the above.",
         roles: "2 to 6 agents and a few keys",
-        faults: &presence_acts::STRIKES,
+        faults: &acts::STRIKES,
         sometimes: &[
             EXPIRED, DELETED, STALE, GAP, LAGGED, RESTARTED, UNANSWERED, MARKED, SWEPT, LOST_TAIL,
         ],

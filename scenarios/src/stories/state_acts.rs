@@ -5,15 +5,16 @@
 
 use std::time::Duration;
 
-use super::presence_acts::{STRIKES, isolate, some_markers, strike};
+use super::acts::{
+    LIFE, absence, credentials_go, leader_goes, power_goes, replies_get_lost, separation,
+    some_cluster, some_latency, some_markers, some_strikes, standstill, strike_with, wrong_clock,
+};
 use super::{Story, millis, secs};
 use crate::fault::{CLUSTER_SIZE, FaultKind};
 use crate::plan::StatePlan;
 
 /// So long may it take until everybody writes and sees what others write.
 const SETTLES_IN: Duration = secs(90);
-/// How long credentials are valid.
-const LIFE: Duration = secs(300);
 
 /// So many agents of one pace, who share a few keys.
 fn keepers(story: &mut Story, count: u64) -> StatePlan {
@@ -31,14 +32,10 @@ fn keepers(story: &mut Story, count: u64) -> StatePlan {
     state
 }
 
-fn some(story: &mut Story, low: u64, high: u64) -> u64 {
-    story.workload.between(low, high)
-}
-
 /// Nothing is done to anybody.
 pub(super) fn calm(story: &mut Story) {
     some_markers(story);
-    let count = some(story, 2, 4);
+    let count = story.workload.between(2, 4);
     keepers(story, count);
     story.lasts(secs(40));
 }
@@ -46,46 +43,28 @@ pub(super) fn calm(story: &mut Story) {
 /// Everybody's clocks are wrong, each in its own way.
 pub(super) fn ttl_expiry(story: &mut Story) {
     some_markers(story);
-    let count = some(story, 2, 4);
+    let count = story.workload.between(2, 4);
     let state = keepers(story, count);
     story.lasts(secs(50));
     for agent in ["alice", "bob"] {
         let from = story.fault_time(Duration::ZERO, secs(12));
         let lasts = story.fault_time(secs(5), secs(30));
-        let far = i64::try_from(story.faults.between(1, 86_400)).unwrap_or(1) * 1_000_000_000;
-        let ahead = story.faults.chance(1, 2);
-        match story.faults.below(3) {
-            0 => {
-                let by = if ahead { far } else { -far };
-                story.befalls(agent, FaultKind::Jump(by), from, lasts);
-            }
-            1 => {
-                let ppm = i64::try_from(story.faults.between(100, 30_000)).unwrap_or(100);
-                let ppm = if ahead { ppm } else { -ppm };
-                story.befalls(agent, FaultKind::Drift(ppm), from, lasts);
-            }
-            _ => {
-                let lasts = story.fault_time(state.life / 4, state.life * 2);
-                story.befalls(agent, FaultKind::Suspend, from, lasts);
-            }
-        }
+        wrong_clock(story, agent, from, lasts, |story| {
+            story.fault_time(state.life / 4, state.life * 2)
+        });
     }
 }
 
 /// The server goes away, twice.
 pub(super) fn watcher_restart(story: &mut Story) {
     some_markers(story);
-    let count = some(story, 3, 5);
+    let count = story.workload.between(3, 5);
     keepers(story, count);
     story.lasts(secs(70));
     for outage in 0..2 {
         let from = story.fault_time(secs(5 + outage * 30), secs(12 + outage * 30));
         let lasts = story.fault_time(millis(200), secs(14));
-        let kind = match story.faults.below(3) {
-            0 => FaultKind::ServerStop,
-            1 => FaultKind::ServerPause,
-            _ => FaultKind::JetstreamMute,
-        };
+        let kind = absence(story);
         story.befalls_server(kind, from, lasts);
     }
 }
@@ -93,20 +72,16 @@ pub(super) fn watcher_restart(story: &mut Story) {
 /// The power goes twice, and takes with it anything since the last sync.
 pub(super) fn power_loss(story: &mut Story) {
     some_markers(story);
-    let count = some(story, 3, 4);
+    let count = story.workload.between(3, 4);
     keepers(story, count);
     story.lasts(secs(60));
-    for outage in 0..2 {
-        let from = story.fault_time(secs(5 + outage * 28), secs(15 + outage * 28));
-        let lasts = story.fault_time(millis(50), secs(5));
-        story.befalls_server(FaultKind::PowerLoss, from, lasts);
-    }
+    power_goes(story);
 }
 
 /// Some take long over each thing that they are told, and then there is a moment of more delay still.
 pub(super) fn slow_reader(story: &mut Story) {
     some_markers(story);
-    let count = some(story, 3, 5);
+    let count = story.workload.between(3, 5);
     keepers(story, count);
     story.lasts(secs(50));
     for agent in ["alice", "carol"] {
@@ -121,17 +96,13 @@ pub(super) fn slow_reader(story: &mut Story) {
 /// Writers stand still, and what they do when they wake is late.
 pub(super) fn fenced_writes(story: &mut Story) {
     some_markers(story);
-    let count = some(story, 3, 5);
+    let count = story.workload.between(3, 5);
     keepers(story, count);
     story.lasts(secs(60));
     for act in 0..4 {
         let from = story.fault_time(secs(3 + act * 14), secs(6 + act * 14));
         let lasts = story.fault_time(secs(1), secs(10));
-        let kind = if story.faults.chance(1, 3) {
-            FaultKind::Suspend
-        } else {
-            FaultKind::Pause
-        };
+        let kind = standstill(story);
         let whom = story.anybody();
         story.befalls(&whom, kind, from, lasts);
     }
@@ -145,13 +116,7 @@ pub(super) fn partition(story: &mut Story) {
     for act in 0..3 {
         let from = story.fault_time(secs(3 + act * 25), secs(8 + act * 25));
         let lasts = story.fault_time(secs(2), secs(15));
-        let ways = story.directions();
-        let kind = match story.faults.below(5) {
-            0 | 1 => FaultKind::Partition(ways),
-            2 => FaultKind::Blackhole(ways),
-            3 => FaultKind::Delay(secs(1)),
-            _ => FaultKind::Cut,
-        };
+        let kind = separation(story, secs(1));
         story.befalls("alice", kind, from, lasts);
     }
 }
@@ -159,42 +124,30 @@ pub(super) fn partition(story: &mut Story) {
 /// Answers are lost one by one.
 pub(super) fn lost_reply(story: &mut Story) {
     some_markers(story);
-    let count = some(story, 2, 3);
+    let count = story.workload.between(2, 3);
     keepers(story, count);
     story.lasts(secs(70));
-    for act in 0..5 {
-        let from = story.fault_time(secs(2 + act * 12), secs(10 + act * 12));
-        let whom = story.anybody();
-        story.befalls(&whom, FaultKind::LoseReply, from, secs(2));
-    }
+    replies_get_lost(story);
 }
 
 /// The leader changes, three times: on request, by its death, because it stands still, or because nobody hears of it.
 pub(super) fn leader_change(story: &mut Story) {
     some_markers(story);
     story.has_cluster(CLUSTER_SIZE);
-    let count = some(story, 3, 4);
+    let count = story.workload.between(3, 4);
     keepers(story, count);
     story.lasts(secs(80));
     for change in 0..3 {
         let from = story.fault_time(secs(5 + change * 25), secs(10 + change * 25));
         let lasts = story.fault_time(secs(1), secs(14));
-        let server = story.some_server();
-        match story.faults.below(5) {
-            0 | 1 => {
-                story.befalls_member(server, FaultKind::LeaderChange, from, Duration::ZERO);
-            }
-            2 => story.befalls_member(server, FaultKind::ServerStop, from, lasts),
-            3 => story.befalls_member(server, FaultKind::ServerPause, from, lasts),
-            _ => isolate(story, server, from, lasts),
-        }
+        leader_goes(story, from, lasts);
     }
 }
 
 /// Two lives of credentials; some exchange theirs early, or are put out.
 pub(super) fn through_rotation(story: &mut Story) {
     story.credentials(LIFE);
-    let count = some(story, 2, 4);
+    let count = story.workload.between(2, 4);
     let state = StatePlan {
         keys: 4,
         life: story.workload_time(secs(4), secs(12)),
@@ -205,51 +158,23 @@ pub(super) fn through_rotation(story: &mut Story) {
     }
     story.settles_within(SETTLES_IN);
     story.lasts(secs(420));
-    for _ in 0..3 {
-        let at = story.fault_time(secs(10), secs(400));
-        let kind = if story.faults.chance(1, 2) {
-            FaultKind::Rotate
-        } else {
-            FaultKind::Kick
-        };
-        let whom = story.anybody();
-        story.befalls(&whom, kind, at, Duration::ZERO);
-    }
+    credentials_go(story);
 }
 
 /// A storm: the seed draws which kinds of faults are on at all, and then as many as it likes of them.
 pub(super) fn storm(story: &mut Story) {
     some_markers(story);
-    let count = some(story, 2, 6);
+    let count = story.workload.between(2, 6);
     if story.workload.chance(1, 6) {
-        let copies = if story.workload.chance(2, 3) {
-            CLUSTER_SIZE
-        } else {
-            1
-        };
-        story.has_cluster(copies);
+        some_cluster(story);
     }
-    if story.workload.chance(1, 3) {
-        story.world().latency.base = millis(story.workload.between(1, 40));
-        story.world().latency.jitter = millis(story.workload.between(0, 20));
-    }
+    some_latency(story);
     let state = keepers(story, count);
     if story.workload.chance(1, 3) {
         let dwells = story.workload_time(millis(200), secs(1));
         story.dwells("alice", dwells);
     }
     story.lasts(secs(60));
-    let is_cluster = story.world().is_cluster();
-    let is_here = |kind: &str| match kind {
-        "leader-change" | "route-partition" => is_cluster,
-        "power-loss" => !is_cluster,
-        _ => true,
-    };
-    let kinds = STRIKES.into_iter().filter(|kind| is_here(kind));
-    let kinds: Vec<&str> = kinds.filter(|_| story.faults.chance(1, 3)).collect();
-    for _ in 0..story.faults.between(1, 8) {
-        if let Some(kind) = story.faults.pick(&kinds).copied() {
-            strike(story, kind, state.life / 4);
-        }
-    }
+    let kinds = some_strikes(story);
+    strike_with(story, &kinds, state.life / 4);
 }
