@@ -25,3 +25,5 @@ pub mod terminal;
 mod texts;
 pub mod trace;
 mod words;
+
+pub use words::clean;

@@ -67,7 +67,7 @@ pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
 }
 
 /// The text on one line, without what would move the cursor or turn the direction: chat bodies come from anywhere.
-pub(crate) fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\r' | '\t' => ' ',
