@@ -37,7 +37,7 @@ pub(super) enum ContenderEvent {
         sent: Stamp,
         result: Result<Revision, UpdateError>,
     },
-    /// There is a ticket and, perhaps, a watch; these are before us, the first one first.
+    /// There is a ticket and, perhaps, a watch; these places are before ours, the first one first.
     Queued { ahead: Vec<Arc<str>>, watches: bool },
     /// The watch tells a record of the lock.
     Seen(KvEntry),
@@ -286,10 +286,10 @@ impl Contender {
         self.resolve(entry.revision);
         let sight = Sight::of(entry, now, self.ttl);
         // Who has come, and who was to come before: they are not waited for any more.
-        if let Some(id) = &sight.id
-            && let Some(place) = self.ahead.iter().position(|before| before == id)
+        if let Some(place) = &sight.place
+            && let Some(position) = self.ahead.iter().position(|before| before == place)
         {
-            self.ahead.drain(..=place);
+            self.ahead.drain(..=position);
         }
         // What was read may be older than what the watch has told.
         if !self

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::contender::{Acquired, Contender, ContenderEffect, ContenderEvent};
 use super::holder::{Holder, HolderEffect, HolderEvent};
+use super::queue::{Joined, Kept, Place};
 use super::record::{Keys, Record, Sight, Stamp, margin};
 use super::settle::settle;
 use super::{
@@ -43,9 +44,9 @@ pub(super) enum Command {
 
 /// Over what a record is put.
 #[derive(Clone, Copy)]
-pub(super) enum Place {
-    Over(Revision),
-    Any,
+pub(super) enum Over {
+    Revision(Revision),
+    Anything,
 }
 
 type ListensTo = Box<dyn Fn() -> Events + Send + Sync>;
@@ -58,6 +59,8 @@ pub(super) struct Inner<E: Env, B: Bucket> {
     ids: Mutex<Rng>,
     /// Other holders' records, as they were first seen.
     sights: Mutex<BTreeMap<Arc<str>, Sight>>,
+    /// Places in queues that were left and may be taken up again.
+    pub(super) kept: Kept,
     /// Whether the server ends records by their own life, as far as is known.
     expires: AtomicBool,
     /// Counts the writes.
@@ -108,12 +111,12 @@ impl<E: Env, B: Bucket> Inner<E, B> {
         &self,
         key: &str,
         value: impl Fn(u64) -> Bytes + Send,
-        place: Place,
+        over: Over,
         life: Duration,
     ) -> Result<Revision, UpdateError> {
-        let expected = match place {
-            Place::Over(revision) => Some(revision),
-            Place::Any => None,
+        let expected = match over {
+            Over::Revision(revision) => Some(revision),
+            Over::Anything => None,
         };
         let next = || value(self.writes.fetch_add(1, Ordering::Relaxed));
         if self.expires.load(Ordering::Relaxed) {
@@ -169,6 +172,7 @@ impl<E: Env, B: Bucket> Locks<E, B> {
             bucket,
             connection,
             sights: Mutex::default(),
+            kept: Kept::default(),
             expires: AtomicBool::new(true),
             writes: AtomicU64::new(0),
         }))
@@ -217,6 +221,7 @@ impl<E: Env, B: Bucket> Locks<E, B> {
             inner: Arc::clone(&self.0),
             keys: Keys::new(record),
             id: self.0.id(),
+            place: None,
             ttl,
         };
         let task = acquisition.run(key.into(), until, answer);
@@ -232,6 +237,8 @@ struct Acquisition<E: Env, B: Bucket> {
     inner: Arc<Inner<E, B>>,
     keys: Keys,
     id: Arc<str>,
+    /// Its place in the queue, once it has waited.
+    place: Option<Place>,
     ttl: Duration,
 }
 
@@ -256,7 +263,6 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
             answer,
             under_way: FuturesUnordered::new(),
             watch: None,
-            has_ticket: false,
             ended: None,
         };
         for effect in effects {
@@ -268,20 +274,21 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
         let ContenderShell {
             acquisition,
             answer,
-            has_ticket,
             ended,
             ..
         } = shell;
-        let record = Arc::clone(&acquisition.keys.record);
+        let Self { inner, keys, .. } = &acquisition;
         match ended {
             Some(Ok(acquired)) => {
-                acquisition.inner.remember(&record, None);
-                acquisition.leave(has_ticket, acquired.skipped.clone());
+                inner.remember(&keys.record, None);
+                acquisition.leave(&acquired.skipped);
                 acquisition.hold(key, acquired, events, answer).await;
             }
             Some(Err(error)) => {
-                acquisition.inner.remember(&record, contender.into_sight());
-                acquisition.leave(has_ticket, Vec::new());
+                inner.remember(&keys.record, contender.into_sight());
+                if let Some(place) = &acquisition.place {
+                    queue::keep(inner, keys, place.clone(), acquisition.ttl);
+                }
                 // Whoever asked may be gone.
                 let _gone = answer.send(Err(error));
             }
@@ -289,10 +296,15 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
         }
     }
 
-    fn leave(&self, has_ticket: bool, skipped: Vec<Arc<str>>) {
-        if has_ticket {
-            let ids = std::iter::once(Arc::clone(&self.id)).chain(skipped);
-            let leaving = queue::leave(Arc::clone(&self.inner), self.keys.clone(), ids.collect());
+    /// Its turn has come, and that of those whom it skipped was before.
+    fn leave(&self, skipped: &[Arc<str>]) {
+        // One that did not wait has had the turn of a place that was kept.
+        let own = self.place.clone();
+        let own = own.or_else(|| self.inner.kept.take(&self.keys.record));
+        let own = own.map(|place| place.id);
+        let places: Vec<_> = own.into_iter().chain(skipped.iter().cloned()).collect();
+        if !places.is_empty() {
+            let leaving = queue::leave(Arc::clone(&self.inner), self.keys.clone(), places);
             self.inner.env.spawn("lock queue", leaving).detach();
         }
     }
@@ -300,11 +312,16 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
     fn write(&self, over: Revision, token: Option<u64>) -> Writing {
         let (inner, key) = (Arc::clone(&self.inner), Arc::clone(&self.keys.record));
         let (id, ttl) = (Arc::clone(&self.id), self.ttl);
+        let place = self.place.as_ref().map(|place| Arc::clone(&place.id));
         Box::pin(async move {
             let sent = inner.stamp();
-            let value = move |write| Record::new(&id, ttl, token, write).encode();
-            let place = Place::Over(over);
-            (sent, inner.put(&key, value, place, ttl + margin(ttl)).await)
+            let value = move |write| {
+                let place = place.clone();
+                let record = Record::new(&id, ttl, token, write);
+                Record { place, ..record }.encode()
+            };
+            let over = Over::Revision(over);
+            (sent, inner.put(&key, value, over, ttl + margin(ttl)).await)
         })
     }
 
@@ -353,7 +370,7 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
 
 enum Answered {
     Event(ContenderEvent),
-    Joined(Option<Watch>, Vec<Arc<str>>),
+    Joined(Joined),
 }
 
 struct ContenderShell<E: Env, B: Bucket> {
@@ -362,7 +379,6 @@ struct ContenderShell<E: Env, B: Bucket> {
     answer: oneshot::Sender<Result<Lock, AcquireError>>,
     under_way: FuturesUnordered<BoxFuture<'static, Answered>>,
     watch: Option<Watch>,
-    has_ticket: bool,
     ended: Option<Result<Acquired, AcquireError>>,
 }
 
@@ -388,9 +404,10 @@ impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
             biased;
             Some(answered) = self.under_way.next(), if !self.under_way.is_empty() => match answered {
                 Answered::Event(event) => event,
-                Answered::Joined(watch, ahead) => {
+                Answered::Joined(Joined { place, watch, ahead }) => {
                     let watches = watch.is_some();
                     self.watch = watch;
+                    self.acquisition.place = Some(place);
                     ContenderEvent::Queued { ahead, watches }
                 }
             },
@@ -421,13 +438,16 @@ impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
             }
             ContenderEffect::Queue => {
                 let left = self.until.map(|until| until.since(inner.stamp().at));
-                let waits = left.filter(|_| !self.has_ticket);
-                self.has_ticket = true;
-                let joining = queue::join(Arc::clone(inner), keys.clone(), Arc::clone(id), waits);
-                self.under_way.push(Box::pin(async move {
-                    let (watch, ahead) = joining.await;
-                    Answered::Joined(watch, ahead)
-                }));
+                // For as long as the place may be kept, too.
+                let life = left.map(|left| left + self.acquisition.ttl);
+                let life = life.filter(|_| self.acquisition.place.is_none());
+                let kept = || inner.kept.take(&keys.record);
+                let place = self.acquisition.place.clone().or_else(kept);
+                let place = place.unwrap_or_else(|| Place::new(id));
+                let joining = queue::join(Arc::clone(inner), keys.clone(), place.clone(), life);
+                self.acquisition.place = Some(place);
+                self.under_way
+                    .push(Box::pin(async move { Answered::Joined(joining.await) }));
             }
             ContenderEffect::Settle { over } => settle(inner, keys, id, over),
             ContenderEffect::Acquired(acquired) => {
