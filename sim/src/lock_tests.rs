@@ -162,3 +162,26 @@ fn a_place_is_kept_no_longer_than_it_is_of_use() {
         assert_eq!(waiter.tickets().await, 0, "it had its turn");
     });
 }
+
+/// What was asked of a connection that is lost is never answered: a lock that is free can be had once it is back.
+#[test]
+fn who_looks_while_the_link_is_cut_looks_again() {
+    in_yard(1, async |yard: &Yard| {
+        let agent = yard.agent("a").await;
+        let until = agent.env.clock().now() + TTL;
+        let began = yard.world.now();
+        let (had, ()) = tokio::join!(
+            agent.locks.acquire_wait("job", "l.job", TTL, until),
+            async {
+                // Before the answer can be there.
+                yard.world
+                    .sleep_until(began + Duration::from_micros(150))
+                    .await;
+                yard.world.cut(agent.host, yard.server);
+            }
+        );
+        had.expect("it is free");
+        let took = yard.world.now().since(began);
+        assert!(took < Duration::from_millis(100), "{took:?}");
+    });
+}

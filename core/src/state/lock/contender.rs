@@ -43,6 +43,8 @@ pub(super) enum ContenderEvent {
     Seen(KvEntry),
     /// The watch has ended.
     Blind,
+    /// The connection was lost and is there again.
+    Reconnected,
     /// Nobody wants the lock any more.
     Abandoned,
 }
@@ -462,6 +464,9 @@ impl Machine for Contender {
             }
             ContenderEvent::Seen(entry) => self.seen(now, &entry, effects),
             ContenderEvent::Blind => self.sees(false, now.at),
+            // What the lost one had asked it would be waiting for in vain, and longer than locks live.
+            ContenderEvent::Reconnected if self.state == State::Looking => self.look(effects),
+            ContenderEvent::Reconnected => {}
             ContenderEvent::Abandoned => self.give_up(effects),
         }
     }

@@ -258,6 +258,8 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
         let sight = self.inner.sight(&self.keys.record);
         let contender = Contender::new(Arc::clone(&self.id), self.ttl, until, sight, &mut effects);
         let mut shell = ContenderShell {
+            // Apart from those that are kept for the holder.
+            events: self.inner.events(),
             acquisition: self,
             until,
             answer,
@@ -375,6 +377,7 @@ enum Answered {
 
 struct ContenderShell<E: Env, B: Bucket> {
     acquisition: Acquisition<E, B>,
+    events: Option<Events>,
     until: Option<Instant>,
     answer: oneshot::Sender<Result<Lock, AcquireError>>,
     under_way: FuturesUnordered<BoxFuture<'static, Answered>>,
@@ -412,6 +415,7 @@ impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
                 }
             },
             event = Self::watched(&mut self.watch) => event,
+            () = reconnected(&mut self.events) => ContenderEvent::Reconnected,
             () = self.answer.closed() => ContenderEvent::Abandoned,
         };
         Some((self.acquisition.inner.stamp(), event))
@@ -525,6 +529,11 @@ async fn next_event(events: &mut Option<Events>) -> ConnectionEvent {
         *events = None;
     }
     std::future::pending().await
+}
+
+/// Ready once the connection was lost and is there again.
+async fn reconnected(events: &mut Option<Events>) {
+    while next_event(events).await != ConnectionEvent::Reconnected {}
 }
 
 impl<E: Env, B: Bucket> Shell<Holder> for HolderShell<E, B> {
