@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AcquireError;
+pub(super) use super::contending::{Acquired, ContenderEffect, ContenderEvent};
 use super::record::{Sight, Stamp, is_of};
 use crate::machine::Machine;
 use crate::time::Instant;
@@ -23,60 +24,6 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) const TURN: Duration = Duration::from_millis(100);
 /// Nobody comes later than this, however many stand before it.
 pub(super) const TURNS_MAX: Duration = Duration::from_secs(2);
-
-/// What a [`Contender`] hears.
-#[derive(Clone, Debug)]
-pub(super) enum ContenderEvent {
-    /// The look of this number was answered.
-    Looked {
-        number: u64,
-        result: Result<Option<KvEntry>, ReadError>,
-    },
-    /// The write was answered.
-    Written {
-        sent: Stamp,
-        result: Result<Revision, UpdateError>,
-    },
-    /// There is a ticket and, perhaps, a watch; these places are before ours, the first one first.
-    Queued { ahead: Vec<Arc<str>>, watches: bool },
-    /// The watch tells a record of the lock.
-    Seen(KvEntry),
-    /// The watch has ended.
-    Blind,
-    /// The connection was lost and is there again.
-    Reconnected,
-    /// Nobody wants the lock any more.
-    Abandoned,
-}
-
-/// What a [`Contender`] wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ContenderEffect {
-    /// Read the record.
-    Look { number: u64 },
-    /// Write the record of this acquisition over this revision.
-    Write { over: Revision },
-    /// Watch the record, take a ticket if there is none yet, and see who is before it.
-    Queue,
-    /// The lock is held.
-    Acquired(Acquired),
-    /// It is not, and nothing is asked for any more.
-    Failed(AcquireError),
-    /// See to it that no record of this acquisition remains, where one may have been or may yet be written over this
-    /// revision, or is this revision.
-    Settle { over: Revision },
-}
-
-/// An acquisition that has succeeded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Acquired {
-    /// The revision of its record, which is the fencing token.
-    pub(super) revision: Revision,
-    /// When the write was handed to the transport, or the first that may have been the one.
-    pub(super) sent: Stamp,
-    /// Who stood before us in the queue and did not come when it was their turn.
-    pub(super) skipped: Vec<Arc<str>>,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {

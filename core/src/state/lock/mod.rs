@@ -45,10 +45,15 @@
 //! was lost is not forgotten before it is clear that it never can be stored, or until it is deleted. Only the end of the
 //! process or of its connection leaves a record behind, until its life is over.
 
+mod acquiring;
 mod contender;
+mod contending;
 mod holder;
+mod holding;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod model_world;
 mod queue;
 mod record;
 mod settle;
@@ -60,9 +65,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::holding::Command;
 pub use self::record::Record;
 use self::record::Stamp;
-use self::shell::Command;
 pub use self::shell::Locks;
 use crate::transport::{Fallible, Outcome, ReadError, WriteError};
 
