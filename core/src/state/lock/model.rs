@@ -119,6 +119,17 @@ impl World {
         actor.watched.clear();
     }
 
+    /// The connection of one who contends was lost and is there again. What it had asked may be answered all the same.
+    fn reconnect(&mut self, actor: usize) {
+        let now = self.stamp(actor);
+        let mut effects = Vec::new();
+        if let Role::Contends(contender) = &mut self.actors[actor].role {
+            let event = (now, ContenderEvent::Reconnected);
+            contender.handle(now.at, event, &mut effects);
+        }
+        self.contend(actor, effects);
+    }
+
     fn tell(&mut self, actor: usize, event: HolderEvent) {
         let now = self.stamp(actor);
         let Role::Holds { holder, .. } = &mut self.actors[actor].role else {
@@ -285,7 +296,9 @@ impl World {
                 self.wake();
             }
             12 | 13 => self.acquire(actor, whom >= 128),
-            14 if !self.actors[actor].is_paused => match whom / 85 {
+            14 if self.actors[actor].is_paused => {}
+            14 if matches!(self.actors[actor].role, Role::Contends(_)) => self.reconnect(actor),
+            14 => match whom / 85 {
                 0 => self.tell(actor, HolderEvent::Refresh),
                 1 => self.tell(actor, HolderEvent::Keep),
                 _ => self.tell(actor, HolderEvent::Disconnected),
