@@ -8,6 +8,7 @@
     reason = "the command line prints, reads the clock and the environment; nothing of it reaches a run"
 )]
 
+mod chaos;
 mod check;
 mod conformance;
 mod diagnose;
@@ -18,7 +19,6 @@ mod progress;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -26,7 +26,6 @@ use squall_reports::terminal::{self, Style};
 
 use self::diagnose::{Since, diagnose};
 use self::files::{read_plan, write_run, write_whole};
-use self::progress::Progress;
 use crate::invariants::{self, Verdict};
 use crate::linear;
 use crate::nats_testbed::{run_on_nats, unsupported};
@@ -37,7 +36,7 @@ use crate::run::simulate;
 use crate::shrink;
 use crate::specimens::{self, search};
 use crate::stories::{self, Scenario};
-use crate::sweep::{self, reproduce};
+use crate::sweep::reproduce;
 
 /// Raises deterministic storms over coordination code on NATS JetStream.
 #[derive(Debug, Parser)]
@@ -206,9 +205,6 @@ const VIOLATION: u8 = 1;
 const UNUSABLE: u8 = 2;
 const INCONCLUSIVE: u8 = 3;
 
-/// Seeds of each scenario, if nothing else is said.
-const SEEDS_DEFAULT: u64 = 100;
-
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
     let done = match Args::parse().command {
@@ -226,7 +222,7 @@ pub fn main() -> ExitCode {
             r#for,
             jobs,
             report,
-        } => chaos(&scenario, seeds, first_seed, r#for, jobs, report),
+        } => chaos::chaos(&scenario, seeds, first_seed, r#for, jobs, report),
         Command::Replay { plan, report } => replay(&plan, report),
         Command::Shrink {
             plan,
@@ -398,74 +394,6 @@ fn status(verdict: &Verdict) -> ExitCode {
         Verdict::Fail(_) => ExitCode::from(VIOLATION),
         Verdict::Inconclusive(_) => ExitCode::from(INCONCLUSIVE),
     }
-}
-
-fn chaos(
-    patterns: &[String],
-    seeds: Option<u64>,
-    first_seed: u64,
-    for_how_long: Option<Duration>,
-    jobs: Option<usize>,
-    report: Option<PathBuf>,
-) -> Result<ExitCode, Unusable> {
-    let scenarios = matching(patterns)?;
-    if seeds == Some(0) {
-        return Err(Unusable("--seeds must be at least 1".to_owned()));
-    }
-    if jobs == Some(0) {
-        return Err(Unusable("--jobs must be at least 1".to_owned()));
-    }
-    if for_how_long == Some(Duration::ZERO) {
-        return Err(Unusable("--for must be longer than nothing".to_owned()));
-    }
-    let seeds = match for_how_long {
-        Some(_) => u64::MAX,
-        None => seeds.unwrap_or(SEEDS_DEFAULT),
-    };
-    let count = scenarios.len() as u64;
-    let total = seeds.checked_mul(count);
-    let threads = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
-    let stop = AtomicBool::new(false);
-    let began = Instant::now();
-    let progress = Progress::new(total.filter(|_| for_how_long.is_none()), began);
-    let unwritten = std::sync::Mutex::new(None);
-    let mut sweep = sweep::sweep(
-        threads.unwrap_or(1),
-        |number| {
-            // Seed by seed over all scenarios, so that a sweep that is stopped has seen something of each.
-            let scenario = scenarios.get(usize::try_from(number % count).ok()?)?;
-            let seed = number / count;
-            (seed < seeds).then(|| Some((*scenario, first_seed.checked_add(seed)?)))?
-        },
-        &stop,
-        |run| {
-            progress.step(1, run.verdict == Verdict::Pass);
-            if let (Some(directory), false) = (&report, run.verdict == Verdict::Pass) {
-                let command = reproduce(&run.plan.scenario, run.plan.seed);
-                let written = write_run(directory, run, &report::model(run, command));
-                if let (Err(error), Ok(mut unwritten)) = (written, unwritten.lock()) {
-                    *unwritten = Some(error);
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
-            if for_how_long.is_some_and(|limit| began.elapsed() >= limit) {
-                stop.store(true, Ordering::Relaxed);
-            }
-        },
-    );
-    progress.end();
-    sweep.elapsed = began.elapsed();
-    if let Ok(Some(error)) = unwritten.into_inner() {
-        return Err(error);
-    }
-    print(&terminal::render_sweep(&sweep, style()));
-    Ok(if sweep.failures() > 0 {
-        ExitCode::from(VIOLATION)
-    } else if sweep.inconclusive() > 0 {
-        ExitCode::from(INCONCLUSIVE)
-    } else {
-        ExitCode::SUCCESS
-    })
 }
 
 fn shrink(
