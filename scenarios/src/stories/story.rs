@@ -54,6 +54,16 @@ impl Story {
         self.plan
     }
 
+    /// The seed it follows from.
+    pub const fn seed(&self) -> u64 {
+        self.plan.seed
+    }
+
+    /// The agents are wrong in the way of this specimen.
+    pub fn has_flaw(&mut self, specimen: &str) {
+        self.plan.specimen = Some(specimen.to_owned());
+    }
+
     /// So long do faults and workload go on.
     pub fn lasts(&mut self, duration: Duration) {
         self.plan.duration = duration;
