@@ -12,6 +12,7 @@ pub mod fault;
 pub mod history;
 pub mod invariants;
 pub mod issuer;
+pub mod kept;
 pub mod linear;
 pub mod local_auth;
 mod nats_testbed;

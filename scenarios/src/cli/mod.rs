@@ -27,6 +27,7 @@ use squall_reports::terminal::{self, Style};
 use self::diagnose::{Since, diagnose};
 use self::files::{read_plan, write_run, write_whole};
 use crate::invariants::{self, Verdict};
+use crate::kept;
 use crate::linear;
 use crate::nats_testbed::{run_on_nats, unsupported};
 use crate::nearest::nearest;
@@ -427,7 +428,7 @@ fn shrink(
         "faults {before} -> {after}, agents {many} -> {few}, in {} runs",
         shrunk.runs
     );
-    let text = format!("# {}\n{}", shrunk.violation, shrunk.plan);
+    let text = kept::text(&shrunk.violation.to_string(), &shrunk.plan, code);
     match output {
         Some(path) => write_whole(&path, text.as_bytes())?,
         None => print(&text),

@@ -39,6 +39,7 @@ impl Story {
             faults: Vec::new(),
             foreign: Vec::new(),
             specimen: None,
+            expect: None,
         };
         let stream = |purpose: &str| Rng::labelled(seed, &format!("{scenario}/{purpose}"));
         Self {
