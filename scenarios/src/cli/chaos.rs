@@ -1,81 +1,109 @@
-//! `squall chaos`: many seeds of many scenarios.
+//! `squall chaos`: a hunt, begun or resumed.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use squall_reports::sweep::Sweep;
 use squall_reports::terminal;
 
-use super::files::write_run;
 use super::progress::Progress;
 use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, style};
+use crate::hunt::{Book, BookError, Folder, FolderError, Limit, Settings, hunt};
 use crate::invariants::Verdict;
-use crate::report;
-use crate::sweep::{self, reproduce};
 
 /// Seeds of each scenario, if nothing else is said.
 const SEEDS_DEFAULT: u64 = 100;
 
-pub(super) fn chaos(
-    patterns: &[String],
+/// What is hunted, and where it is kept.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
+    /// Only scenarios that match: `*` stands for any text; may be repeated.
+    #[arg(long, default_value = "*")]
+    scenario: Vec<String>,
+    /// Seeds of each scenario.
+    #[arg(long, conflicts_with = "for")]
     seeds: Option<u64>,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
     first_seed: u64,
-    for_how_long: Option<Duration>,
+    /// Goes on for so long instead, such as 10m.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    r#for: Option<Duration>,
+    /// Threads; all cores, if not given.
+    #[arg(long)]
     jobs: Option<usize>,
+    /// Keeps progress and findings in this directory: plan, shrunk plan, history and report of each.
+    #[arg(long)]
     report: Option<PathBuf>,
-) -> Result<ExitCode, Unusable> {
-    let scenarios = matching(patterns)?;
-    if seeds == Some(0) {
-        return Err(Unusable("--seeds must be at least 1".to_owned()));
+    /// Goes on where the hunt that is kept in this directory stopped, with its settings.
+    #[arg(long, conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report"])]
+    resume: Option<PathBuf>,
+}
+
+impl From<BookError> for Unusable {
+    fn from(error: BookError) -> Self {
+        Self(error.to_string())
     }
-    if jobs == Some(0) {
+}
+
+impl From<FolderError> for Unusable {
+    fn from(error: FolderError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Wanted {
+    fn settings(&self) -> Result<Settings, Unusable> {
+        let scenarios = matching(&self.scenario)?;
+        Ok(Settings {
+            scenarios: scenarios.iter().map(|it| it.name.to_owned()).collect(),
+            first_seed: self.first_seed,
+            limit: match self.r#for {
+                Some(time) => Limit::For(time),
+                None => Limit::Seeds(self.seeds.unwrap_or(SEEDS_DEFAULT)),
+            },
+        })
+    }
+
+    fn book(&self) -> Result<Book, Unusable> {
+        if let Some(directory) = &self.resume {
+            let (folder, kept) = Folder::open(directory)?;
+            return Ok(Book::resume(folder, kept)?);
+        }
+        let settings = self.settings()?;
+        // Nothing is written for settings that are none.
+        settings.check().map_err(BookError::from)?;
+        let folder = self.report.as_deref().map(Folder::create).transpose()?;
+        Ok(Book::new(settings, folder)?)
+    }
+}
+
+/// Hunts, and tells what came out.
+pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
+    if wanted.jobs == Some(0) {
         return Err(Unusable("--jobs must be at least 1".to_owned()));
     }
-    if for_how_long == Some(Duration::ZERO) {
-        return Err(Unusable("--for must be longer than nothing".to_owned()));
-    }
-    let seeds = match for_how_long {
-        Some(_) => u64::MAX,
-        None => seeds.unwrap_or(SEEDS_DEFAULT),
-    };
-    let count = scenarios.len() as u64;
-    let total = seeds.checked_mul(count);
-    let threads = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
-    let stop = AtomicBool::new(false);
-    let began = Instant::now();
-    let progress = Progress::new(total.filter(|_| for_how_long.is_none()), began);
-    let unwritten = std::sync::Mutex::new(None);
-    let mut sweep = sweep::sweep(
-        threads.unwrap_or(1),
-        |number| {
-            // Seed by seed over all scenarios, so that a sweep that is stopped has seen something of each.
-            let scenario = scenarios.get(usize::try_from(number % count).ok()?)?;
-            let seed = number / count;
-            (seed < seeds).then(|| Some((*scenario, first_seed.checked_add(seed)?)))?
-        },
-        &stop,
-        |run| {
-            progress.step(1, run.verdict == Verdict::Pass);
-            if let (Some(directory), false) = (&report, run.verdict == Verdict::Pass) {
-                let command = reproduce(&run.plan.scenario, run.plan.seed);
-                let written = write_run(directory, run, &report::model(run, command));
-                if let (Err(error), Ok(mut unwritten)) = (written, unwritten.lock()) {
-                    *unwritten = Some(error);
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
-            if for_how_long.is_some_and(|limit| began.elapsed() >= limit) {
-                stop.store(true, Ordering::Relaxed);
-            }
-        },
+    let book = wanted.book()?;
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let progress = Progress::new(book.jobs().total(), Instant::now());
+    let (done, not_passed) = book.counted();
+    progress.resume(done, not_passed);
+    let hunted = hunt(
+        &book,
+        wanted.jobs.unwrap_or_else(cores),
+        &AtomicBool::new(false),
+        |run| progress.step(1, run.verdict == Verdict::Pass),
     );
     progress.end();
-    sweep.elapsed = began.elapsed();
-    if let Ok(Some(error)) = unwritten.into_inner() {
-        return Err(error);
-    }
+    hunted?;
+    let sweep = book.sweep();
     print(&terminal::render_sweep(&sweep, style()));
+    if let Some(folder) = book.folder().filter(|_| has_findings(&sweep)) {
+        let findings = folder.path().join("findings");
+        print(&format!("\nFindings are kept in {}\n", findings.display()));
+    }
     Ok(if sweep.failures() > 0 {
         ExitCode::from(VIOLATION)
     } else if sweep.inconclusive() > 0 {
@@ -83,4 +111,8 @@ pub(super) fn chaos(
     } else {
         ExitCode::SUCCESS
     })
+}
+
+fn has_findings(sweep: &Sweep) -> bool {
+    sweep.failures() > 0 || sweep.inconclusive() > 0
 }

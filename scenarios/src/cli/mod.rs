@@ -26,6 +26,7 @@ use squall_reports::terminal::{self, Style};
 
 use self::diagnose::{Since, diagnose};
 use self::files::{read_plan, write_run, write_whole};
+use crate::hunt::reproduce;
 use crate::invariants::{self, Verdict};
 use crate::kept;
 use crate::linear;
@@ -37,7 +38,6 @@ use crate::run::simulate;
 use crate::shrink;
 use crate::specimens::{self, search};
 use crate::stories::{self, Scenario};
-use crate::sweep::reproduce;
 
 /// Raises deterministic storms over coordination code on NATS JetStream.
 #[derive(Debug, Parser)]
@@ -73,27 +73,8 @@ enum Command {
         #[arg(long)]
         report: Option<PathBuf>,
     },
-    /// Runs many seeds of many scenarios.
-    Chaos {
-        /// Only scenarios that match: `*` stands for any text; may be repeated.
-        #[arg(long, default_value = "*")]
-        scenario: Vec<String>,
-        /// Seeds of each scenario.
-        #[arg(long, conflicts_with = "for")]
-        seeds: Option<u64>,
-        /// The first of them.
-        #[arg(long, default_value_t = 0)]
-        first_seed: u64,
-        /// Goes on for so long instead, such as 10m.
-        #[arg(long, value_parser = humantime::parse_duration)]
-        r#for: Option<Duration>,
-        /// Threads; all cores, if not given.
-        #[arg(long)]
-        jobs: Option<usize>,
-        /// Writes plan, history and report of each violation into this directory.
-        #[arg(long)]
-        report: Option<PathBuf>,
-    },
+    /// Runs many seeds of many scenarios, and keeps what they find.
+    Chaos(chaos::Wanted),
     /// Runs a plan again: the same violation, every time.
     Replay {
         /// A TOML file.
@@ -216,14 +197,7 @@ pub fn main() -> ExitCode {
             on,
             report,
         } => run(&scenario, seed, on, report),
-        Command::Chaos {
-            scenario,
-            seeds,
-            first_seed,
-            r#for,
-            jobs,
-            report,
-        } => chaos::chaos(&scenario, seeds, first_seed, r#for, jobs, report),
+        Command::Chaos(wanted) => chaos::chaos(&wanted),
         Command::Replay { plan, report } => replay(&plan, report),
         Command::Shrink {
             plan,
@@ -500,17 +474,26 @@ fn fingerprint(patterns: &[String], seeds: u64, first_seed: u64) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// The scenarios that one of these matches, each once; every one must match something.
+/// The scenarios that one of these matches, each once; every one must match something. Those that are not listed have to
+/// be named.
 fn matching(patterns: &[String]) -> Result<Vec<&'static Scenario>, Unusable> {
     let names = || stories::all().iter().map(|scenario| scenario.name);
     for pattern in patterns {
-        if !names().any(|name| matches(pattern, name)) {
+        let is_named = stories::find(pattern).is_some();
+        if !is_named && !names().any(|name| matches(pattern, name)) {
             let hint = nearest(pattern, names());
             return Err(Unusable(format!("no scenario matches {pattern:?}{hint}")));
         }
     }
     let is_wanted = |scenario: &&Scenario| patterns.iter().any(|p| matches(p, scenario.name));
-    Ok(stories::all().iter().filter(is_wanted).collect())
+    let listed = stories::all().iter().filter(is_wanted);
+    let is_listed = |name: &str| names().any(|listed| listed == name);
+    let mut hidden: Vec<&'static Scenario> = Vec::new();
+    for pattern in patterns.iter().filter(|pattern| !is_listed(pattern)) {
+        let known = stories::find(pattern);
+        hidden.extend(known.filter(|it| hidden.iter().all(|other| other.name != it.name)));
+    }
+    Ok(listed.chain(hidden).collect())
 }
 
 /// `*` stands for any text, everything else for itself.
