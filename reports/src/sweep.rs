@@ -122,6 +122,16 @@ impl Sweep {
         }
     }
 
+    /// Counts what another has counted, as if its runs came after this one's. The time that it took is not added: those who
+    /// waited may have waited for both at once.
+    pub fn merge(&mut self, other: Self) {
+        for (scenario, tally) in other.scenarios {
+            self.scenarios.entry(scenario).or_default().merge(tally);
+        }
+        self.findings.extend(other.findings);
+        self.undecided.extend(other.undecided);
+    }
+
     /// All scenarios as one.
     pub fn runs(&self) -> u64 {
         self.scenarios.values().map(|tally| tally.runs).sum()
@@ -161,6 +171,22 @@ impl Sweep {
 }
 
 impl Tally {
+    fn merge(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.failures += other.failures;
+        self.inconclusive += other.inconclusive;
+        self.simulated = self.simulated.saturating_add(other.simulated);
+        let both = [
+            (&mut self.bit, other.bit),
+            (&mut self.sometimes, other.sometimes),
+        ];
+        for (counts, others) in both {
+            for (name, runs) in others {
+                *counts.entry(name).or_default() += runs;
+            }
+        }
+    }
+
     /// The kinds of faults that never bit, and the facts that were never reached.
     pub fn never(&self) -> usize {
         let zero = |counts: &BTreeMap<String, u64>| counts.values().filter(|n| **n == 0).count();

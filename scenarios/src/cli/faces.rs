@@ -81,14 +81,8 @@ fn models(path: &Path) -> Result<Vec<PathBuf>, Unusable> {
         let model = beside(path, HISTORY, MODEL);
         return Ok(vec![model.unwrap_or_else(|| path.to_owned())]);
     }
-    let unusable = |error: std::io::Error| Unusable(format!("{}: {error}", path.display()));
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(unusable)? {
-        let entry = entry.map_err(unusable)?;
-        if entry.file_name().to_string_lossy().ends_with(MODEL) {
-            found.push(entry.path());
-        }
-    }
+    look(path, &mut found)?;
     found.sort();
     if found.is_empty() {
         let path = path.display();
@@ -99,9 +93,29 @@ fn models(path: &Path) -> Result<Vec<PathBuf>, Unusable> {
     Ok(found)
 }
 
+/// Adds the models in a directory, and in those below: a hunt keeps each finding in one of its own.
+fn look(path: &Path, found: &mut Vec<PathBuf>) -> Result<(), Unusable> {
+    let unusable = |error: std::io::Error| Unusable(format!("{}: {error}", path.display()));
+    for entry in std::fs::read_dir(path).map_err(unusable)? {
+        let entry = entry.map_err(unusable)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if entry.file_type().map_err(unusable)?.is_dir() {
+            look(&entry.path(), found)?;
+        } else if name.ends_with(MODEL) || *name == MODEL[1..] {
+            found.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
 /// The file beside `path` whose name ends with `wanted` instead of `ending`; none if its name does not end so.
 fn beside(path: &Path, ending: &str, wanted: &str) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
+    // In a directory of its own a file has no name but its ending.
+    if name == &ending[1..] {
+        return Some(path.with_file_name(&wanted[1..]));
+    }
     let stem = name.strip_suffix(ending)?;
     Some(path.with_file_name(format!("{stem}{wanted}")))
 }
