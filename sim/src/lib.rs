@@ -19,6 +19,7 @@ mod faults;
 mod held;
 mod keys;
 mod link;
+pub mod moments;
 mod net;
 mod queue;
 mod routes;
