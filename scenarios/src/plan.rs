@@ -27,6 +27,9 @@ pub const REAL_INTERVAL_MIN: Duration = Duration::from_millis(500);
 /// The shortest life of what is issued: it ends in whole seconds, and is exchanged some time before.
 pub const LIFE_MIN: Duration = Duration::from_secs(10);
 
+/// How long a mended world may take to be well, if nothing else is said.
+pub const SETTLE: Duration = Duration::from_secs(30);
+
 /// One run, before it is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -80,6 +83,8 @@ pub struct WorldPlan {
     pub replicas: usize,
     /// How often the server syncs its files.
     pub sync_interval: SyncInterval,
+    /// Where tasks do not run in any order but by priorities: how often these change. Of the simulated world alone.
+    pub priorities: Option<u32>,
 }
 
 impl Default for WorldPlan {
@@ -92,6 +97,7 @@ impl Default for WorldPlan {
             servers: 1,
             replicas: 1,
             sync_interval: SyncInterval::default(),
+            priorities: None,
         }
     }
 }

@@ -1,11 +1,11 @@
-//! How plans are written: the TOML that [`parse`](crate::parse::parse) reads.
+//! How plans are written: the TOML that [`parse`](crate::parse::parse) reads. What is as usual goes without saying.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use squall_sim::broker::SyncInterval;
 
-use super::{On, Plan, Role};
+use super::{AuthPlan, On, Plan, Role, SETTLE, WorldPlan};
 use crate::fault::{Directions, FaultKind, signed};
 
 /// The TOML that [`parse`](crate::parse::parse) reads.
@@ -17,30 +17,18 @@ impl fmt::Display for Plan {
         }
         writeln!(f, "seed = {}", self.seed)?;
         writeln!(f, "duration = {}", time(self.duration))?;
-        writeln!(f, "settle = {}", time(self.settle))?;
-        writeln!(f, "\n[world]")?;
-        if self.world.on == On::Nats {
-            writeln!(f, "on = \"nats\"")?;
+        if self.settle != SETTLE {
+            writeln!(f, "settle = {}", time(self.settle))?;
         }
-        writeln!(f, "server = \"{}\"", self.world.server)?;
-        writeln!(f, "latency = {}", time(self.world.latency.base))?;
-        writeln!(f, "jitter = {}", time(self.world.latency.jitter))?;
-        if let Some(markers) = self.world.delete_markers {
-            writeln!(f, "delete-markers = {}", time(markers))?;
-        }
-        if self.world.is_cluster() {
-            writeln!(f, "servers = {}", self.world.servers)?;
-            writeln!(f, "replicas = {}", self.world.replicas)?;
-        }
-        match self.world.sync_interval {
-            SyncInterval::Always => writeln!(f, "sync-interval = \"always\"")?,
-            every if every == SyncInterval::default() => {}
-            SyncInterval::Every(interval) => writeln!(f, "sync-interval = {}", time(interval))?,
+        if self.world != WorldPlan::default() {
+            write!(f, "\n[world]\n{}", self.world)?;
         }
         if let Some(auth) = self.auth {
             writeln!(f, "\n[auth]")?;
             writeln!(f, "life = {}", time(auth.life))?;
-            writeln!(f, "takes = {}", time(auth.takes))?;
+            if auth.takes != AuthPlan::new(auth.life).takes {
+                writeln!(f, "takes = {}", time(auth.takes))?;
+            }
             if auth.skew != 0 {
                 writeln!(f, "skew = {:?}", signed(auth.skew))?;
             }
@@ -108,6 +96,39 @@ impl fmt::Display for Plan {
             writeln!(f, "{line}")?;
         }
         Ok(())
+    }
+}
+
+/// What is unlike the usual world, a line each.
+impl fmt::Display for WorldPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usual = Self::default();
+        if self.on == On::Nats {
+            writeln!(f, "on = \"nats\"")?;
+        }
+        if self.server != usual.server {
+            writeln!(f, "server = \"{}\"", self.server)?;
+        }
+        if self.latency.base != usual.latency.base {
+            writeln!(f, "latency = {}", time(self.latency.base))?;
+        }
+        if self.latency.jitter != usual.latency.jitter {
+            writeln!(f, "jitter = {}", time(self.latency.jitter))?;
+        }
+        if let Some(markers) = self.delete_markers {
+            writeln!(f, "delete-markers = {}", time(markers))?;
+        }
+        if self.is_cluster() {
+            writeln!(f, "servers = {}", self.servers)?;
+            writeln!(f, "replicas = {}", self.replicas)?;
+        }
+        match self.sync_interval {
+            SyncInterval::Always => writeln!(f, "sync-interval = \"always\"")?,
+            every if every == usual.sync_interval => {}
+            SyncInterval::Every(interval) => writeln!(f, "sync-interval = {}", time(interval))?,
+        }
+        self.priorities
+            .map_or(Ok(()), |changes| writeln!(f, "priorities = {changes}"))
     }
 }
 
