@@ -14,6 +14,7 @@ mod diagnose;
 mod faces;
 mod files;
 mod progress;
+mod shrink;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -34,7 +35,6 @@ use crate::nearest::nearest;
 use crate::plan::{self, Plan};
 use crate::report;
 use crate::run::simulate;
-use crate::shrink;
 use crate::specimens::{self, search};
 use crate::stories::{self, Scenario};
 use crate::sweep::{self, reproduce};
@@ -110,8 +110,11 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
         /// Runs that this may take.
-        #[arg(long, default_value_t = 2000)]
+        #[arg(long, default_value_t = 10_000)]
         runs: u32,
+        /// How long it may take, such as 30s; what is smallest by then is told.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        r#for: Option<Duration>,
         /// Writes the plan into this file instead of printing it.
         #[arg(long)]
         output: Option<PathBuf>,
@@ -232,8 +235,9 @@ pub fn main() -> ExitCode {
             plan,
             seed,
             runs,
+            r#for,
             output,
-        } => shrink(&plan, seed, runs, output),
+        } => shrink::shrink(&plan, seed, runs, r#for, output),
         Command::Specimens { keep } => inspect_specimens(keep),
         Command::Fingerprint {
             scenario,
@@ -468,46 +472,13 @@ fn chaos(
     })
 }
 
-fn shrink(
-    plan: &str,
-    seed: Option<u64>,
-    runs: u32,
-    output: Option<PathBuf>,
-) -> Result<ExitCode, Unusable> {
-    let original = match seed {
-        Some(seed) => find(plan)?.draw(seed),
-        None => read_plan(Path::new(plan))?,
-    };
-    let Verdict::Fail(violations) = simulate(&original).verdict else {
-        return Err(Unusable(
-            "the plan violates nothing: there is nothing to shrink".to_owned(),
-        ));
-    };
-    let Some(code) = violations.first().map(|violation| violation.code.as_str()) else {
-        return Err(Unusable(
-            "the plan violates nothing: there is nothing to shrink".to_owned(),
-        ));
-    };
-    let Some(shrunk) = shrink::shrink(&original, code, runs) else {
-        return Err(Unusable(
-            "the plan did not violate the same a second time".to_owned(),
-        ));
-    };
-    let (before, after) = (original.faults.len(), shrunk.plan.faults.len());
-    let (many, few) = (original.agents.len(), shrunk.plan.agents.len());
-    eprintln!(
-        "faults {before} -> {after}, agents {many} -> {few}, in {} runs",
-        shrunk.runs
-    );
-    let text = format!("# {}\n{}", shrunk.violation, shrunk.plan);
-    match output {
-        Some(path) => write_whole(&path, text.as_bytes())?,
-        None => print(&text),
-    }
-    Ok(ExitCode::from(VIOLATION))
+/// Panics of runs are findings, which their histories tell: nothing is said of each where there are many.
+fn hush_panics() {
+    std::panic::set_hook(Box::new(|_| {}));
 }
 
 fn inspect_specimens(keep: Option<PathBuf>) -> Result<ExitCode, Unusable> {
+    hush_panics();
     let mut all_hold = true;
     let heads = [
         "specimen",

@@ -15,7 +15,7 @@ pub const RANGES: u64 = 5;
 /// Seeds of a range: who is not found in so many is missed.
 pub const SEEDS_MAX: u64 = 200;
 /// Runs that shrinking may take.
-const SHRINK_RUNS_MAX: u32 = 500;
+const SHRINK_RUNS_MAX: u32 = 10_000;
 
 /// A specimen was found.
 #[derive(Clone, Debug)]
@@ -178,9 +178,8 @@ fn median(values: impl Iterator<Item = u64>) -> Option<u64> {
 
 /// A shrunk plan as it is kept under `plans/specimens`: what is wrong with it at the top, in comments.
 pub fn kept(specimen: &Specimen, shrunk: &Shrunk) -> String {
-    let head = format!("{}\n{}", specimen.flaw, shrunk.violation);
-    let head: String = head.lines().map(|line| format!("# {line}\n")).collect();
-    format!("{head}\n{}", shrunk.plan)
+    let file = format!("scenarios/plans/specimens/{}.toml", specimen.name);
+    format!("# {}\n{}", specimen.flaw, shrunk.story(&file))
 }
 
 #[cfg(test)]
