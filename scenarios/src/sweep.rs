@@ -5,6 +5,7 @@
 //! same too.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -72,7 +73,7 @@ pub fn sweep(
     counted.sweep
 }
 
-/// The command that runs this seed again.
-pub fn reproduce(scenario: &str, seed: u64) -> String {
+/// The command that runs this seed again, or the plan of this [origin](crate::vary::Origin).
+pub fn reproduce(scenario: &str, seed: impl Display) -> String {
     format!("cargo squall run {scenario} --seed {seed}")
 }

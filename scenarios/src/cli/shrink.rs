@@ -10,17 +10,18 @@ use super::{Unusable, VIOLATION, find, hush_panics, print};
 use crate::invariants::Verdict;
 use crate::run::simulate;
 use crate::shrink;
+use crate::vary::Origin;
 
 /// Makes a plan, or that of a seed, as small as it can be within these limits, and prints it or writes it into a file.
 pub(super) fn shrink(
     plan: &str,
-    seed: Option<u64>,
+    seed: Option<Origin>,
     runs: u32,
     for_how_long: Option<Duration>,
     output: Option<PathBuf>,
 ) -> Result<ExitCode, Unusable> {
     let original = match seed {
-        Some(seed) => find(plan)?.draw(seed),
+        Some(origin) => origin.plan(find(plan)?),
         None => read_plan(Path::new(plan))?,
     };
     hush_panics();
