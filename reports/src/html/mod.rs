@@ -15,8 +15,8 @@ use std::fmt::Write as _;
 use crate::excerpt::{Excerpt, Weight, lasts};
 use crate::headline;
 use crate::model::{Fact, Run, Tone, Verdict, Violation};
-use crate::story;
-use crate::words::{clean, clock, thousands};
+use crate::words::{clock, escape, thousands};
+use crate::{spacetime, story};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPTS: [&str; 4] = [
@@ -164,6 +164,11 @@ fn details(page: &mut Page, run: &Run) {
     let violations = run.violations();
     if let Some((first, others)) = violations.split_first() {
         story(page, run, first);
+        if let Some(svg) = spacetime::element(run) {
+            page.line(&format!(
+                "<h2>Who heard what</h2>\n<div class=\"spacetime\">\n{svg}</div>"
+            ));
+        }
         if !others.is_empty() {
             page.line("<h2>Violated later in the same run</h2>\n<ul>");
             for other in others {
@@ -247,20 +252,4 @@ impl Page {
         // Writing to a string does not fail.
         let _ = writeln!(self.0, "{text}");
     }
-}
-
-/// The text as text, in an element or an attribute.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for c in clean(text).chars() {
-        match c {
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }

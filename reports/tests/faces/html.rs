@@ -66,7 +66,8 @@ fn no_text_is_ever_markup() {
 
 #[test]
 fn the_page_asks_nobody_for_anything() {
-    let page = render(&lock_violation());
+    // What is drawn refers to what is defined in the page.
+    let page = render(&lock_violation()).replace("url(#", "");
     for sign in [
         "http:", "https:", "//cdn", "url(", "@import", "import(", "fetch(",
     ] {

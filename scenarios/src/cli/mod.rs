@@ -293,7 +293,7 @@ pub fn main() -> ExitCode {
         Command::Diagnose { log, since, json } => diagnose(&log, since, json),
     };
     done.unwrap_or_else(|Unusable(sentence)| {
-        eprintln!("squall: {sentence}");
+        eprintln!("squall: {}", squall_reports::clean(&sentence));
         ExitCode::from(UNUSABLE)
     })
 }

@@ -133,7 +133,7 @@ pub const GROUPS: &[Group] = &[
     group(
         "state::Contender",
         "hears",
-        &["Looked", "Written", "Queued", "Seen", "Blind", "Abandoned"],
+        &["Looked", "Written", "Queued", "Seen", "Blind", "Reconnected", "Abandoned"],
     ),
     group("state::Contender", "is", &["due"]),
     group(
@@ -397,7 +397,7 @@ mod tests {
             ),
             (
                 "state::Contender",
-                include_str!("../../../core/src/state/lock/contender.rs"),
+                include_str!("../../../core/src/state/lock/contending.rs"),
             ),
             (
                 "state::Holder",
