@@ -9,12 +9,12 @@ use squall_reports::sweep::Sweep;
 use squall_reports::terminal;
 
 use super::progress::Progress;
-use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, style};
+use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, steered, style};
 use crate::hunt::{Book, BookError, Folder, FolderError, Limit, Settings, hunt};
 use crate::invariants::Verdict;
 
 /// Seeds of each scenario, if nothing else is said.
-const SEEDS_DEFAULT: u64 = 100;
+pub(super) const SEEDS_DEFAULT: u64 = 100;
 
 /// What is hunted, and where it is kept.
 #[derive(Debug, clap::Args)]
@@ -40,6 +40,9 @@ pub(super) struct Wanted {
     /// Goes on where the hunt that is kept in this directory stopped, with its settings.
     #[arg(long, conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report"])]
     resume: Option<PathBuf>,
+    /// Learns from each run where to look next, and tells what was never reached.
+    #[arg(long, conflicts_with_all = ["for", "resume"])]
+    steer: bool,
 }
 
 impl From<BookError> for Unusable {
@@ -84,6 +87,16 @@ impl Wanted {
 pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
     if wanted.jobs == Some(0) {
         return Err(Unusable("--jobs must be at least 1".to_owned()));
+    }
+    if wanted.steer {
+        let (scenarios, directory) = (&wanted.scenario, wanted.report.as_deref());
+        return steered::chaos(
+            scenarios,
+            wanted.seeds,
+            wanted.first_seed,
+            wanted.jobs,
+            directory,
+        );
     }
     let book = wanted.book()?;
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);

@@ -449,6 +449,16 @@ impl Machine for Contender {
             State::Turn { .. } | State::Looking | State::Writing { .. } | State::Over => {}
         }
     }
+
+    fn state(&self) -> &'static str {
+        match self.state {
+            State::Looking => "looking",
+            State::Writing { .. } => "writing",
+            State::Waiting { .. } => "waiting",
+            State::Turn { .. } => "in turn",
+            State::Over => "over",
+        }
+    }
 }
 
 #[cfg(test)]

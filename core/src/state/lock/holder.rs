@@ -417,4 +417,15 @@ impl Machine for Holder {
             self.act(effects);
         }
     }
+
+    fn state(&self) -> &'static str {
+        match self.doing {
+            _ if self.lost.is_some() => "lost",
+            Doing::Nothing => "resting",
+            Doing::Looking => "looking",
+            Doing::Writing => "writing",
+            Doing::Deleting => "deleting",
+            Doing::Over => "over",
+        }
+    }
 }
