@@ -10,8 +10,10 @@ mod dials;
 pub mod equivalence;
 pub mod fault;
 pub mod history;
+pub mod hunt;
 pub mod invariants;
 pub mod issuer;
+pub mod kept;
 pub mod linear;
 pub mod local_auth;
 mod nats_testbed;
@@ -27,7 +29,6 @@ pub mod shrink;
 mod sim_testbed;
 pub mod specimens;
 pub mod stories;
-pub mod sweep;
 mod testbed;
 mod variant;
 

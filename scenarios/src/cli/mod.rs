@@ -8,6 +8,7 @@
     reason = "the command line prints, reads the clock and the environment; nothing of it reaches a run"
 )]
 
+mod chaos;
 mod check;
 mod conformance;
 mod diagnose;
@@ -18,7 +19,6 @@ mod progress;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -26,8 +26,9 @@ use squall_reports::terminal::{self, Style};
 
 use self::diagnose::{Since, diagnose};
 use self::files::{read_plan, write_run, write_whole};
-use self::progress::Progress;
+use crate::hunt::reproduce;
 use crate::invariants::{self, Verdict};
+use crate::kept;
 use crate::linear;
 use crate::nats_testbed::{run_on_nats, unsupported};
 use crate::nearest::nearest;
@@ -37,7 +38,6 @@ use crate::run::simulate;
 use crate::shrink;
 use crate::specimens::{self, search};
 use crate::stories::{self, Scenario};
-use crate::sweep::{self, reproduce};
 
 /// Raises deterministic storms over coordination code on NATS JetStream.
 #[derive(Debug, Parser)]
@@ -73,27 +73,8 @@ enum Command {
         #[arg(long)]
         report: Option<PathBuf>,
     },
-    /// Runs many seeds of many scenarios.
-    Chaos {
-        /// Only scenarios that match: `*` stands for any text; may be repeated.
-        #[arg(long, default_value = "*")]
-        scenario: Vec<String>,
-        /// Seeds of each scenario.
-        #[arg(long, conflicts_with = "for")]
-        seeds: Option<u64>,
-        /// The first of them.
-        #[arg(long, default_value_t = 0)]
-        first_seed: u64,
-        /// Goes on for so long instead, such as 10m.
-        #[arg(long, value_parser = humantime::parse_duration)]
-        r#for: Option<Duration>,
-        /// Threads; all cores, if not given.
-        #[arg(long)]
-        jobs: Option<usize>,
-        /// Writes plan, history and report of each violation into this directory.
-        #[arg(long)]
-        report: Option<PathBuf>,
-    },
+    /// Runs many seeds of many scenarios, and keeps what they find.
+    Chaos(chaos::Wanted),
     /// Runs a plan again: the same violation, every time.
     Replay {
         /// A TOML file.
@@ -182,6 +163,9 @@ enum Command {
         /// For whom.
         #[arg(long, value_enum, default_value_t = faces::Format::Terminal)]
         format: faces::Format,
+        /// Opens what was written in the browser; of several, the first.
+        #[arg(long)]
+        open: bool,
     },
     /// Says what a connection-event log amounts to: state, drops, patterns, the last events. Exit status 1 where a
     /// pattern was found.
@@ -206,9 +190,6 @@ const VIOLATION: u8 = 1;
 const UNUSABLE: u8 = 2;
 const INCONCLUSIVE: u8 = 3;
 
-/// Seeds of each scenario, if nothing else is said.
-const SEEDS_DEFAULT: u64 = 100;
-
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
     let done = match Args::parse().command {
@@ -219,14 +200,7 @@ pub fn main() -> ExitCode {
             on,
             report,
         } => run(&scenario, seed, on, report),
-        Command::Chaos {
-            scenario,
-            seeds,
-            first_seed,
-            r#for,
-            jobs,
-            report,
-        } => chaos(&scenario, seeds, first_seed, r#for, jobs, report),
+        Command::Chaos(wanted) => chaos::chaos(&wanted),
         Command::Replay { plan, report } => replay(&plan, report),
         Command::Shrink {
             plan,
@@ -272,11 +246,11 @@ pub fn main() -> ExitCode {
             check::Format::Squall => check::history(&history),
             check::Format::Jepsen => check::log(&history, steps, r#for),
         },
-        Command::Report { path, format } => faces::report(&path, format),
+        Command::Report { path, format, open } => faces::report(&path, format, open),
         Command::Diagnose { log, since, json } => diagnose(&log, since, json),
     };
     done.unwrap_or_else(|Unusable(sentence)| {
-        eprintln!("squall: {sentence}");
+        eprintln!("squall: {}", squall_reports::clean(&sentence));
         ExitCode::from(UNUSABLE)
     })
 }
@@ -400,74 +374,6 @@ fn status(verdict: &Verdict) -> ExitCode {
     }
 }
 
-fn chaos(
-    patterns: &[String],
-    seeds: Option<u64>,
-    first_seed: u64,
-    for_how_long: Option<Duration>,
-    jobs: Option<usize>,
-    report: Option<PathBuf>,
-) -> Result<ExitCode, Unusable> {
-    let scenarios = matching(patterns)?;
-    if seeds == Some(0) {
-        return Err(Unusable("--seeds must be at least 1".to_owned()));
-    }
-    if jobs == Some(0) {
-        return Err(Unusable("--jobs must be at least 1".to_owned()));
-    }
-    if for_how_long == Some(Duration::ZERO) {
-        return Err(Unusable("--for must be longer than nothing".to_owned()));
-    }
-    let seeds = match for_how_long {
-        Some(_) => u64::MAX,
-        None => seeds.unwrap_or(SEEDS_DEFAULT),
-    };
-    let count = scenarios.len() as u64;
-    let total = seeds.checked_mul(count);
-    let threads = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
-    let stop = AtomicBool::new(false);
-    let began = Instant::now();
-    let progress = Progress::new(total.filter(|_| for_how_long.is_none()), began);
-    let unwritten = std::sync::Mutex::new(None);
-    let mut sweep = sweep::sweep(
-        threads.unwrap_or(1),
-        |number| {
-            // Seed by seed over all scenarios, so that a sweep that is stopped has seen something of each.
-            let scenario = scenarios.get(usize::try_from(number % count).ok()?)?;
-            let seed = number / count;
-            (seed < seeds).then(|| Some((*scenario, first_seed.checked_add(seed)?)))?
-        },
-        &stop,
-        |run| {
-            progress.step(1, run.verdict == Verdict::Pass);
-            if let (Some(directory), false) = (&report, run.verdict == Verdict::Pass) {
-                let command = reproduce(&run.plan.scenario, run.plan.seed);
-                let written = write_run(directory, run, &report::model(run, command));
-                if let (Err(error), Ok(mut unwritten)) = (written, unwritten.lock()) {
-                    *unwritten = Some(error);
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
-            if for_how_long.is_some_and(|limit| began.elapsed() >= limit) {
-                stop.store(true, Ordering::Relaxed);
-            }
-        },
-    );
-    progress.end();
-    sweep.elapsed = began.elapsed();
-    if let Ok(Some(error)) = unwritten.into_inner() {
-        return Err(error);
-    }
-    print(&terminal::render_sweep(&sweep, style()));
-    Ok(if sweep.failures() > 0 {
-        ExitCode::from(VIOLATION)
-    } else if sweep.inconclusive() > 0 {
-        ExitCode::from(INCONCLUSIVE)
-    } else {
-        ExitCode::SUCCESS
-    })
-}
-
 fn shrink(
     plan: &str,
     seed: Option<u64>,
@@ -499,7 +405,7 @@ fn shrink(
         "faults {before} -> {after}, agents {many} -> {few}, in {} runs",
         shrunk.runs
     );
-    let text = format!("# {}\n{}", shrunk.violation, shrunk.plan);
+    let text = kept::text(&shrunk.violation.to_string(), &shrunk.plan, code);
     match output {
         Some(path) => write_whole(&path, text.as_bytes())?,
         None => print(&text),
@@ -571,17 +477,26 @@ fn fingerprint(patterns: &[String], seeds: u64, first_seed: u64) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// The scenarios that one of these matches, each once; every one must match something.
+/// The scenarios that one of these matches, each once; every one must match something. Those that are not listed have to
+/// be named.
 fn matching(patterns: &[String]) -> Result<Vec<&'static Scenario>, Unusable> {
     let names = || stories::all().iter().map(|scenario| scenario.name);
     for pattern in patterns {
-        if !names().any(|name| matches(pattern, name)) {
+        let is_named = stories::find(pattern).is_some();
+        if !is_named && !names().any(|name| matches(pattern, name)) {
             let hint = nearest(pattern, names());
             return Err(Unusable(format!("no scenario matches {pattern:?}{hint}")));
         }
     }
     let is_wanted = |scenario: &&Scenario| patterns.iter().any(|p| matches(p, scenario.name));
-    Ok(stories::all().iter().filter(is_wanted).collect())
+    let listed = stories::all().iter().filter(is_wanted);
+    let is_listed = |name: &str| names().any(|listed| listed == name);
+    let mut hidden: Vec<&'static Scenario> = Vec::new();
+    for pattern in patterns.iter().filter(|pattern| !is_listed(pattern)) {
+        let known = stories::find(pattern);
+        hidden.extend(known.filter(|it| hidden.iter().all(|other| other.name != it.name)));
+    }
+    Ok(listed.chain(hidden).collect())
 }
 
 /// `*` stands for any text, everything else for itself.
