@@ -128,7 +128,7 @@ pub const GROUPS: &[Group] = &[
     group(
         "state::Contender",
         "becomes",
-        &["looking", "writing", "waiting", "in turn", "over"],
+        &["looking", "writing", "waiting", "retrying", "in turn", "over"],
     ),
     group(
         "state::Contender",

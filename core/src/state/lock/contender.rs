@@ -512,6 +512,7 @@ impl Machine for Contender {
             State::Looking => "looking",
             State::Writing { .. } => "writing",
             State::Waiting { .. } => "waiting",
+            State::Retrying { .. } => "retrying",
             State::Turn { .. } => "in turn",
             State::Over => "over",
         }
