@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use squall_core::presence;
 use squall_core::transport::names;
+use squall_reports::clean;
 use squall_sim::Latency;
 use squall_sim::broker::{SyncInterval, Version};
 use toml::Spanned;
@@ -27,6 +28,16 @@ pub struct PlanError {
     pub line: usize,
     /// What is wrong.
     pub reason: String,
+}
+
+impl PlanError {
+    /// The reason may quote the plan, with whatever stands there.
+    fn new(line: usize, reason: &str) -> Self {
+        Self {
+            line,
+            reason: clean(reason),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -130,25 +141,20 @@ struct RawFault {
 /// The first thing that is wrong with it, and its line.
 pub fn parse(text: &str) -> Result<Plan, PlanError> {
     if text.trim().is_empty() {
-        return Err(PlanError {
-            line: 1,
-            reason: "the plan is empty".to_owned(),
-        });
+        return Err(PlanError::new(1, "the plan is empty"));
     }
-    let raw: RawPlan = toml::from_str(text).map_err(|error| PlanError {
-        line: error.span().map_or(1, |span| line_of(text, &span)),
-        reason: error.message().trim().to_owned(),
+    let raw: RawPlan = toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| line_of(text, &span));
+        PlanError::new(line, error.message().trim())
     })?;
     Reader { text }.plan(raw)
 }
 
+/// The line in which it begins; of what is missed only at the end of the text, the last one.
 fn line_of(text: &str, span: &Range<usize>) -> usize {
-    text.as_bytes()
-        .iter()
-        .take(span.start)
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
+    let text = text.trim_end().as_bytes();
+    let before = text.iter().take(span.start);
+    before.filter(|byte| **byte == b'\n').count() + 1
 }
 
 struct Reader<'a> {
@@ -157,10 +163,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn wrong<T>(&self, span: Range<usize>, reason: impl Into<String>) -> Result<T, PlanError> {
-        Err(PlanError {
-            line: line_of(self.text, &span),
-            reason: reason.into(),
-        })
+        Err(PlanError::new(line_of(self.text, &span), &reason.into()))
     }
 
     fn time(&self, field: &str, text: &Spanned<String>) -> Result<Duration, PlanError> {
@@ -765,6 +768,19 @@ mod tests {
             "scenario = \"presence/calm\"\nseed = 1\nduration = \"9s\"\nsettle = \"9s\"\n\
              [[agent]]\nname = \"alice\"\ninterval = \"1s\"\n{foreign}\n"
         ))
+    }
+
+    #[test]
+    fn what_is_missed_only_at_the_end_is_missed_in_the_last_line() {
+        let error = parse("seed = 1\nscenario = \"\"\"presence\n\n").expect_err("it is not closed");
+        assert_eq!(error.line, 2, "{error}");
+    }
+
+    #[test]
+    fn what_is_quoted_of_a_plan_stays_on_the_line_of_the_sentence() {
+        let error = parse("\"a\\n\\u001Bb\" = 1\n").expect_err("there is no such key");
+        assert!(!error.reason.contains(char::is_control), "{error:?}");
+        assert_eq!(error.line, 1, "{error}");
     }
 
     #[test]

@@ -19,6 +19,8 @@ mod faults;
 mod held;
 mod keys;
 mod link;
+#[cfg(test)]
+mod lock_tests;
 mod net;
 mod queue;
 mod routes;

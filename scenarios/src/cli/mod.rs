@@ -166,6 +166,9 @@ enum Command {
         /// For whom.
         #[arg(long, value_enum, default_value_t = faces::Format::Terminal)]
         format: faces::Format,
+        /// Opens what was written in the browser; of several, the first.
+        #[arg(long)]
+        open: bool,
     },
     /// Says what a connection-event log amounts to: state, drops, patterns, the last events. Exit status 1 where a
     /// pattern was found.
@@ -247,11 +250,11 @@ pub fn main() -> ExitCode {
             check::Format::Squall => check::history(&history),
             check::Format::Jepsen => check::log(&history, steps, r#for),
         },
-        Command::Report { path, format } => faces::report(&path, format),
+        Command::Report { path, format, open } => faces::report(&path, format, open),
         Command::Diagnose { log, since, json } => diagnose(&log, since, json),
     };
     done.unwrap_or_else(|Unusable(sentence)| {
-        eprintln!("squall: {sentence}");
+        eprintln!("squall: {}", squall_reports::clean(&sentence));
         ExitCode::from(UNUSABLE)
     })
 }

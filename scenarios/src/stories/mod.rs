@@ -68,10 +68,11 @@ mod story;
 
 pub use self::story::Story;
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::history::{History, Tell, What};
+use crate::history::{Call, History, Tell, What};
 use crate::plan::Plan;
 
 /// Something that a sweep must see happen at least once: a storm that never bites is a failure of the harness.
@@ -143,6 +144,30 @@ fn told(history: &History, wanted: impl Fn(&Tell) -> bool) -> bool {
         history,
         |what| matches!(what, What::Told { tell, .. } if wanted(tell)),
     )
+}
+
+const LOST_TAIL: Sometimes = Sometimes {
+    fact: "a loss of power took what had been acknowledged",
+    reached: |_, history| any(history, |what| matches!(what, What::LostTail { .. })),
+};
+
+/// What was asked, how it ended, and how long that took.
+fn ends(history: &History) -> impl Iterator<Item = (&Call, &What, Duration)> {
+    let mut asked = BTreeMap::new();
+    history
+        .0
+        .iter()
+        .filter_map(move |record| match &record.what {
+            What::Invoke { id, call, .. } => {
+                asked.insert(*id, (record.at, call));
+                None
+            }
+            What::Ok { id, .. } | What::Refused { id, .. } | What::Unknown { id, .. } => {
+                let (invoked, call) = asked.remove(id)?;
+                Some((call, &record.what, record.at.since(invoked)))
+            }
+            _ => None,
+        })
 }
 
 const fn secs(seconds: u64) -> Duration {

@@ -254,6 +254,9 @@ impl<C: Clone> Group<C> {
                 if votes {
                     self.voted = Some(from);
                     self.due = now + draw(&self.timing.election, rng);
+                } else if self.voted.is_none() {
+                    // Whoever stands has less of the log, and may have put a leader down: somebody else has to stand.
+                    self.due = now + draw(&self.timing.campaign, rng);
                 }
                 deeds.push(self.say(from, Said::Vote(votes)));
             }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AcquireError;
+pub(super) use super::contending::{Acquired, ContenderEffect, ContenderEvent};
 use super::record::{Sight, Stamp, is_of};
 use crate::machine::Machine;
 use crate::time::Instant;
@@ -23,58 +24,6 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) const TURN: Duration = Duration::from_millis(100);
 /// Nobody comes later than this, however many stand before it.
 pub(super) const TURNS_MAX: Duration = Duration::from_secs(2);
-
-/// What a [`Contender`] hears.
-#[derive(Clone, Debug)]
-pub(super) enum ContenderEvent {
-    /// The look of this number was answered.
-    Looked {
-        number: u64,
-        result: Result<Option<KvEntry>, ReadError>,
-    },
-    /// The write was answered.
-    Written {
-        sent: Stamp,
-        result: Result<Revision, UpdateError>,
-    },
-    /// There is a ticket and, perhaps, a watch; these are before us, the first one first.
-    Queued { ahead: Vec<Arc<str>>, watches: bool },
-    /// The watch tells a record of the lock.
-    Seen(KvEntry),
-    /// The watch has ended.
-    Blind,
-    /// Nobody wants the lock any more.
-    Abandoned,
-}
-
-/// What a [`Contender`] wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ContenderEffect {
-    /// Read the record.
-    Look { number: u64 },
-    /// Write the record of this acquisition over this revision.
-    Write { over: Revision },
-    /// Watch the record, take a ticket if there is none yet, and see who is before it.
-    Queue,
-    /// The lock is held.
-    Acquired(Acquired),
-    /// It is not, and nothing is asked for any more.
-    Failed(AcquireError),
-    /// See to it that no record of this acquisition remains, where one may have been or may yet be written over this
-    /// revision, or is this revision.
-    Settle { over: Revision },
-}
-
-/// An acquisition that has succeeded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Acquired {
-    /// The revision of its record, which is the fencing token.
-    pub(super) revision: Revision,
-    /// When the write was handed to the transport, or the first that may have been the one.
-    pub(super) sent: Stamp,
-    /// Who stood before us in the queue and did not come when it was their turn.
-    pub(super) skipped: Vec<Arc<str>>,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -286,10 +235,10 @@ impl Contender {
         self.resolve(entry.revision);
         let sight = Sight::of(entry, now, self.ttl);
         // Who has come, and who was to come before: they are not waited for any more.
-        if let Some(id) = &sight.id
-            && let Some(place) = self.ahead.iter().position(|before| before == id)
+        if let Some(place) = &sight.place
+            && let Some(position) = self.ahead.iter().position(|before| before == place)
         {
-            self.ahead.drain(..=place);
+            self.ahead.drain(..=position);
         }
         // What was read may be older than what the watch has told.
         if !self
@@ -462,6 +411,9 @@ impl Machine for Contender {
             }
             ContenderEvent::Seen(entry) => self.seen(now, &entry, effects),
             ContenderEvent::Blind => self.sees(false, now.at),
+            // What the lost one had asked it would be waiting for in vain, and longer than locks live.
+            ContenderEvent::Reconnected if self.state == State::Looking => self.look(effects),
+            ContenderEvent::Reconnected => {}
             ContenderEvent::Abandoned => self.give_up(effects),
         }
     }
