@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use squall_reports::sweep::Sweep;
 use squall_reports::terminal;
 
+use super::fleet;
 use super::progress::Progress;
 use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, steered, style};
-use crate::hunt::{Book, BookError, Folder, FolderError, Limit, Settings, hunt};
+use crate::hunt::{Book, BookError, Fleet, Folder, FolderError, Limit, Settings, hunt, shrink_all};
 use crate::invariants::Verdict;
 
 /// Seeds of each scenario, if nothing else is said.
@@ -38,11 +40,18 @@ pub(super) struct Wanted {
     #[arg(long)]
     report: Option<PathBuf>,
     /// Goes on where the hunt that is kept in this directory stopped, with its settings.
-    #[arg(long, conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report"])]
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report", "fleet"]
+    )]
     resume: Option<PathBuf>,
     /// Learns from each run where to look next, and tells what was never reached.
-    #[arg(long, conflicts_with_all = ["for", "resume"])]
+    #[arg(long, conflicts_with_all = ["for", "resume", "fleet"])]
     steer: bool,
+    /// Shares the work, through this server, or these of one cluster, with everyone who runs `squall worker` there.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    fleet: Vec<String>,
 }
 
 impl From<BookError> for Unusable {
@@ -60,14 +69,23 @@ impl From<FolderError> for Unusable {
 impl Wanted {
     fn settings(&self) -> Result<Settings, Unusable> {
         let scenarios = matching(&self.scenario)?;
-        Ok(Settings {
+        let mut settings = Settings {
             scenarios: scenarios.iter().map(|it| it.name.to_owned()).collect(),
             first_seed: self.first_seed,
             limit: match self.r#for {
                 Some(time) => Limit::For(time),
                 None => Limit::Seeds(self.seeds.unwrap_or(SEEDS_DEFAULT)),
             },
-        })
+            fleet: None,
+        };
+        if !self.fleet.is_empty() {
+            settings.fleet = Some(Fleet {
+                servers: self.fleet.clone(),
+                id: fleet::some_id(),
+                part: settings.part(),
+            });
+        }
+        Ok(settings)
     }
 
     fn book(&self) -> Result<Book, Unusable> {
@@ -98,17 +116,19 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
             directory,
         );
     }
-    let book = wanted.book()?;
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let book = Arc::new(wanted.book()?);
+    let threads = wanted.jobs.unwrap_or_else(super::cores);
     let progress = Progress::new(book.jobs().total(), Instant::now());
     let (done, not_passed) = book.counted();
     progress.resume(done, not_passed);
-    let hunted = hunt(
-        &book,
-        wanted.jobs.unwrap_or_else(cores),
-        &AtomicBool::new(false),
-        |run| progress.step(1, run.verdict == Verdict::Pass),
-    );
+    let hunted = match &book.settings().fleet {
+        None => hunt(&book, threads, &AtomicBool::new(false), |run| {
+            progress.step(1, run.verdict == Verdict::Pass);
+        })
+        .map_err(Unusable::from),
+        Some(fleet) => fleet::coordinate(&book, fleet, &progress)
+            .and_then(|()| shrink_all(&book, threads).map_err(Unusable::from)),
+    };
     progress.end();
     hunted?;
     let sweep = book.sweep();
@@ -116,6 +136,11 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
     if let Some(folder) = book.folder().filter(|_| has_findings(&sweep)) {
         let findings = folder.path().join("findings");
         print(&format!("\nFindings are kept in {}\n", findings.display()));
+    }
+    if book.twice() > 0 {
+        let twice = book.twice();
+        let parts = if twice == 1 { "part was" } else { "parts were" };
+        eprintln!("{twice} {parts} done twice, and counted once");
     }
     Ok(if sweep.failures() > 0 {
         ExitCode::from(VIOLATION)

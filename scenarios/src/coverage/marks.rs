@@ -128,7 +128,9 @@ pub const GROUPS: &[Group] = &[
     group(
         "state::Contender",
         "becomes",
-        &["looking", "writing", "waiting", "retrying", "in turn", "over"],
+        &[
+            "looking", "writing", "waiting", "retrying", "in turn", "over",
+        ],
     ),
     group(
         "state::Contender",
@@ -139,6 +141,7 @@ pub const GROUPS: &[Group] = &[
             "Queued",
             "Seen",
             "Blind",
+            "Disconnected",
             "Reconnected",
             "Abandoned",
         ],

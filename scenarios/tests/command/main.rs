@@ -7,6 +7,7 @@
 mod bad_input;
 mod determinism;
 mod diagnose;
+mod fleet;
 mod fuzz;
 mod good_input;
 mod hunting;
