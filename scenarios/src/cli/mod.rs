@@ -15,6 +15,7 @@ mod diagnose;
 mod faces;
 mod files;
 mod fleet;
+mod nightly;
 mod progress;
 
 use std::io::{IsTerminal as _, Write as _};
