@@ -10,6 +10,7 @@ use squall_reports::sweep::Sweep;
 use squall_reports::terminal;
 
 use super::fleet;
+use super::nightly::Nights;
 use super::progress::Progress;
 use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, steered, style};
 use crate::hunt::{Book, BookError, Fleet, Folder, FolderError, Limit, Settings, hunt, shrink_all};
@@ -39,11 +40,14 @@ pub(super) struct Wanted {
     /// Keeps progress and findings in this directory: plan, shrunk plan, history and report of each.
     #[arg(long)]
     report: Option<PathBuf>,
+    /// Keeps this night in this directory, beside the others: summary, JUnit XML, findings, regressions and the trend.
+    #[arg(long, value_name = "DIR", conflicts_with = "report")]
+    nightly: Option<PathBuf>,
     /// Goes on where the hunt that is kept in this directory stopped, with its settings.
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report", "fleet"]
+        conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report", "nightly", "fleet"]
     )]
     resume: Option<PathBuf>,
     /// Learns from each run where to look next, and tells what was never reached.
@@ -76,6 +80,7 @@ impl Wanted {
                 Some(time) => Limit::For(time),
                 None => Limit::Seeds(self.seeds.unwrap_or(SEEDS_DEFAULT)),
             },
+            nightly: self.nightly.is_some(),
             fleet: None,
         };
         if !self.fleet.is_empty() {
@@ -88,16 +93,21 @@ impl Wanted {
         Ok(settings)
     }
 
-    fn book(&self) -> Result<Book, Unusable> {
+    /// The book of the hunt, and the nights that it is one of.
+    fn book(&self) -> Result<(Book, Option<Nights>), Unusable> {
         if let Some(directory) = &self.resume {
             let (folder, kept) = Folder::open(directory)?;
-            return Ok(Book::resume(folder, kept)?);
+            let nights = kept.settings.nightly.then(|| Nights::above(directory));
+            return Ok((Book::resume(folder, kept)?, nights.transpose()?));
         }
         let settings = self.settings()?;
         // Nothing is written for settings that are none.
         settings.check().map_err(BookError::from)?;
-        let folder = self.report.as_deref().map(Folder::create).transpose()?;
-        Ok(Book::new(settings, folder)?)
+        let nights = self.nightly.as_deref().map(Nights::open).transpose()?;
+        let directory = nights.as_ref().map(Nights::tonight);
+        let directory = directory.as_deref().or(self.report.as_deref());
+        let folder = directory.map(Folder::create).transpose()?;
+        Ok((Book::new(settings, folder)?, nights))
     }
 }
 
@@ -116,7 +126,8 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
             directory,
         );
     }
-    let book = Arc::new(wanted.book()?);
+    let (book, nights) = wanted.book()?;
+    let book = Arc::new(book);
     let threads = wanted.jobs.unwrap_or_else(super::cores);
     let progress = Progress::new(book.jobs().total(), Instant::now());
     let (done, not_passed) = book.counted();
@@ -142,7 +153,11 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
         let parts = if twice == 1 { "part was" } else { "parts were" };
         eprintln!("{twice} {parts} done twice, and counted once");
     }
-    Ok(if sweep.failures() > 0 {
+    let kept_plans_pass = match &nights {
+        Some(nights) => nights.conclude(&book, &sweep)?,
+        None => true,
+    };
+    Ok(if sweep.failures() > 0 || !kept_plans_pass {
         ExitCode::from(VIOLATION)
     } else if sweep.inconclusive() > 0 {
         ExitCode::from(INCONCLUSIVE)

@@ -15,6 +15,7 @@ mod diagnose;
 mod faces;
 mod files;
 mod fleet;
+mod nightly;
 mod progress;
 mod shrink;
 mod specimens;

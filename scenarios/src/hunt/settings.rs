@@ -18,6 +18,8 @@ pub struct Settings {
     pub first_seed: u64,
     /// How far.
     pub limit: Limit,
+    /// Whether it is one of many nights that are kept in the directory above its own.
+    pub nightly: bool,
     /// With whom; `None`: on the threads of this machine.
     pub fleet: Option<Fleet>,
 }
