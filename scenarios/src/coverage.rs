@@ -8,7 +8,7 @@ mod marks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use squall_sim::moments::Happened;
+use squall_sim::moments::Moments;
 
 pub use self::marks::{GROUPS, Group};
 
@@ -29,10 +29,10 @@ pub struct Coverage {
 
 impl Coverage {
     /// Counts a run.
-    pub fn count(&mut self, happened: &[Happened]) {
+    pub fn count(&mut self, moments: &Moments) {
         self.runs += 1;
-        let names: BTreeSet<&str> = happened.iter().map(|moment| &*moment.name).collect();
-        let marks: BTreeSet<String> = names.into_iter().flat_map(marks_of).collect();
+        let names = moments.names.iter();
+        let marks: BTreeSet<String> = names.flat_map(|name| marks_of(name)).collect();
         for mark in marks {
             *self.reached.entry(mark).or_default() += 1;
         }
@@ -158,8 +158,8 @@ mod tests {
     fn what_no_run_reached_is_told_by_name() {
         let scenario = stories::find("lock/calm").expect("it is there");
         let mut coverage = Coverage::default();
-        let (_, happened) = simulate_noticing(&scenario.draw(1));
-        coverage.count(&happened);
+        let (_, moments) = simulate_noticing(&scenario.draw(1));
+        coverage.count(&moments);
         let table = coverage.table();
         assert!(table.contains("state::Holder becomes"), "{table}");
         assert!(table.contains("presence::Keeper hears"), "{table}");

@@ -133,7 +133,15 @@ pub const GROUPS: &[Group] = &[
     group(
         "state::Contender",
         "hears",
-        &["Looked", "Written", "Queued", "Seen", "Blind", "Reconnected", "Abandoned"],
+        &[
+            "Looked",
+            "Written",
+            "Queued",
+            "Seen",
+            "Blind",
+            "Reconnected",
+            "Abandoned",
+        ],
     ),
     group("state::Contender", "is", &["due"]),
     group(
