@@ -15,10 +15,10 @@ use toml::Spanned;
 use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, KINDS, Member, Scope};
 use crate::nearest::nearest;
 use crate::plan::{
-    AgentPlan, AuthPlan, ForeignWrite, LIFE_MIN, LockPlan, On, Plan, Role, SETTLE, StatePlan,
-    WorldPlan,
+    AgentPlan, AuthPlan, Expectation, ForeignWrite, LIFE_MIN, LockPlan, On, Plan, Role, SETTLE,
+    StatePlan, WorldPlan,
 };
-use crate::{specimens, stories};
+use crate::{invariants, specimens, stories};
 
 /// A text is not a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,7 @@ impl PlanError {
 struct RawPlan {
     scenario: Spanned<String>,
     specimen: Option<Spanned<String>>,
+    expect: Option<Spanned<String>>,
     seed: u64,
     duration: Spanned<String>,
     settle: Option<Spanned<String>>,
@@ -258,7 +259,21 @@ impl Reader<'_> {
             faults,
             foreign,
             specimen: raw.specimen.map(Spanned::into_inner),
+            expect: raw.expect.map(|raw| self.expectation(&raw)).transpose()?,
         })
+    }
+
+    fn expectation(&self, raw: &Spanned<String>) -> Result<Expectation, PlanError> {
+        match raw.get_ref().as_str() {
+            "pass" => Ok(Expectation::Pass),
+            code if invariants::find(code).is_some() => Ok(Expectation::Violates(code.to_owned())),
+            other => {
+                let known = invariants::ALL.iter().map(|invariant| invariant.code);
+                let hint = nearest(other, known);
+                let reason = format!("expect = {other:?} is neither pass nor an invariant{hint}");
+                self.wrong(raw.span(), reason)
+            }
+        }
     }
 
     fn world(&self, raw: &RawWorld) -> Result<WorldPlan, PlanError> {

@@ -6,6 +6,7 @@ mod lock;
 mod state;
 mod written;
 
+use std::fmt;
 use std::time::Duration;
 
 use squall_core::session;
@@ -16,6 +17,7 @@ pub use self::lock::LockPlan;
 pub use self::state::StatePlan;
 use self::written::time;
 use crate::fault::{Fault, FaultKind};
+use crate::invariants::Verdict;
 use crate::parse::BUCKET;
 use crate::roles;
 
@@ -53,6 +55,47 @@ pub struct Plan {
     pub foreign: Vec<ForeignWrite>,
     /// The wrong variant that stands in for the right one, if any.
     pub specimen: Option<String>,
+    /// What a run of it must come to, if it is kept for that. Runs do not look at it.
+    pub expect: Option<Expectation>,
+}
+
+/// What a run of a kept plan must come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// Every invariant holds.
+    Pass,
+    /// The invariant of this code is violated.
+    Violates(String),
+}
+
+impl Expectation {
+    /// Whether a run with this verdict is as expected.
+    pub fn is_met(&self, verdict: &Verdict) -> bool {
+        match (self, verdict) {
+            (Self::Pass, Verdict::Pass) => true,
+            (Self::Violates(code), Verdict::Fail(violations)) => {
+                violations.iter().any(|violation| violation.code == *code)
+            }
+            _ => false,
+        }
+    }
+
+    /// As plans write it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Pass => "pass",
+            Self::Violates(code) => code,
+        }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pass => f.write_str("pass"),
+            Self::Violates(code) => write!(f, "a violation of {code}"),
+        }
+    }
 }
 
 /// Which world a plan is run in.

@@ -12,9 +12,8 @@
 mod steps;
 mod times;
 
-use std::fmt::Write as _;
-
 use crate::invariants::{Verdict, Violation};
+use crate::kept;
 use crate::parse::parse;
 use crate::plan::Plan;
 use crate::run::simulate;
@@ -140,15 +139,12 @@ impl<F: FnMut(&Shrunk) -> bool> Search<'_, F> {
 impl Shrunk {
     /// The plan as people read it: what it breaks and the command that shows it at the top, in comments.
     pub fn story(&self, file: &str) -> String {
-        let mut story = String::new();
-        // Writing to memory cannot fail.
-        let _infallible = write!(
-            story,
-            "# {}\n# cargo squall replay {file}\n\n{}",
-            self.violation.to_string().replace('\n', "\n# "),
-            self.plan
-        );
-        story
+        kept::text(&self.comments(file), &self.plan, &self.violation.code)
+    }
+
+    /// What it breaks and the command that shows it.
+    pub fn comments(&self, file: &str) -> String {
+        format!("{}\ncargo squall replay {file}", self.violation)
     }
 }
 
@@ -204,6 +200,11 @@ mod tests {
             story.starts_with("# P4 at ") && story.contains("\n# cargo squall replay story.toml\n")
         );
         let read = parse(&story).expect("it is a plan");
+        assert!(read.expect.is_some(), "{story}");
+        let read = Plan {
+            expect: None,
+            ..read
+        };
         assert_eq!(read, shrunk.plan);
         assert_eq!(violation(&read, &["P4"]), Some(shrunk.violation));
     }

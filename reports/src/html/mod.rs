@@ -9,6 +9,9 @@
 //! network.
 
 mod data;
+mod sweep;
+
+pub use self::sweep::render_sweep;
 
 use std::fmt::Write as _;
 
@@ -39,14 +42,7 @@ pub fn render(run: &Run) -> String {
     let mut page = Page(String::new());
     let name = headline::name(run);
     let (_, verdict) = headline::verdict(run);
-    page.line(&format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <link rel=\"icon\" href=\"data:,\">\n<title>{verdict} {}</title>\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>",
-        escape(&name)
-    ));
+    open(&mut page, &format!("{verdict} {name}"));
     page.line("<script>document.documentElement.classList.add(\"scripted\");</script>");
     head(&mut page, run, &name);
     page.line("<main>");
@@ -61,8 +57,25 @@ pub fn render(run: &Run) -> String {
     for script in SCRIPTS {
         page.line(script);
     }
-    page.line("})();\n</script>\n</body>\n</html>");
+    page.line("})();\n</script>");
+    close(&mut page);
     page.0
+}
+
+/// What a page begins with.
+fn open(page: &mut Page, title: &str) {
+    page.line(&format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <link rel=\"icon\" href=\"data:,\">\n<title>{}</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>",
+        escape(title)
+    ));
+}
+
+fn close(page: &mut Page) {
+    page.line("</body>\n</html>");
 }
 
 fn class(tone: Tone) -> &'static str {

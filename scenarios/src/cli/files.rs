@@ -1,11 +1,11 @@
 //! Files that the command line reads and writes: whole, or not at all.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use squall_reports::terminal::{self, Style};
 
 use super::Unusable;
+use crate::hunt;
 use crate::parse::parse;
 use crate::plan::Plan;
 use crate::run::Run;
@@ -56,14 +56,5 @@ pub(super) fn write_run(
 
 /// Writes a file whole or not at all.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Unusable> {
-    let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", path.display()));
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(unwritable)?;
-    file.write_all(bytes).map_err(unwritable)?;
-    file.persist(path)
-        .map_err(|error| unwritable(error.error))?;
-    Ok(())
+    hunt::write_whole(path, bytes).map_err(|error| Unusable(format!("{}: {error}", path.display())))
 }

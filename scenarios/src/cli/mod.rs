@@ -8,6 +8,7 @@
     reason = "the command line prints, reads the clock and the environment; nothing of it reaches a run"
 )]
 
+mod chaos;
 mod check;
 mod conformance;
 mod diagnose;
@@ -21,7 +22,6 @@ mod steered;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -29,7 +29,7 @@ use squall_reports::terminal::{self, Style};
 
 use self::diagnose::{Since, diagnose};
 use self::files::{name_of, read_plan, write_run};
-use self::progress::Progress;
+use crate::hunt::reproduce;
 use crate::invariants::{self, Verdict};
 use crate::linear;
 use crate::nats_testbed::{run_on_nats, unsupported};
@@ -38,7 +38,6 @@ use crate::plan::{self, Plan};
 use crate::report;
 use crate::run::simulate;
 use crate::stories::{self, Scenario};
-use crate::sweep::{self, reproduce};
 use crate::vary::Origin;
 
 /// Raises deterministic storms over coordination code on NATS JetStream.
@@ -76,30 +75,8 @@ enum Command {
         #[arg(long)]
         report: Option<PathBuf>,
     },
-    /// Runs many seeds of many scenarios.
-    Chaos {
-        /// Only scenarios that match: `*` stands for any text; may be repeated.
-        #[arg(long, default_value = "*")]
-        scenario: Vec<String>,
-        /// Seeds of each scenario.
-        #[arg(long, conflicts_with = "for")]
-        seeds: Option<u64>,
-        /// The first of them.
-        #[arg(long, default_value_t = 0)]
-        first_seed: u64,
-        /// Goes on for so long instead, such as 10m.
-        #[arg(long, value_parser = humantime::parse_duration)]
-        r#for: Option<Duration>,
-        /// Threads; all cores, if not given.
-        #[arg(long)]
-        jobs: Option<usize>,
-        /// Writes plan, history and report of each violation into this directory.
-        #[arg(long)]
-        report: Option<PathBuf>,
-        /// Learns from each run where to look next, and tells what was never reached.
-        #[arg(long, conflicts_with = "for")]
-        steer: bool,
-    },
+    /// Runs many seeds of many scenarios, and keeps what they find.
+    Chaos(chaos::Wanted),
     /// Runs a plan again: the same violation, every time.
     Replay {
         /// A TOML file.
@@ -194,6 +171,9 @@ enum Command {
         /// For whom.
         #[arg(long, value_enum, default_value_t = faces::Format::Terminal)]
         format: faces::Format,
+        /// Opens what was written in the browser; of several, the first.
+        #[arg(long)]
+        open: bool,
     },
     /// Says what a connection-event log amounts to: state, drops, patterns, the last events. Exit status 1 where a
     /// pattern was found.
@@ -218,9 +198,6 @@ const VIOLATION: u8 = 1;
 const UNUSABLE: u8 = 2;
 const INCONCLUSIVE: u8 = 3;
 
-/// Seeds of each scenario, if nothing else is said.
-const SEEDS_DEFAULT: u64 = 100;
-
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
     let done = match Args::parse().command {
@@ -231,18 +208,7 @@ pub fn main() -> ExitCode {
             on,
             report,
         } => run(&scenario, seed, on, report),
-        Command::Chaos {
-            scenario,
-            seeds,
-            first_seed,
-            r#for,
-            jobs,
-            report,
-            steer,
-        } => match steer {
-            false => chaos(&scenario, seeds, first_seed, r#for, jobs, report),
-            true => steered::chaos(&scenario, seeds, first_seed, jobs, report.as_deref()),
-        },
+        Command::Chaos(wanted) => chaos::chaos(&wanted),
         Command::Replay { plan, report } => replay(&plan, report),
         Command::Shrink {
             plan,
@@ -289,7 +255,7 @@ pub fn main() -> ExitCode {
             check::Format::Squall => check::history(&history),
             check::Format::Jepsen => check::log(&history, steps, r#for),
         },
-        Command::Report { path, format } => faces::report(&path, format),
+        Command::Report { path, format, open } => faces::report(&path, format, open),
         Command::Diagnose { log, since, json } => diagnose(&log, since, json),
     };
     done.unwrap_or_else(|Unusable(sentence)| {
@@ -417,75 +383,6 @@ fn status(verdict: &Verdict) -> ExitCode {
     }
 }
 
-fn chaos(
-    patterns: &[String],
-    seeds: Option<u64>,
-    first_seed: u64,
-    for_how_long: Option<Duration>,
-    jobs: Option<usize>,
-    report: Option<PathBuf>,
-) -> Result<ExitCode, Unusable> {
-    let scenarios = matching(patterns)?;
-    if seeds == Some(0) {
-        return Err(Unusable("--seeds must be at least 1".to_owned()));
-    }
-    if jobs == Some(0) {
-        return Err(Unusable("--jobs must be at least 1".to_owned()));
-    }
-    if for_how_long == Some(Duration::ZERO) {
-        return Err(Unusable("--for must be longer than nothing".to_owned()));
-    }
-    let seeds = match for_how_long {
-        Some(_) => u64::MAX,
-        None => seeds.unwrap_or(SEEDS_DEFAULT),
-    };
-    let count = scenarios.len() as u64;
-    let total = seeds.checked_mul(count);
-    let threads = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
-    let stop = AtomicBool::new(false);
-    let began = Instant::now();
-    let progress = Progress::new(total.filter(|_| for_how_long.is_none()), began);
-    let unwritten = std::sync::Mutex::new(None);
-    let mut sweep = sweep::sweep(
-        threads.unwrap_or(1),
-        |number| {
-            // Seed by seed over all scenarios, so that a sweep that is stopped has seen something of each.
-            let scenario = scenarios.get(usize::try_from(number % count).ok()?)?;
-            let seed = number / count;
-            (seed < seeds).then(|| Some((*scenario, first_seed.checked_add(seed)?)))?
-        },
-        &stop,
-        |run| {
-            progress.step(1, run.verdict == Verdict::Pass);
-            if let (Some(directory), false) = (&report, run.verdict == Verdict::Pass) {
-                let command = reproduce(&run.plan.scenario, run.plan.seed);
-                let written =
-                    write_run(directory, &name_of(run), run, &report::model(run, command));
-                if let (Err(error), Ok(mut unwritten)) = (written, unwritten.lock()) {
-                    *unwritten = Some(error);
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
-            if for_how_long.is_some_and(|limit| began.elapsed() >= limit) {
-                stop.store(true, Ordering::Relaxed);
-            }
-        },
-    );
-    progress.end();
-    sweep.elapsed = began.elapsed();
-    if let Ok(Some(error)) = unwritten.into_inner() {
-        return Err(error);
-    }
-    print(&terminal::render_sweep(&sweep, style()));
-    Ok(if sweep.failures() > 0 {
-        ExitCode::from(VIOLATION)
-    } else if sweep.inconclusive() > 0 {
-        ExitCode::from(INCONCLUSIVE)
-    } else {
-        ExitCode::SUCCESS
-    })
-}
-
 /// Panics of runs are findings, which their histories tell: nothing is said of each where there are many.
 fn hush_panics() {
     std::panic::set_hook(Box::new(|_| {}));
@@ -505,17 +402,26 @@ fn fingerprint(patterns: &[String], seeds: u64, first_seed: u64) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// The scenarios that one of these matches, each once; every one must match something.
+/// The scenarios that one of these matches, each once; every one must match something. Those that are not listed have to
+/// be named.
 fn matching(patterns: &[String]) -> Result<Vec<&'static Scenario>, Unusable> {
     let names = || stories::all().iter().map(|scenario| scenario.name);
     for pattern in patterns {
-        if !names().any(|name| matches(pattern, name)) {
+        let is_named = stories::find(pattern).is_some();
+        if !is_named && !names().any(|name| matches(pattern, name)) {
             let hint = nearest(pattern, names());
             return Err(Unusable(format!("no scenario matches {pattern:?}{hint}")));
         }
     }
     let is_wanted = |scenario: &&Scenario| patterns.iter().any(|p| matches(p, scenario.name));
-    Ok(stories::all().iter().filter(is_wanted).collect())
+    let listed = stories::all().iter().filter(is_wanted);
+    let is_listed = |name: &str| names().any(|listed| listed == name);
+    let mut hidden: Vec<&'static Scenario> = Vec::new();
+    for pattern in patterns.iter().filter(|pattern| !is_listed(pattern)) {
+        let known = stories::find(pattern);
+        hidden.extend(known.filter(|it| hidden.iter().all(|other| other.name != it.name)));
+    }
+    Ok(listed.chain(hidden).collect())
 }
 
 /// `*` stands for any text, everything else for itself.

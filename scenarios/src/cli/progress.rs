@@ -66,6 +66,21 @@ impl Progress {
         }
     }
 
+    /// So many runs were done before, of which so many did not pass.
+    pub(super) fn resume(&self, done_before: u64, not_passed: u64) {
+        let Ok(mut state) = self.state.lock() else {
+            return;
+        };
+        (state.0, state.1) = (done_before, not_passed);
+        if let Some(bar) = &self.bar {
+            bar.set_position(done_before);
+            bar.reset_eta();
+            if not_passed > 0 {
+                bar.set_message(format!("{not_passed} not passed"));
+            }
+        }
+    }
+
     pub(super) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -8,14 +8,15 @@ use std::time::Instant;
 use squall_reports::sweep::Sweep;
 use squall_reports::terminal;
 
+use super::chaos::SEEDS_DEFAULT;
 use super::files::write_run;
 use super::progress::Progress;
-use super::{INCONCLUSIVE, SEEDS_DEFAULT, Unusable, VIOLATION, matching, print, style};
+use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, style};
 use crate::coverage::Coverage;
+use crate::hunt::reproduce;
 use crate::invariants::Verdict;
 use crate::report;
 use crate::steer::{Quarry, Steered, steer};
-use crate::sweep::reproduce;
 
 /// So many runs of each scenario, one scenario after the other.
 pub(super) fn chaos(

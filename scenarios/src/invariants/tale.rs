@@ -47,6 +47,7 @@ impl Tale {
             faults: Vec::new(),
             foreign: Vec::new(),
             specimen: None,
+            expect: None,
         };
         let mut tale = Self {
             plan,

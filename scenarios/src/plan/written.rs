@@ -15,6 +15,9 @@ impl fmt::Display for Plan {
         if let Some(specimen) = &self.specimen {
             writeln!(f, "specimen = {specimen:?}")?;
         }
+        if let Some(expect) = &self.expect {
+            writeln!(f, "expect = {:?}", expect.name())?;
+        }
         writeln!(f, "seed = {}", self.seed)?;
         writeln!(f, "duration = {}", time(self.duration))?;
         if self.settle != SETTLE {

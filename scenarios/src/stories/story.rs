@@ -41,6 +41,7 @@ impl Story {
             faults: Vec::new(),
             foreign: Vec::new(),
             specimen: None,
+            expect: None,
         };
         let stream = |purpose: &str| Rng::labelled(seed, &format!("{scenario}/{purpose}"));
         Self {
@@ -54,6 +55,16 @@ impl Story {
     pub fn into_plan(mut self) -> Plan {
         self.plan.faults.sort_by_key(|fault| fault.at);
         self.plan
+    }
+
+    /// The seed it follows from.
+    pub const fn seed(&self) -> u64 {
+        self.plan.seed
+    }
+
+    /// The agents are wrong in the way of this specimen.
+    pub fn has_flaw(&mut self, specimen: &str) {
+        self.plan.specimen = Some(specimen.to_owned());
     }
 
     /// So long do faults and workload go on.

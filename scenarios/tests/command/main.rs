@@ -9,3 +9,4 @@ mod determinism;
 mod diagnose;
 mod fuzz;
 mod good_input;
+mod hunting;

@@ -1,0 +1,132 @@
+//! `squall chaos`: a hunt, begun or resumed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use squall_reports::sweep::Sweep;
+use squall_reports::terminal;
+
+use super::progress::Progress;
+use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, steered, style};
+use crate::hunt::{Book, BookError, Folder, FolderError, Limit, Settings, hunt};
+use crate::invariants::Verdict;
+
+/// Seeds of each scenario, if nothing else is said.
+pub(super) const SEEDS_DEFAULT: u64 = 100;
+
+/// What is hunted, and where it is kept.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
+    /// Only scenarios that match: `*` stands for any text; may be repeated.
+    #[arg(long, default_value = "*")]
+    scenario: Vec<String>,
+    /// Seeds of each scenario.
+    #[arg(long, conflicts_with = "for")]
+    seeds: Option<u64>,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    first_seed: u64,
+    /// Goes on for so long instead, such as 10m.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    r#for: Option<Duration>,
+    /// Threads; all cores, if not given.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Keeps progress and findings in this directory: plan, shrunk plan, history and report of each.
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// Goes on where the hunt that is kept in this directory stopped, with its settings.
+    #[arg(long, conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report"])]
+    resume: Option<PathBuf>,
+    /// Learns from each run where to look next, and tells what was never reached; half of the runs vary earlier ones.
+    #[arg(long, conflicts_with_all = ["for", "resume"])]
+    steer: bool,
+}
+
+impl From<BookError> for Unusable {
+    fn from(error: BookError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<FolderError> for Unusable {
+    fn from(error: FolderError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Wanted {
+    fn settings(&self) -> Result<Settings, Unusable> {
+        let scenarios = matching(&self.scenario)?;
+        Ok(Settings {
+            scenarios: scenarios.iter().map(|it| it.name.to_owned()).collect(),
+            first_seed: self.first_seed,
+            limit: match self.r#for {
+                Some(time) => Limit::For(time),
+                None => Limit::Seeds(self.seeds.unwrap_or(SEEDS_DEFAULT)),
+            },
+        })
+    }
+
+    fn book(&self) -> Result<Book, Unusable> {
+        if let Some(directory) = &self.resume {
+            let (folder, kept) = Folder::open(directory)?;
+            return Ok(Book::resume(folder, kept)?);
+        }
+        let settings = self.settings()?;
+        // Nothing is written for settings that are none.
+        settings.check().map_err(BookError::from)?;
+        let folder = self.report.as_deref().map(Folder::create).transpose()?;
+        Ok(Book::new(settings, folder)?)
+    }
+}
+
+/// Hunts, and tells what came out.
+pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
+    if wanted.jobs == Some(0) {
+        return Err(Unusable("--jobs must be at least 1".to_owned()));
+    }
+    if wanted.steer {
+        let Wanted {
+            scenario,
+            seeds,
+            first_seed,
+            jobs,
+            report,
+            ..
+        } = wanted;
+        return steered::chaos(scenario, *seeds, *first_seed, *jobs, report.as_deref());
+    }
+    let book = wanted.book()?;
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let progress = Progress::new(book.jobs().total(), Instant::now());
+    let (done, not_passed) = book.counted();
+    progress.resume(done, not_passed);
+    let hunted = hunt(
+        &book,
+        wanted.jobs.unwrap_or_else(cores),
+        &AtomicBool::new(false),
+        |run| progress.step(1, run.verdict == Verdict::Pass),
+    );
+    progress.end();
+    hunted?;
+    let sweep = book.sweep();
+    print(&terminal::render_sweep(&sweep, style()));
+    if let Some(folder) = book.folder().filter(|_| has_findings(&sweep)) {
+        let findings = folder.path().join("findings");
+        print(&format!("\nFindings are kept in {}\n", findings.display()));
+    }
+    Ok(if sweep.failures() > 0 {
+        ExitCode::from(VIOLATION)
+    } else if sweep.inconclusive() > 0 {
+        ExitCode::from(INCONCLUSIVE)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn has_findings(sweep: &Sweep) -> bool {
+    sweep.failures() > 0 || sweep.inconclusive() > 0
+}
