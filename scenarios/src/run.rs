@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squall_core::{Clock as _, Env, Instant, Task};
-use squall_sim::moments::Happened;
+use squall_sim::moments::Moments;
 use squall_sim::trace::Trace;
 use tokio::sync::mpsc;
 
@@ -63,11 +63,11 @@ pub fn simulate(plan: &Plan) -> Run {
 }
 
 /// The same, and what happened when: for who wants to aim at it, or to know what was reached. The run is the same.
-pub fn simulate_noticing(plan: &Plan) -> (Run, Vec<Happened>) {
+pub fn simulate_noticing(plan: &Plan) -> (Run, Moments) {
     play(plan, true)
 }
 
-fn play(plan: &Plan, notices: bool) -> (Run, Vec<Happened>) {
+fn play(plan: &Plan, notices: bool) -> (Run, Moments) {
     // The recorder outlives a panic: what led to it is told.
     let recorder: Arc<std::sync::OnceLock<Recorder>> = Arc::default();
     let ran = {
@@ -81,13 +81,13 @@ fn play(plan: &Plan, notices: bool) -> (Run, Vec<Happened>) {
             }
             let bitten = simulation.run(perform(&plan, &testbed, recorder));
             let end = (world.trace(), world.now());
-            let happened = world.take_moments();
-            (gather(&testbed, recorder), bitten, end, happened)
+            let moments = world.take_moments();
+            (gather(&testbed, recorder), bitten, end, moments)
         }))
     };
-    let (history, bitten, trace, end, happened) = match ran {
-        Ok((history, bitten, (trace, end), happened)) => {
-            (history, bitten, Some(trace), end, happened)
+    let (history, bitten, trace, end, moments) = match ran {
+        Ok((history, bitten, (trace, end), moments)) => {
+            (history, bitten, Some(trace), end, moments)
         }
         Err(panic) => {
             let mut records = recorder.get().map(Recorder::take).unwrap_or_default();
@@ -99,7 +99,7 @@ fn play(plan: &Plan, notices: bool) -> (Run, Vec<Happened>) {
                 },
             });
             let bitten = vec![false; plan.faults.len()];
-            (History(records), bitten, None, at, Vec::new())
+            (History(records), bitten, None, at, Moments::default())
         }
     };
     let verdict = invariants::judge(plan, &history);
@@ -111,7 +111,7 @@ fn play(plan: &Plan, notices: bool) -> (Run, Vec<Happened>) {
         trace,
         simulated: end.elapsed(),
     };
-    (run, happened)
+    (run, moments)
 }
 
 pub(crate) fn message_of(panic: &(dyn std::any::Any + Send)) -> String {

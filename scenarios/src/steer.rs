@@ -13,18 +13,20 @@ use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use squall_core::Rng;
-use squall_sim::moments::Happened;
+use squall_sim::moments::Moments;
 
+use crate::fault::Fault;
 use crate::history::value_hash;
 use crate::plan::Plan;
 use crate::run::{Run, simulate_noticing};
 use crate::stories::Scenario;
-use crate::vary::{Moments, Origin, start, vary};
+use crate::vary::{Aims, Origin, start, vary};
 
-/// Runs of a round.
-const ROUND: usize = 16;
+/// Runs of a round: few, so that what is learnt is used soon.
+const ROUND: usize = 8;
 /// Variations are rather of one of so many plans that reached something last.
 const LATEST: usize = 32;
 
@@ -55,7 +57,7 @@ pub struct Steered {
     /// It.
     pub run: Run,
     /// What happened in it.
-    pub happened: Vec<Happened>,
+    pub moments: Moments,
     /// So much had not been reached before.
     pub news: usize,
 }
@@ -64,7 +66,7 @@ pub struct Steered {
 struct Kept {
     origin: Origin,
     plan: Plan,
-    moments: Moments,
+    aims: Aims,
 }
 
 /// Runs so many plans of one quarry on so many threads, and tells each run in order, until told to stop.
@@ -90,14 +92,14 @@ pub fn steer(
             return;
         }
         left -= round.len() as u64;
-        for ((origin, plan), (run, happened)) in round.iter().zip(run_all(&round, threads)) {
+        for ((origin, plan), (run, moments)) in round.iter().zip(run_all(&round, threads)) {
             let before = seen.len();
-            seen.extend(features(&run, &happened));
+            seen.extend(features(&run, &moments));
             let news = seen.len() - before;
             let steered = Steered {
                 origin: origin.clone(),
                 run,
-                happened,
+                moments,
                 news,
             };
             if told(&steered).is_break() {
@@ -107,7 +109,7 @@ pub fn steer(
                 kept.push(Kept {
                     origin: origin.clone(),
                     plan: plan.clone(),
-                    moments: Moments::of(&steered.run, steered.happened),
+                    aims: Aims::of(&steered.run, &steered.moments),
                 });
             }
         }
@@ -126,7 +128,7 @@ fn next(
     let among = if rng.chance(1, 2) { latest } else { kept };
     if let (1, Some(parent)) = (place % 2, rng.pick(among)) {
         let number = rng.below(1_000_000);
-        let plan = vary(quarry.scenario, &parent.plan, &parent.moments, number);
+        let plan = vary(quarry.scenario, &parent.plan, &parent.aims, number);
         return Some((parent.origin.varied(number), plan));
     }
     let seed = seeds.next()?;
@@ -134,7 +136,7 @@ fn next(
 }
 
 /// Runs all of a round, each on whichever thread is free.
-fn run_all(round: &[(Origin, Plan)], threads: usize) -> Vec<(Run, Vec<Happened>)> {
+fn run_all(round: &[(Origin, Plan)], threads: usize) -> Vec<(Run, Moments)> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
@@ -158,38 +160,60 @@ fn run_all(round: &[(Origin, Plan)], threads: usize) -> Vec<(Run, Vec<Happened>)
 
 /// What a run reached, as numbers: each moment that happened, once or often; which came right after which in one place; and
 /// which happened under which kinds of faults.
-pub fn features(run: &Run, happened: &[Happened]) -> BTreeSet<u64> {
-    let mut reached = BTreeSet::new();
-    let mut add = |text: String| {
-        reached.insert(value_hash(text.as_bytes()));
-    };
-    let mut latest: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut often: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut pairs = BTreeSet::new();
-    let mut under = BTreeSet::new();
-    let faults = &run.plan.faults;
+pub fn features(run: &Run, moments: &Moments) -> BTreeSet<u64> {
+    let count = moments.names.len();
     let start = start(&run.plan, &run.history).unwrap_or_default();
-    for moment in happened {
-        let name = &*moment.name;
-        *often.entry(name).or_default() += 1;
-        if let Some(before) = latest.insert(&moment.place, name) {
-            pairs.insert((before, name));
+    let kinds: BTreeSet<&str> = run
+        .plan
+        .faults
+        .iter()
+        .map(|fault| fault.kind.name())
+        .collect();
+    let kinds: Vec<&str> = kinds.into_iter().collect();
+    let place_of = |fault: &Fault| kinds.iter().position(|kind| *kind == fault.kind.name());
+    let faults = run.plan.faults.iter();
+    let faults: Vec<(Duration, Duration, usize)> = faults
+        .map(|fault| (fault.at, fault.ends(), place_of(fault).unwrap_or_default()))
+        .collect();
+
+    let mut often = vec![0_u32; count];
+    let mut latest = vec![None; moments.places.len()];
+    let mut follows = vec![false; count * count];
+    let mut under = vec![false; kinds.len() * count];
+    for moment in &moments.happened {
+        often[moment.name] += 1;
+        if let Some(before) = latest[moment.place].replace(moment.name) {
+            follows[before * count + moment.name] = true;
         }
         let at = moment.at.elapsed().saturating_sub(start);
-        let active = faults
+        for (begins, ends, kind) in &faults {
+            if *begins <= at && at <= *ends {
+                under[kind * count + moment.name] = true;
+            }
+        }
+    }
+    let hash = |text: &str| value_hash(text.as_bytes());
+    let names: Vec<u64> = moments.names.iter().map(|name| hash(name)).collect();
+    let kinds: Vec<u64> = kinds.iter().map(|kind| hash(kind)).collect();
+    let both = |one: u64, other: u64| one.rotate_left(17) ^ other;
+    let set = |bits: &[bool]| -> Vec<usize> {
+        let places = bits.iter().enumerate().filter(|(_, is_set)| **is_set);
+        places.map(|(place, _)| place).collect()
+    };
+    let mut reached = BTreeSet::new();
+    for (name, times) in often.iter().enumerate() {
+        reached.insert(both(u64::from(times.max(&1).ilog2() / 2), names[name]));
+    }
+    reached.extend(
+        set(&follows)
             .iter()
-            .filter(|fault| fault.at <= at && at <= fault.ends());
-        under.extend(active.map(|fault| (fault.kind.name(), name)));
-    }
-    for (name, times) in often {
-        add(format!("{name} x {}", times.ilog2() / 2));
-    }
-    for (before, name) in pairs {
-        add(format!("{before} > {name}"));
-    }
-    for (fault, name) in under {
-        add(format!("{fault} / {name}"));
-    }
+            .map(|pair| both(names[pair / count], names[pair % count])),
+    );
+    reached.extend(
+        set(&under)
+            .iter()
+            .map(|pair| both(kinds[pair / count], names[pair % count])),
+    );
     reached
 }
 

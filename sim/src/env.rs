@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use squall_core::{Clock, Env, Instant, Moment, Rng, Task, UnixTime};
 
 use crate::client::SimTransport;
-use crate::moments::{machine_name, variant};
+use crate::moments::{machine_name, variant, variant_and_error};
 use crate::net::Due;
 use crate::world::{HostKey, ProcessKey, SleepKey, Sleeper, World};
 
@@ -96,19 +96,30 @@ impl Clock for SimClock {
         if !self.world.is_noticing() {
             return;
         }
-        let machine = machine_name(machine);
-        let name = match moment {
-            Moment::Goes { from, to } => format!("{machine} goes from {from} to {to}"),
-            Moment::Fails(error) => format!("an error is {}", variant(error)),
-            Moment::Hears(event) => format!("{machine} hears {}", variant(event)),
-            Moment::IsDue => format!("{machine} is due"),
-            Moment::Wants(effect) => format!("{machine} wants {}", variant(effect)),
-        };
         self.world.change(|state| {
             let net = &mut state.net;
-            if let Some(moments) = &mut net.moments {
-                moments.add(net.now, &net.hosts[self.host.0 as usize].name, &name);
-            }
+            let Some(notes) = &mut net.notes else {
+                return;
+            };
+            notes.add(net.now, &net.hosts[self.host.0 as usize].name, |name| {
+                if let Moment::Fails(error) = moment {
+                    name.push_str("an error is ");
+                    return variant(error, name);
+                }
+                machine_name(machine, name);
+                match moment {
+                    Moment::Hears(event) => {
+                        name.push_str(" hears ");
+                        variant_and_error(event, name);
+                    }
+                    Moment::Wants(effect) => {
+                        name.push_str(" wants ");
+                        variant_and_error(effect, name);
+                    }
+                    Moment::Goes { from, to } => name.extend([" goes from ", from, " to ", to]),
+                    Moment::IsDue | Moment::Fails(_) => name.push_str(" is due"),
+                }
+            });
         });
     }
 }

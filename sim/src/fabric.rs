@@ -210,16 +210,19 @@ impl State {
     }
 
     fn perform(&mut self, server: ServerKey, effect: Effect) {
-        if let Some(moments) = &mut self.net.moments {
-            let name = match &effect {
-                // What is sent is noticed where it is.
-                Effect::Send { .. } => None,
-                Effect::Removed(removed) => Some(format!("server removes {:?}", removed.cause)),
-                other => Some(format!("server does {}", variant(other))),
-            };
-            if let Some(name) = name {
-                moments.add(self.net.now, &self.server_names[server.0 as usize], &name);
-            }
+        // What is sent is noticed where it is.
+        if let (Some(notes), false) = (&mut self.net.notes, matches!(effect, Effect::Send { .. })) {
+            let place = &self.server_names[server.0 as usize];
+            notes.add(self.net.now, place, |name| match &effect {
+                Effect::Removed(removed) => {
+                    name.push_str("server removes ");
+                    variant(&removed.cause, name);
+                }
+                other => {
+                    name.push_str("server does ");
+                    variant(other, name);
+                }
+            });
         }
         match effect {
             Effect::Send { link, op } => self.net.send_down(link_key(link), op),

@@ -12,89 +12,125 @@ use squall_core::Instant;
 use crate::world::World;
 
 /// So much of what is to be named is looked at: what comes later is detail.
-const HEAD: usize = 200;
+const SHORT: usize = 40;
+/// So much, where an error may be in it.
+const LONG: usize = 200;
 
 /// Something happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Happened {
     /// When, in true time.
     pub at: Instant,
-    /// On which host, or at which server.
-    pub place: Arc<str>,
-    /// What.
-    pub name: Arc<str>,
+    /// On which host, or at which server: the place of its name in [`Moments::places`].
+    pub place: usize,
+    /// What: the place of its name in [`Moments::names`].
+    pub name: usize,
 }
 
-/// All of them so far.
+/// What has happened in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moments {
+    /// What can be said to have happened, each once, in the order in which it first did.
+    pub names: Vec<Arc<str>>,
+    /// Hosts and servers at which something happened.
+    pub places: Vec<Arc<str>>,
+    /// All of it, in the order of true time.
+    pub happened: Vec<Happened>,
+}
+
+/// What has happened so far.
 #[derive(Debug, Default)]
-pub(crate) struct Moments {
-    happened: Vec<Happened>,
-    names: BTreeMap<Arc<str>, ()>,
+pub(crate) struct Notes {
+    moments: Moments,
+    names: BTreeMap<Arc<str>, usize>,
+    /// The name that is being made, kept for its memory.
+    name: String,
 }
 
-impl Moments {
-    pub(crate) fn add(&mut self, at: Instant, place: &Arc<str>, name: &str) {
-        let name = match self.names.get_key_value(name) {
-            Some((known, ())) => Arc::clone(known),
-            None => {
-                let name: Arc<str> = name.into();
-                self.names.insert(Arc::clone(&name), ());
-                name
-            }
-        };
-        let place = Arc::clone(place);
-        self.happened.push(Happened { at, place, name });
+impl Notes {
+    /// Takes down something whose name `say` writes.
+    pub(crate) fn add(&mut self, at: Instant, place: &Arc<str>, say: impl FnOnce(&mut String)) {
+        self.name.clear();
+        say(&mut self.name);
+        let Moments {
+            names,
+            places,
+            happened,
+        } = &mut self.moments;
+        let name = self.names.get(self.name.as_str()).copied();
+        let name = name.unwrap_or_else(|| {
+            let name: Arc<str> = self.name.as_str().into();
+            self.names.insert(Arc::clone(&name), names.len());
+            names.push(name);
+            names.len() - 1
+        });
+        let known = places.iter().position(|known| Arc::ptr_eq(known, place));
+        let place = known.unwrap_or_else(|| {
+            places.push(Arc::clone(place));
+            places.len() - 1
+        });
+        happened.push(Happened { at, place, name });
     }
 }
 
 impl World {
     /// From now on moments are recorded.
     pub fn notice_moments(&self) {
-        self.change(|state| state.net.moments = Some(Box::default()));
+        self.change(|state| state.net.notes = Some(Box::default()));
         self.notices();
     }
 
-    /// What has been recorded so far, in the order of true time; it is recorded no longer.
-    pub fn take_moments(&self) -> Vec<Happened> {
-        let moments = self.change(|state| state.net.moments.take());
-        moments.map(|moments| moments.happened).unwrap_or_default()
+    /// What has been recorded so far; it is recorded no longer.
+    pub fn take_moments(&self) -> Moments {
+        let notes = self.change(|state| state.net.notes.take());
+        notes.map(|notes| notes.moments).unwrap_or_default()
     }
 }
 
 /// The name of a machine, from that of its type: the room, and the last part.
-pub(crate) fn machine_name(of_type: &str) -> String {
+pub(crate) fn machine_name(of_type: &str, name: &mut String) {
     let path = of_type.split('<').next().unwrap_or(of_type);
     let mut parts = path.split("::");
     let room = parts.nth(1).unwrap_or_default();
-    format!("{room}::{}", parts.last().unwrap_or(path))
+    name.extend([room, "::", parts.last().unwrap_or(path)]);
 }
 
-/// The names of the variants that a value begins with: at most two, one in the other, and that of the error in it.
-pub(crate) fn variant(value: &dyn Debug) -> String {
-    let mut head = Head(String::new());
-    // It stops where it has seen enough, and says so by an error.
-    let _enough = write!(head, "{value:?}");
+/// The names of the variants that a value begins with: at most two, one in the other.
+pub(crate) fn variant(value: &dyn Debug, name: &mut String) {
+    let head = head(value, SHORT);
+    name_of(&head.0, name);
+}
+
+/// The same, and those of the error that is in it.
+pub(crate) fn variant_and_error(value: &dyn Debug, name: &mut String) {
+    let head = head(value, LONG);
     let text = head.0.as_str();
     // Of a pair, the second is what happens: the first says when.
     let text = match text.strip_prefix('(') {
         Some(pair) => after_first(pair),
         None => text,
     };
+    name_of(text, name);
+    if let Some((_, error)) = text.split_once("Err(") {
+        name.push_str(" fails with ");
+        name_of(error, name);
+    }
+}
+
+fn head(value: &dyn Debug, enough: usize) -> Head {
+    let mut head = Head(String::with_capacity(2 * enough), enough);
+    // It stops where it has seen enough, and says so by an error.
+    let _enough = write!(head, "{value:?}");
+    head
+}
+
+fn name_of(text: &str, name: &mut String) {
     let (first, rest) = word(text);
     let (second, _) = rest.strip_prefix('(').map_or(("", ""), word);
-    let mut name = first.to_owned();
+    name.push_str(first);
     if second.starts_with(|letter: char| letter.is_ascii_uppercase()) {
         name.extend([" ", second]);
     }
-    if let Some((_, error)) = text.split_once("Err(") {
-        let (error, rest) = word(error);
-        let (inner, _) = rest.strip_prefix('(').map_or(("", ""), word);
-        name.extend([" fails with ", error]);
-        if inner.starts_with(|letter: char| letter.is_ascii_uppercase()) {
-            name.extend([" ", inner]);
-        }
-    }
-    name
 }
 
 /// What follows the first of several that are separated by commas.
@@ -116,13 +152,13 @@ fn word(text: &str) -> (&str, &str) {
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// The beginning of what is written.
-struct Head(String);
+/// The beginning of what is written, of about this length.
+struct Head(String, usize);
 
 impl fmt::Write for Head {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.push_str(text);
-        if self.0.len() < HEAD {
+        if self.0.len() < self.1 {
             Ok(())
         } else {
             Err(fmt::Error)
@@ -157,14 +193,17 @@ mod tests {
             number: 7,
             result: Err(Inner::Up(1)),
         };
-        let named = [
-            variant(&Sample::Plain),
-            variant(&Sample::Tells(Inner::Up(3))),
-            variant(&((1, [2, 3]), Sample::Plain)),
-            variant(&ends),
-        ];
-        assert_eq!(named, ["Plain", "Tells Up", "Plain", "Ends fails with Up"]);
-        let name = machine_name("squall_core::state::lock::holder::Holder<a::B>");
+        let named = |value: &dyn Debug| {
+            let mut name = String::new();
+            variant_and_error(value, &mut name);
+            name
+        };
+        assert_eq!(named(&Sample::Plain), "Plain");
+        assert_eq!(named(&Sample::Tells(Inner::Up(3))), "Tells Up");
+        assert_eq!(named(&((1, [2, 3]), Sample::Plain)), "Plain");
+        assert_eq!(named(&ends), "Ends fails with Up");
+        let mut name = String::new();
+        machine_name("squall_core::state::lock::holder::Holder<a::B>", &mut name);
         assert_eq!(name, "state::Holder");
     }
 }

@@ -13,7 +13,7 @@ use crate::client::ClientKey;
 use crate::clock::HostClock;
 use crate::disk::Disk;
 use crate::link::{Direction, Latency, Link, LinkKey, Parcel, Route};
-use crate::moments::{self, Moments};
+use crate::moments::{Notes, variant};
 use crate::queue::Queue;
 use crate::trace::{Bite, Bites, Trace};
 use crate::wire::{ClientOp, Response, ServerOp};
@@ -61,7 +61,7 @@ pub(crate) struct Net {
     pub(crate) bites: Bites,
     pub(crate) trace: Trace,
     /// Where somebody wants to know.
-    pub(crate) moments: Option<Box<Moments>>,
+    pub(crate) notes: Option<Box<Notes>>,
 }
 
 impl Net {
@@ -76,16 +76,19 @@ impl Net {
             kindness: None,
             bites: Bites::default(),
             trace: Trace::default(),
-            moments: None,
+            notes: None,
         }
     }
 
     /// Takes down what happens now to this link's host.
     #[cold]
     fn notice(&mut self, key: LinkKey, what: &str, value: &dyn std::fmt::Debug) {
-        if let (Some(moments), Some(link)) = (&mut self.moments, self.links.get(key)) {
-            let name = format!("{what} {}", moments::variant(value));
-            moments.add(self.now, &self.hosts[link.host.0 as usize].name, &name);
+        if let (Some(notes), Some(link)) = (&mut self.notes, self.links.get(key)) {
+            notes.add(self.now, &self.hosts[link.host.0 as usize].name, |name| {
+                name.push_str(what);
+                name.push(' ');
+                variant(value, name);
+            });
         }
     }
 
@@ -156,7 +159,7 @@ impl Net {
     }
 
     pub(crate) fn send_up(&mut self, link: LinkKey, op: ClientOp) {
-        if self.moments.is_some() {
+        if self.notes.is_some() {
             match &op {
                 ClientOp::Request { request, .. } => self.notice(link, "client asks", request),
                 other => self.notice(link, "client sends", other),
@@ -184,7 +187,7 @@ impl Net {
     }
 
     pub(crate) fn send_down(&mut self, key: LinkKey, op: ServerOp) {
-        if self.moments.is_some() {
+        if self.notes.is_some() {
             match &op {
                 ServerOp::Response {
                     response: Response::Error(error),

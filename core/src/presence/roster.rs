@@ -391,7 +391,6 @@ impl Machine for Roster {
         match &self.blind {
             _ if !self.snapshot_told => "listening",
             Some(_) => "blind",
-            None if self.interrupted => "interrupted",
             None if self.probe_again.is_some() => "doubting",
             None => "seeing",
         }

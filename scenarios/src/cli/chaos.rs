@@ -50,8 +50,8 @@ pub(super) struct Wanted {
         conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report", "nightly", "fleet"]
     )]
     resume: Option<PathBuf>,
-    /// Learns from each run where to look next, and tells what was never reached.
-    #[arg(long, conflicts_with_all = ["for", "resume", "fleet"])]
+    /// Learns from each run where to look next, and tells what was never reached; half of the runs vary earlier ones.
+    #[arg(long, conflicts_with_all = ["for", "resume", "nightly", "fleet"])]
     steer: bool,
     /// Shares the work, through this server, or these of one cluster, with everyone who runs `squall worker` there.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
@@ -117,14 +117,15 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
         return Err(Unusable("--jobs must be at least 1".to_owned()));
     }
     if wanted.steer {
-        let (scenarios, directory) = (&wanted.scenario, wanted.report.as_deref());
-        return steered::chaos(
-            scenarios,
-            wanted.seeds,
-            wanted.first_seed,
-            wanted.jobs,
-            directory,
-        );
+        let Wanted {
+            scenario,
+            seeds,
+            first_seed,
+            jobs,
+            report,
+            ..
+        } = wanted;
+        return steered::chaos(scenario, *seeds, *first_seed, *jobs, report.as_deref());
     }
     let (book, nights) = wanted.book()?;
     let book = Arc::new(book);

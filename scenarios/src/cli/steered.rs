@@ -49,11 +49,11 @@ pub(super) fn chaos(
             let Steered {
                 origin,
                 run,
-                happened,
+                moments,
                 ..
             } = steered;
             progress.step(1, run.verdict == Verdict::Pass);
-            coverage.count(happened);
+            coverage.count(moments);
             let command = reproduce(scenario.name, origin);
             sweep.record(&report::outline(run, command.clone()));
             if let (Some(directory), false) = (directory, run.verdict == Verdict::Pass) {

@@ -12,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::Specimen;
 use crate::invariants::{Verdict, Violation};
+use crate::kept;
 use crate::plan::Plan;
 use crate::run::{Run, simulate};
 use crate::shrink::{Shrunk, shrink, violation};
@@ -288,7 +289,8 @@ fn median<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
 /// A shrunk plan as it is kept under `plans/specimens`: what is wrong with it at the top, in comments.
 pub fn kept(specimen: &Specimen, shrunk: &Shrunk) -> String {
     let file = format!("scenarios/plans/specimens/{}.toml", specimen.name);
-    format!("# {}\n{}", specimen.flaw, shrunk.story(&file))
+    let comments = format!("{}\n{}", specimen.flaw, shrunk.comments(&file));
+    kept::text(&comments, &shrunk.plan, &shrunk.violation.code)
 }
 
 #[cfg(test)]

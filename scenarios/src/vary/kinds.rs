@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use squall_core::Rng;
 
-use super::{Moments, a_little};
+use super::{Aims, a_little};
 use crate::fault::{Directions, Fault, FaultKind, Member, Scope};
 use crate::parse::{AUTH, CLUSTER};
 use crate::plan::{Plan, Role};
@@ -57,10 +57,10 @@ impl Kinds {
     }
 
     /// How long something lasts that begins then: until another moment, about as long as something in the plan, or anything.
-    pub(super) fn some_time(&self, rng: &mut Rng, at: Duration, moments: &Moments) -> Duration {
+    pub(super) fn some_time(&self, rng: &mut Rng, at: Duration, aims: &Aims) -> Duration {
         let any = millis(rng.between(50, (self.longest.as_millis() as u64).max(51)));
         let lasts = match rng.below(3) {
-            0 => moments
+            0 => aims
                 .draw(rng, None)
                 .and_then(|(end, _)| end.checked_sub(at))
                 .unwrap_or(any),
@@ -79,7 +79,7 @@ impl Kinds {
     pub(super) fn draw(
         &self,
         plan: &Plan,
-        moments: &Moments,
+        aims: &Aims,
         rng: &mut Rng,
         at: Duration,
         whom: Option<&str>,
@@ -109,7 +109,7 @@ impl Kinds {
         };
         let lasts = match kind.is_instant() {
             true => Duration::ZERO,
-            false => self.some_time(rng, at, moments),
+            false => self.some_time(rng, at, aims),
         };
         Some(Fault {
             at,
