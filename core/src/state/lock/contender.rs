@@ -75,6 +75,8 @@ pub(super) struct Contender {
     sees: Sees,
     /// The newest revision under which the lock was seen to be free.
     free: Revision,
+    /// Where in the queue our place is.
+    since: Option<Revision>,
     ahead: Vec<Arc<str>>,
     /// Places before ours that somebody after us has not waited for.
     skipped: Vec<Arc<str>>,
@@ -112,6 +114,7 @@ impl Contender {
             unresolved: None,
             sees: Sees::NotYet,
             free: Revision::NONE,
+            since: None,
             ahead: Vec::new(),
             skipped: Vec::new(),
             is_down: false,
@@ -277,13 +280,14 @@ impl Contender {
     fn held(&mut self, now: Instant, entry: &KvEntry) {
         self.resolve(entry.revision);
         let sight = Sight::of(entry, now, self.ttl);
-        if let Some(place) = &sight.place {
-            match self.ahead.iter().position(|before| before == place) {
-                // Who has come, and who was to come before: they are not waited for any more.
-                Some(position) => drop(self.ahead.drain(..=position)),
-                // Somebody after us, who has not waited for those before us; or we ourselves, before.
-                None => self.skipped.append(&mut self.ahead),
-            }
+        if let Some(place) = &sight.place
+            && let Some(position) = self.ahead.iter().position(|before| before == place)
+        {
+            // Who has come, and who was to come before: they are not waited for any more.
+            self.ahead.drain(..=position);
+        } else if self.since.is_some() && sight.queued > self.since {
+            // Somebody after us, who has not waited for those before us.
+            self.skipped.append(&mut self.ahead);
         }
         // What was read may be older than what the watch has told.
         if !self
@@ -450,8 +454,12 @@ impl Machine for Contender {
                 }
             }
             ContenderEvent::Written { sent, result } => self.written((sent, now), result, effects),
-            ContenderEvent::Queued { ahead, watches } => {
-                self.ahead = ahead;
+            ContenderEvent::Queued {
+                since,
+                ahead,
+                watches,
+            } => {
+                (self.since, self.ahead) = (since, ahead);
                 self.sees(watches, now.at);
             }
             ContenderEvent::Seen(entry) => self.seen(now, &entry, effects),
@@ -602,6 +610,7 @@ mod tests {
         assert_eq!(queues, [ContenderEffect::Queue]);
         let ahead = ahead.iter().map(|place| Arc::from(*place)).collect();
         let queued = ContenderEvent::Queued {
+            since: Some(Revision(4)),
             ahead,
             watches: true,
         };
@@ -609,11 +618,11 @@ mod tests {
         (contender, hear)
     }
 
-    fn of_place(place: &str, revision: u64) -> KvEntry {
-        let record = Record::new(&"other".into(), TTL, None, 0);
-        let place = Some(place.into());
+    fn of_place(place: &str, since: u64, revision: u64) -> KvEntry {
+        let mut record = Record::new(&"other".into(), TTL, None, 0);
+        (record.place, record.since) = (Some(place.into()), Some(since));
         KvEntry {
-            value: Record { place, ..record }.encode(),
+            value: record.encode(),
             ..others(revision)
         }
     }
@@ -621,33 +630,31 @@ mod tests {
     #[test]
     fn who_was_passed_over_waits_no_longer_for_those_before() {
         let (mut contender, hear) = waiting(&["dead", "b", "c"]);
-        hear(&mut contender, 1, ContenderEvent::Seen(of_place("b", 6)));
-        assert_eq!(
-            contender.ahead,
-            ["c".into()],
-            "b has come, and dead has not"
-        );
-        hear(
-            &mut contender,
-            2,
-            ContenderEvent::Seen(of_place("behind", 7)),
-        );
+        let sees = |contender: &mut Contender, entry| {
+            hear(contender, 1, ContenderEvent::Seen(entry));
+            contender.ahead.join(" ")
+        };
+        let left = sees(&mut contender, of_place("b", 2, 6));
+        assert_eq!(left, "c", "b has come, and dead has not");
+        let left = sees(&mut contender, of_place("first", 1, 7));
+        assert_eq!(left, "c", "one that came before us renews its lock");
+        assert_eq!(sees(&mut contender, of_place("behind", 6, 8)), "");
         assert_eq!(contender.delay(), Duration::ZERO);
         let freed = KvEntry {
             operation: Operation::Delete,
-            ..others(8)
+            ..others(9)
         };
         hear(&mut contender, 3, ContenderEvent::Seen(freed));
         let mut effects = Vec::new();
         contender.on_deadline(at(3).at, &mut effects);
-        let over = Revision(8);
+        let over = Revision(9);
         assert_eq!(effects, [ContenderEffect::Write { over }]);
         let written = ContenderEvent::Written {
             sent: at(3),
-            result: Ok(Revision(9)),
+            result: Ok(Revision(10)),
         };
         let acquired = ContenderEffect::Acquired(Acquired {
-            revision: Revision(9),
+            revision: Revision(10),
             sent: at(3),
             skipped: vec!["c".into()],
         });

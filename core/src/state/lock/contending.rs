@@ -19,8 +19,13 @@ pub(super) enum ContenderEvent {
         sent: Stamp,
         result: Result<Revision, UpdateError>,
     },
-    /// There is a ticket and, perhaps, a watch; these places are before ours, the first one first.
-    Queued { ahead: Vec<Arc<str>>, watches: bool },
+    /// There is a ticket and, perhaps, a watch; these places are before ours, the first one first; ours is had since that
+    /// revision.
+    Queued {
+        since: Option<Revision>,
+        ahead: Vec<Arc<str>>,
+        watches: bool,
+    },
     /// The watch tells a record of the lock.
     Seen(KvEntry),
     /// The watch has ended.

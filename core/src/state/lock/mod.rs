@@ -32,7 +32,8 @@
 //! anew; and where a server loses its power with the end of what it acknowledged, it gives the revisions out again that
 //! it lost, after every effect in that bucket that was stamped with them is lost, too. Then exclusion cannot be kept
 //! either: nobody but the holder knows that there was a lock. It looks at its record after every reconnect before it
-//! touches it, and one that renews itself is told at once.
+//! touches it, and one that renews itself is told at once; whoever wants the lock looks, too, and writes nothing while the
+//! connection is down. What remains is a write that is under way while its revision is given out again.
 //!
 //! **Waiting.** Who waits watches the record and takes a ticket (one more record). When the lock becomes free, the first in
 //! the order of tickets comes at once and the others each [`TURN`] later than the one before, if it is still free then:

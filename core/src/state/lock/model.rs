@@ -39,6 +39,7 @@ impl World {
                         }
                     }
                     (Answer::Joined, _) => ContenderEvent::Queued {
+                        since: None,
                         ahead: Vec::new(),
                         watches: true,
                     },
