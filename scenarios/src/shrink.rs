@@ -67,7 +67,7 @@ pub fn shrink_while(plan: &Plan, code: &str, go_on: impl FnMut(&Shrunk) -> bool)
         codes,
         go_on,
     };
-    search.best.is_smallest = search.to_the_end().is_some();
+    search.best.is_smallest = search.go_to_the_end().is_some();
     Some(search.best)
 }
 
@@ -91,7 +91,7 @@ struct Search<'a, F> {
 
 impl<F: FnMut(&Shrunk) -> bool> Search<'_, F> {
     /// Goes through all passes until none changes anything; `None` if it may not go on.
-    fn to_the_end(&mut self) -> Option<()> {
+    fn go_to_the_end(&mut self) -> Option<()> {
         loop {
             let before = self.best.plan.clone();
             for pass in PASSES {

@@ -85,13 +85,15 @@ impl<'a> Post<'a> {
             What::Refused { id, .. } => {
                 self.requests.remove(id);
             }
-            What::Told { process, tell } => match tell {
-                Tell::Saw { key, revision }
-                | Tell::State(
-                    state::Tell::Put { key, revision, .. } | state::Tell::Deleted { key, revision },
-                ) => self.seen(at, process, key, *revision),
-                _ => {}
-            },
+            What::Told {
+                process,
+                tell:
+                    Tell::Saw { key, revision }
+                    | Tell::State(
+                        state::Tell::Put { key, revision, .. }
+                        | state::Tell::Deleted { key, revision },
+                    ),
+            } => self.seen(at, process, key, *revision),
             _ => {}
         }
     }

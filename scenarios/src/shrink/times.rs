@@ -32,9 +32,12 @@ const ROUND: [Duration; 14] = [
     millis(600_000),
 ];
 
+/// Finds a time in a plan, if it is still there.
+type Get = Box<dyn Fn(&mut Plan) -> Option<&mut Duration>>;
+
 /// One of the times of a plan, and the shortest that it may become: shorter ones are not clearer, or mean something else.
 struct Time {
-    get: Box<dyn Fn(&mut Plan) -> Option<&mut Duration>>,
+    get: Get,
     shortest: Duration,
 }
 
@@ -124,7 +127,7 @@ pub(super) fn weight(plan: &Plan) -> (u32, u128) {
 /// Digits of a time in seconds, but for the zeros at both ends.
 fn digits(time: Duration) -> u32 {
     let mut nanos = time.as_nanos();
-    while nanos > 0 && nanos % 10 == 0 {
+    while nanos > 0 && nanos.is_multiple_of(10) {
         nanos /= 10;
     }
     nanos.checked_ilog10().map_or(0, |last| last + 1)
