@@ -26,14 +26,22 @@ pub fn text(comments: &str, plan: &Plan, code: &str) -> String {
 /// What is not as the plan says, in a sentence.
 pub fn check(text: &str) -> Result<(), String> {
     let plan = parse(text).map_err(|error| format!("line {}: {error}", error.line))?;
+    check_plan(&plan)
+}
+
+/// The same, of a plan that has been read.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_plan(plan: &Plan) -> Result<(), String> {
     let Some(expected) = &plan.expect else {
         return Err("it does not say what is expected of it: expect = \"pass\", or the code of an invariant".to_owned());
     };
     if plan.world.on == On::Nats {
         return Err("it is for a real server: what happens there nobody can promise".to_owned());
     }
-    let run = simulate(&plan);
-    if simulate(&plan).fingerprint() != run.fingerprint() {
+    let run = simulate(plan);
+    if simulate(plan).fingerprint() != run.fingerprint() {
         return Err("two runs of it differ".to_owned());
     }
     if !expected.is_met(&run.verdict) {

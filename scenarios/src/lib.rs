@@ -10,6 +10,7 @@ pub mod diagnosis;
 mod dials;
 pub mod equivalence;
 pub mod fault;
+pub mod fleet;
 pub mod history;
 pub mod hunt;
 pub mod invariants;

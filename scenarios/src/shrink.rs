@@ -139,12 +139,8 @@ impl<F: FnMut(&Shrunk) -> bool> Search<'_, F> {
 impl Shrunk {
     /// The plan as people read it: what it breaks and the command that shows it at the top, in comments.
     pub fn story(&self, file: &str) -> String {
-        kept::text(&self.comments(file), &self.plan, &self.violation.code)
-    }
-
-    /// What it breaks and the command that shows it.
-    pub fn comments(&self, file: &str) -> String {
-        format!("{}\ncargo squall replay {file}", self.violation)
+        let comments = format!("{}\ncargo squall replay {file}", self.violation);
+        kept::text(&comments, &self.plan, &self.violation.code)
     }
 }
 

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use squall_reports::sweep::Sweep;
 use squall_reports::terminal;
 
+use super::fleet;
+use super::nightly::Nights;
 use super::progress::Progress;
 use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, steered, style};
-use crate::hunt::{Book, BookError, Folder, FolderError, Limit, Settings, hunt};
+use crate::hunt::{Book, BookError, Fleet, Folder, FolderError, Limit, Settings, hunt, shrink_all};
 use crate::invariants::Verdict;
 
 /// Seeds of each scenario, if nothing else is said.
@@ -37,12 +40,22 @@ pub(super) struct Wanted {
     /// Keeps progress and findings in this directory: plan, shrunk plan, history and report of each.
     #[arg(long)]
     report: Option<PathBuf>,
+    /// Keeps this night in this directory, beside the others: summary, JUnit XML, findings, regressions and the trend.
+    #[arg(long, value_name = "DIR", conflicts_with = "report")]
+    nightly: Option<PathBuf>,
     /// Goes on where the hunt that is kept in this directory stopped, with its settings.
-    #[arg(long, conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report"])]
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report", "nightly", "fleet"]
+    )]
     resume: Option<PathBuf>,
-    /// Learns from each run where to look next, and tells what was never reached; half of the runs vary earlier ones.
-    #[arg(long, conflicts_with_all = ["for", "resume"])]
+    /// Learns from each run where to look next, and tells what was never reached.
+    #[arg(long, conflicts_with_all = ["for", "resume", "fleet"])]
     steer: bool,
+    /// Shares the work, through this server, or these of one cluster, with everyone who runs `squall worker` there.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    fleet: Vec<String>,
 }
 
 impl From<BookError> for Unusable {
@@ -60,26 +73,41 @@ impl From<FolderError> for Unusable {
 impl Wanted {
     fn settings(&self) -> Result<Settings, Unusable> {
         let scenarios = matching(&self.scenario)?;
-        Ok(Settings {
+        let mut settings = Settings {
             scenarios: scenarios.iter().map(|it| it.name.to_owned()).collect(),
             first_seed: self.first_seed,
             limit: match self.r#for {
                 Some(time) => Limit::For(time),
                 None => Limit::Seeds(self.seeds.unwrap_or(SEEDS_DEFAULT)),
             },
-        })
+            nightly: self.nightly.is_some(),
+            fleet: None,
+        };
+        if !self.fleet.is_empty() {
+            settings.fleet = Some(Fleet {
+                servers: self.fleet.clone(),
+                id: fleet::some_id(),
+                part: settings.part(),
+            });
+        }
+        Ok(settings)
     }
 
-    fn book(&self) -> Result<Book, Unusable> {
+    /// The book of the hunt, and the nights that it is one of.
+    fn book(&self) -> Result<(Book, Option<Nights>), Unusable> {
         if let Some(directory) = &self.resume {
             let (folder, kept) = Folder::open(directory)?;
-            return Ok(Book::resume(folder, kept)?);
+            let nights = kept.settings.nightly.then(|| Nights::above(directory));
+            return Ok((Book::resume(folder, kept)?, nights.transpose()?));
         }
         let settings = self.settings()?;
         // Nothing is written for settings that are none.
         settings.check().map_err(BookError::from)?;
-        let folder = self.report.as_deref().map(Folder::create).transpose()?;
-        Ok(Book::new(settings, folder)?)
+        let nights = self.nightly.as_deref().map(Nights::open).transpose()?;
+        let directory = nights.as_ref().map(Nights::tonight);
+        let directory = directory.as_deref().or(self.report.as_deref());
+        let folder = directory.map(Folder::create).transpose()?;
+        Ok((Book::new(settings, folder)?, nights))
     }
 }
 
@@ -89,27 +117,29 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
         return Err(Unusable("--jobs must be at least 1".to_owned()));
     }
     if wanted.steer {
-        let Wanted {
-            scenario,
-            seeds,
-            first_seed,
-            jobs,
-            report,
-            ..
-        } = wanted;
-        return steered::chaos(scenario, *seeds, *first_seed, *jobs, report.as_deref());
+        let (scenarios, directory) = (&wanted.scenario, wanted.report.as_deref());
+        return steered::chaos(
+            scenarios,
+            wanted.seeds,
+            wanted.first_seed,
+            wanted.jobs,
+            directory,
+        );
     }
-    let book = wanted.book()?;
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let (book, nights) = wanted.book()?;
+    let book = Arc::new(book);
+    let threads = wanted.jobs.unwrap_or_else(super::cores);
     let progress = Progress::new(book.jobs().total(), Instant::now());
     let (done, not_passed) = book.counted();
     progress.resume(done, not_passed);
-    let hunted = hunt(
-        &book,
-        wanted.jobs.unwrap_or_else(cores),
-        &AtomicBool::new(false),
-        |run| progress.step(1, run.verdict == Verdict::Pass),
-    );
+    let hunted = match &book.settings().fleet {
+        None => hunt(&book, threads, &AtomicBool::new(false), |run| {
+            progress.step(1, run.verdict == Verdict::Pass);
+        })
+        .map_err(Unusable::from),
+        Some(fleet) => fleet::coordinate(&book, fleet, &progress)
+            .and_then(|()| shrink_all(&book, threads).map_err(Unusable::from)),
+    };
     progress.end();
     hunted?;
     let sweep = book.sweep();
@@ -118,7 +148,16 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
         let findings = folder.path().join("findings");
         print(&format!("\nFindings are kept in {}\n", findings.display()));
     }
-    Ok(if sweep.failures() > 0 {
+    if book.twice() > 0 {
+        let twice = book.twice();
+        let parts = if twice == 1 { "part was" } else { "parts were" };
+        eprintln!("{twice} {parts} done twice, and counted once");
+    }
+    let kept_plans_pass = match &nights {
+        Some(nights) => nights.conclude(&book, &sweep)?,
+        None => true,
+    };
+    Ok(if sweep.failures() > 0 || !kept_plans_pass {
         ExitCode::from(VIOLATION)
     } else if sweep.inconclusive() > 0 {
         ExitCode::from(INCONCLUSIVE)

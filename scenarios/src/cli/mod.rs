@@ -14,6 +14,8 @@ mod conformance;
 mod diagnose;
 mod faces;
 mod files;
+mod fleet;
+mod nightly;
 mod progress;
 mod shrink;
 mod specimens;
@@ -77,6 +79,8 @@ enum Command {
     },
     /// Runs many seeds of many scenarios, and keeps what they find.
     Chaos(chaos::Wanted),
+    /// Does the work of hunts that others have begun with `squall chaos --fleet`.
+    Worker(fleet::Wanted),
     /// Runs a plan again: the same violation, every time.
     Replay {
         /// A TOML file.
@@ -209,6 +213,7 @@ pub fn main() -> ExitCode {
             report,
         } => run(&scenario, seed, on, report),
         Command::Chaos(wanted) => chaos::chaos(&wanted),
+        Command::Worker(wanted) => fleet::work(&wanted),
         Command::Replay { plan, report } => replay(&plan, report),
         Command::Shrink {
             plan,
@@ -262,6 +267,11 @@ pub fn main() -> ExitCode {
         eprintln!("squall: {}", squall_reports::clean(&sentence));
         ExitCode::from(UNUSABLE)
     })
+}
+
+/// How many threads this machine runs at once.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn style() -> Style {

@@ -1,10 +1,11 @@
 //! How far long work has come: a bar on a terminal, a line now and then elsewhere.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::linear;
 use crate::shrink::Shrunk;
@@ -23,14 +24,18 @@ impl Progress {
     pub(super) fn new(total: Option<u64>, began: Instant) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-            let template = "{wide_bar} {pos}/{len} runs, {per_sec}, {msg}";
+            let template = "{wide_bar} {pos}/{len} runs, {speed}, {eta} left, {msg}";
             let template = if total.is_some() {
                 template
             } else {
-                "{spinner} {pos} runs, {per_sec}, {msg}"
+                "{spinner} {pos} runs in {elapsed}, {speed}, {msg}"
             };
             if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
+                let speed = |state: &ProgressState, to: &mut dyn fmt::Write| {
+                    // Nobody hears of a terminal that is gone.
+                    let _gone = write!(to, "{:.0}/s", state.per_sec());
+                };
+                bar.set_style(style.with_key("speed", speed));
             }
             bar.set_message("no violation");
             bar
@@ -63,6 +68,14 @@ impl Progress {
                 .map_or_else(String::new, |total| format!(" of {total}"));
             let seconds = self.began.elapsed().as_secs();
             eprintln!("{done}{of} runs in {seconds} s, {failed} not passed");
+        }
+    }
+
+    /// Says a sentence, above the bar where there is one.
+    pub(super) fn say(&self, sentence: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(sentence),
+            None => eprintln!("{sentence}"),
         }
     }
 

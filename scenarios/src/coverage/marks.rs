@@ -122,7 +122,9 @@ pub const GROUPS: &[Group] = &[
     group(
         "state::Contender",
         "becomes",
-        &["looking", "writing", "waiting", "in turn", "over"],
+        &[
+            "looking", "writing", "waiting", "retrying", "in turn", "over",
+        ],
     ),
     group(
         "state::Contender",
@@ -133,6 +135,7 @@ pub const GROUPS: &[Group] = &[
             "Queued",
             "Seen",
             "Blind",
+            "Disconnected",
             "Reconnected",
             "Abandoned",
         ],

@@ -1,6 +1,6 @@
 //! [`Book`]: what a hunt keeps while it runs, for all who work on it: what is counted, and what is to be shrunk.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -96,6 +96,11 @@ impl Book {
         &self.jobs
     }
 
+    /// As they were given.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Where it is kept.
     pub const fn folder(&self) -> Option<&Folder> {
         self.folder.as_ref()
@@ -170,6 +175,42 @@ impl Book {
             self.save(&mut pages)?;
         }
         Ok(is_new)
+    }
+
+    /// Counts a part that a fleet has done, which is the report of this number; first the findings in it are made again
+    /// here, and kept. `false` where they were counted before.
+    ///
+    /// # Errors
+    /// As [`count`](Self::count).
+    pub fn count_report(
+        &self,
+        report: u64,
+        first: u64,
+        jobs: u64,
+        sweep: Sweep,
+    ) -> Result<bool, FolderError> {
+        if self.folder.is_some() && sweep.failures() + sweep.inconclusive() > 0 {
+            let failed = sweep.findings.iter().map(|it| (&it.scenario, it.seed));
+            let undecided = sweep.undecided.iter().map(|it| (&it.scenario, it.seed));
+            let found: BTreeSet<_> = failed.chain(undecided).collect();
+            for (scenario, seed) in found {
+                if let (Some(scenario), Some(seed)) = (stories::find(scenario), seed) {
+                    self.keep(&simulate(&scenario.draw(seed)))?;
+                }
+            }
+        }
+        self.pages().ledger.read_reports(report);
+        self.count(first, jobs, sweep)
+    }
+
+    /// Up to which number the reports of a fleet are counted.
+    pub fn reports_read(&self) -> u64 {
+        self.pages().ledger.reports_read()
+    }
+
+    /// The reports of the fleet are numbered anew.
+    pub fn read_reports_again(&self) {
+        self.pages().ledger.read_reports(0);
     }
 
     /// Keeps what is counted.
@@ -260,7 +301,7 @@ impl Book {
         };
         let command = reproduce(&scenario, seed);
         let comments = format!("{}\nShrunk from: {command}", shrunk.violation);
-        let text = kept::text(&comments, &shrunk.plan, code);
+        let text = kept::text(&comments, &shrunk.plan, &shrunk.violation.code);
         let path = finding.join(SHRUNK);
         write_whole(&path, text.as_bytes()).map_err(|error| system(&path, error))?;
         Ok(true)

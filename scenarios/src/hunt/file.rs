@@ -1,7 +1,8 @@
-//! Files and folders that are there whole, or not at all: whoever is killed, or loses its power, at any moment leaves the
-//! old one or the new one.
+//! Files and folders that are there whole, or not at all: whoever is killed, or loses its power, at any moment leaves
+//! the old one or the new one.
 //!
-//! Something is written under another name, brought to the disk, given its name, and then the name is brought to the disk.
+//! Something is written under another name, brought to the disk, given its name, and then the name is brought to the
+//! disk.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};

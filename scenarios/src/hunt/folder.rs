@@ -7,8 +7,8 @@
 //!                           report.txt, reproduce.txt, and shrunk.toml once it is shrunk
 //! ```
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use squall_reports::terminal::{self, Style};
 
 use super::file::{clean, write_folder, write_whole};
+use super::lock::Lock;
 use super::{Ledger, Settings, identity, reproduce};
 use crate::history::value_hash;
 use crate::report;
@@ -61,7 +62,10 @@ pub enum FolderError {
         by: String,
     },
     /// A hunt is kept there, and would be written over.
-    #[error("{path}: a hunt is kept here; go on with it by --resume {path}, or name another directory", path = path.display())]
+    #[error(
+        "{path}: a hunt is kept here; go on with it by --resume {path}, or name another directory",
+        path = path.display()
+    )]
     Used {
         /// The folder.
         path: PathBuf,
@@ -73,8 +77,11 @@ pub enum FolderError {
         path: PathBuf,
     },
     /// What is kept was begun by a squall for which a seed means something else.
-    #[error("{path}:1: this hunt was begun by squall {theirs}, and this is squall {ours}, for which seeds mean other runs: \
-             begin a new one", path = path.display())]
+    #[error(
+        "{path}:1: this hunt was begun by squall {theirs}, and this is squall {ours}, for which seeds mean other runs: \
+         begin a new one",
+        path = path.display()
+    )]
     OtherSquall {
         /// The file.
         path: PathBuf,
@@ -94,8 +101,11 @@ pub enum FolderError {
         reason: String,
     },
     /// A finding did not happen a second time.
-    #[error("{path}: this plan violated {code}, and does not when it is run again: a seed gives two runs, and no result can \
-             be trusted until that is found", path = path.display())]
+    #[error(
+        "{path}: this plan violated {code}, and does not when it is run again: a seed gives two runs, and no result can \
+         be trusted until that is found",
+        path = path.display()
+    )]
     TwoRuns {
         /// The plan.
         path: PathBuf,
@@ -105,7 +115,7 @@ pub enum FolderError {
 }
 
 impl FolderError {
-    fn system(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn system(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         |error| Self::System { path, error }
     }
@@ -115,7 +125,7 @@ impl FolderError {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Folder {
@@ -125,7 +135,10 @@ impl Folder {
     /// If it cannot be written, belongs to somebody else, or holds a hunt: nothing is changed then.
     pub fn create(path: &Path) -> Result<Self, FolderError> {
         fs::create_dir_all(path).map_err(FolderError::system(path))?;
-        let folder = Self::lock(path)?;
+        let folder = Self {
+            path: path.to_owned(),
+            _lock: Lock::take(path)?,
+        };
         if folder.file().exists() {
             let path = path.to_owned();
             return Err(FolderError::Used { path });
@@ -145,38 +158,14 @@ impl Folder {
             let path = path.to_owned();
             return Err(FolderError::Empty { path });
         }
-        let folder = Self::lock(path)?;
+        let folder = Self {
+            path: path.to_owned(),
+            _lock: Lock::take(path)?,
+        };
         let text = fs::read_to_string(&file).map_err(FolderError::system(&file))?;
         let kept = read(&file, &text)?;
         folder.prepare()?;
         Ok((folder, kept))
-    }
-
-    fn lock(path: &Path) -> Result<Self, FolderError> {
-        let name = path.join("lock");
-        let mut options = File::options();
-        let lock = options.read(true).write(true).create(true).truncate(false);
-        let mut lock = lock.open(&name).map_err(FolderError::system(&name))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = fs::read_to_string(&name).unwrap_or_default();
-                let holder = holder.trim();
-                let by = match holder.parse::<u32>() {
-                    Ok(process) => format!(", process {process}"),
-                    Err(_) => String::new(),
-                };
-                let path = path.to_owned();
-                return Err(FolderError::Taken { path, by });
-            }
-            Err(TryLockError::Error(error)) => return Err(FolderError::system(&name)(error)),
-        }
-        // For people: what counts is the lock.
-        lock.set_len(0)
-            .and_then(|()| writeln!(lock, "{}", std::process::id()))
-            .map_err(FolderError::system(&name))?;
-        let path = path.to_owned();
-        Ok(Self { path, _lock: lock })
     }
 
     fn prepare(&self) -> Result<(), FolderError> {
@@ -254,7 +243,7 @@ const FILE: &str = "hunt.json";
 /// The plan of a finding.
 pub(super) const PLAN: &str = "plan.toml";
 /// The same, made smaller.
-pub(super) const SHRUNK: &str = "shrunk.toml";
+pub const SHRUNK: &str = "shrunk.toml";
 
 fn checksum(body: &str) -> String {
     format!("{:016x}", value_hash(body.trim_end().as_bytes()))

@@ -31,7 +31,7 @@ pub fn reproduce(scenario: &str, seed: impl Display) -> String {
 }
 
 /// The run as a sweep of one.
-pub(super) fn counted(run: &Run) -> Sweep {
+pub fn counted(run: &Run) -> Sweep {
     let mut sweep = Sweep::default();
     let command = reproduce(&run.plan.scenario, run.plan.seed);
     sweep.record(&report::outline(run, command));

@@ -1,7 +1,8 @@
 //! [`Ledger`]: what has been counted, in the order of the jobs' numbers, each once.
 //!
-//! Jobs end in any order, on threads and on other machines, and a part that was given out again may come twice. What comes
-//! early waits for its turn, so that the sum is the same whatever the order; what comes again is noticed, and not counted.
+//! Jobs end in any order, on threads and on other machines, and a part that was given out again may come twice. What
+//! comes early waits for its turn, so that the sum is the same whatever the order; what comes again is noticed, and not
+//! counted.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,8 @@ pub struct Ledger {
     waiting: BTreeMap<u64, Part>,
     /// Parts that came again.
     twice: u64,
+    /// Up to where the reports of a fleet are in it.
+    reports_read: u64,
     /// The sum.
     sweep: Sweep,
 }
@@ -65,6 +68,16 @@ impl Ledger {
     /// Parts that came again.
     pub const fn twice(&self) -> u64 {
         self.twice
+    }
+
+    /// Up to where the reports of a fleet are in it.
+    pub const fn reports_read(&self) -> u64 {
+        self.reports_read
+    }
+
+    /// The reports of a fleet are in it up to here.
+    pub const fn read_reports(&mut self, up_to: u64) {
+        self.reports_read = up_to;
     }
 
     /// The sum of what has had its turn.

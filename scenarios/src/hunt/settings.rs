@@ -18,9 +18,35 @@ pub struct Settings {
     pub first_seed: u64,
     /// How far.
     pub limit: Limit,
+    /// Whether it is one of many nights that are kept in the directory above its own.
+    pub nightly: bool,
+    /// With whom; `None`: on the threads of this machine.
+    pub fleet: Option<Fleet>,
+}
+
+/// Many machines that hunt together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fleet {
+    /// Where its servers are.
+    pub servers: Vec<String>,
+    /// What the hunt is called there.
+    pub id: String,
+    /// Jobs that are given out at once.
+    pub part: u64,
 }
 
 impl Settings {
+    /// Jobs to be given out at once to the members of a fleet: few enough that all have some to the end, and many
+    /// enough that giving them out takes no time beside doing them.
+    pub fn part(&self) -> u64 {
+        let jobs = match self.limit {
+            Limit::Seeds(seeds) => seeds.saturating_mul(self.scenarios.len() as u64),
+            Limit::For(_) => u64::MAX,
+        };
+        (jobs / 64).clamp(1, 64)
+    }
+
     /// Whether these are the settings of a hunt.
     ///
     /// # Errors

@@ -12,7 +12,6 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::Specimen;
 use crate::invariants::{Verdict, Violation};
-use crate::kept;
 use crate::plan::Plan;
 use crate::run::{Run, simulate};
 use crate::shrink::{Shrunk, shrink, violation};
@@ -289,8 +288,7 @@ fn median<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
 /// A shrunk plan as it is kept under `plans/specimens`: what is wrong with it at the top, in comments.
 pub fn kept(specimen: &Specimen, shrunk: &Shrunk) -> String {
     let file = format!("scenarios/plans/specimens/{}.toml", specimen.name);
-    let comments = format!("{}\n{}", specimen.flaw, shrunk.comments(&file));
-    kept::text(&comments, &shrunk.plan, &shrunk.violation.code)
+    format!("# {}\n{}", specimen.flaw, shrunk.story(&file))
 }
 
 #[cfg(test)]

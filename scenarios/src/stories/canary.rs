@@ -1,8 +1,8 @@
 //! The canary: a scenario that fails on purpose, for one seed in a hundred.
 //!
-//! Who hunts and finds nothing wants to know whether he would have been told. The canary shows it: 37, 137, 237 and so on
-//! must be found, counted, kept and shrunk, and no other seed. It is no scenario of [`all`](super::all) and matches no
-//! pattern: only who asks for it by its name gets it.
+//! Who hunts and finds nothing wants to know whether he would have been told. The canary shows it: 37, 137, 237 and so
+//! on must be found, counted, kept and shrunk, and no other seed. It is no scenario of [`all`](super::all) and matches
+//! no pattern: only who asks for it by its name gets it.
 
 use super::{Scenario, Story, millis, secs};
 use crate::fault::FaultKind;
@@ -48,7 +48,7 @@ mod tests {
     fn one_seed_in_a_hundred_fails_and_only_who_asks_for_it_gets_it() {
         let failing = (0..300).filter(|seed| match simulate(&SCENARIO.draw(*seed)).verdict {
             Verdict::Pass => false,
-            Verdict::Fail(violations) => violations.iter().all(|it| it.code == "P1"),
+            Verdict::Fail(violations) => violations.iter().any(|it| it.code == "P1"),
             Verdict::Inconclusive(why) => panic!("{why}"),
         });
         assert_eq!(failing.collect::<Vec<_>>(), [37, 137, 237]);

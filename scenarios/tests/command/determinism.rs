@@ -57,6 +57,8 @@ fn a_seed_gives_the_same_run_in_other_processes_and_inside_a_sweep() {
             .collect(),
         first_seed: FIRST_SEED,
         limit: Limit::Seeds(SEEDS),
+        nightly: false,
+        fleet: None,
     };
     let book = Book::new(settings, None).expect("these are the settings of a hunt");
     let hunted = hunt(&book, 3, &AtomicBool::new(false), |run| {

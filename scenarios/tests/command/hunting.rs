@@ -326,3 +326,118 @@ fn what_a_hunt_found_can_be_replayed_checked_and_drawn_again() {
     let commands = fs::read_to_string(finding.join("reproduce.txt")).expect("a file");
     assert!(commands.starts_with("cargo squall run canary/one-in-a-hundred --seed 37\n"));
 }
+
+/// The nights of a directory, each a line of the trend.
+fn trend(directory: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(directory.join("trend.jsonl")).expect("a trend");
+    let line = |line: &str| serde_json::from_str(line).expect("a line of JSON");
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn nights_are_kept_beside_each_other_and_what_they_found_is_run_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path();
+    let night = |first_seed: &str| {
+        let nightly = ["--nightly", text(directory), "--first-seed", first_seed];
+        let mut arguments = vec!["chaos", "--scenario", CANARY, "--seeds", "5"];
+        arguments.extend(nightly);
+        output(&arguments)
+    };
+    let first = night("35");
+    assert_eq!(first.status.code(), Some(1), "{}", said(&first));
+    let lines = trend(directory);
+    assert_eq!(lines.len(), 1);
+    let figures = |line: &serde_json::Value, names: &[&str]| -> Vec<u64> {
+        let figure = |name: &&str| line.pointer(name).and_then(serde_json::Value::as_u64);
+        names
+            .iter()
+            .map(|name| figure(name).unwrap_or_else(|| panic!("{name} in {line}")))
+            .collect()
+    };
+    let names = [
+        "/night/seeds",
+        "/night/failures",
+        "/found",
+        "/found_new",
+        "/regressions_failing",
+        "/night/never",
+    ];
+    // P1 and P3 are two kinds of findings; the plan that is kept shows the first.
+    assert_eq!(figures(&lines[0], &names), [5, 1, 2, 1, 0, 0]);
+    let kept = directory.join("regressions/canary-one-in-a-hundred.P1.toml");
+    assert!(
+        fs::read_to_string(&kept)
+            .expect("a plan")
+            .contains("expect = \"P1\"")
+    );
+    let of = |line: &serde_json::Value, file: &str| {
+        let began = line["night"]["began"].as_str().expect("a time");
+        let night = directory.join("nights").join(began.replace(':', "-"));
+        night.join(file)
+    };
+    let page = fs::read_to_string(of(&lines[0], "summary.html")).expect("a page");
+    assert!(page.contains("P1"), "{page}");
+    let xml = fs::read_to_string(of(&lines[0], "junit.xml")).expect("a report");
+    assert!(
+        xml.contains("<testsuite name=\"canary/one-in-a-hundred\"") && xml.contains("P1"),
+        "{xml}"
+    );
+    let summary = fs::read_to_string(of(&lines[0], "summary.md")).expect("a summary");
+    assert!(
+        summary.contains("### Found for the first time, and kept"),
+        "{summary}"
+    );
+
+    // Another night, a second later at least; and the first one concluded once more, which counts nothing twice.
+    std::thread::sleep(Duration::from_millis(1100));
+    let second = night("40");
+    assert_eq!(
+        second.status.code(),
+        Some(1),
+        "a kept plan still fails: {}",
+        said(&second)
+    );
+    let resumed = output(&["chaos", "--resume", text(&of(&lines[0], ""))]);
+    assert_eq!(resumed.status.code(), Some(1), "{}", said(&resumed));
+    let lines = trend(directory);
+    let found: Vec<_> = lines
+        .iter()
+        .map(|line| figures(line, &names[1..5]))
+        .collect();
+    let (one, other) = (vec![1, 2, 1, 0], vec![0, 0, 0, 1]);
+    assert!(
+        found.len() == 2 && found.contains(&one) && found.contains(&other),
+        "{found:?}"
+    );
+    let later = lines
+        .iter()
+        .find(|line| line["night"]["failures"] == 0)
+        .expect("it is there");
+    let summary = fs::read_to_string(of(later, "summary.md")).expect("a summary");
+    assert!(
+        summary.contains("### Kept from earlier nights, and still failing"),
+        "{summary}"
+    );
+
+    // Mended: it passes, and says so.
+    let plan = fs::read_to_string(&kept).expect("a plan");
+    let mended = plan.replace("specimen = \"presence-no-down-on-ttl\"\n", "");
+    fs::write(
+        &kept,
+        mended.replace("expect = \"P1\"", "expect = \"pass\""),
+    )
+    .expect("a plan");
+    std::thread::sleep(Duration::from_millis(1100));
+    let third = night("50");
+    assert_eq!(third.status.code(), Some(0), "{}", said(&third));
+
+    fs::write(directory.join("trend.jsonl"), "{}\n").expect("a file");
+    let spoilt = night("60");
+    assert_eq!(spoilt.status.code(), Some(2));
+    assert!(
+        said(&spoilt).contains("trend.jsonl:1: missing field"),
+        "{}",
+        said(&spoilt)
+    );
+}

@@ -147,9 +147,15 @@ impl<E: Env, B: Bucket> ContenderShell<E, B> {
     }
 }
 
-/// Ready once the connection was lost and is there again.
-async fn reconnected(events: &mut Option<Events>) {
-    while next_event(events).await != ConnectionEvent::Reconnected {}
+/// That the connection is down, or up again.
+async fn linked(events: &mut Option<Events>) -> ContenderEvent {
+    loop {
+        match next_event(events).await {
+            ConnectionEvent::Disconnected(_) => return ContenderEvent::Disconnected,
+            ConnectionEvent::Reconnected => return ContenderEvent::Reconnected,
+            _ => {}
+        }
+    }
 }
 
 impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
@@ -166,7 +172,7 @@ impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
                 }
             },
             event = Self::watched(&mut self.watch) => event,
-            () = reconnected(&mut self.events) => ContenderEvent::Reconnected,
+            event = linked(&mut self.events) => event,
             () = self.answer.closed() => ContenderEvent::Abandoned,
         };
         Some((self.acquisition.inner.stamp(), event))
@@ -204,7 +210,7 @@ impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
                 self.under_way
                     .push(Box::pin(async move { Answered::Joined(joining.await) }));
             }
-            ContenderEffect::Settle { over } => settle(inner, keys, id, over),
+            ContenderEffect::Settle { over, seen } => settle(inner, keys, id, over, seen),
             ContenderEffect::Acquired(acquired) => {
                 self.ended = Some(Ok(acquired));
                 return ControlFlow::Break(());

@@ -234,15 +234,10 @@ impl Lock {
     /// How long it can still be relied on, without a renewal; zero if not at all.
     pub fn remaining(&self) -> Duration {
         let lease = lease(&self.lease);
-        let now = (self.now)();
-        if lease.lost.is_some() || lease.sent.is_over(now, self.ttl) {
-            return Duration::ZERO;
+        match lease.lost {
+            Some(_) => Duration::ZERO,
+            None => lease.sent.left((self.now)(), self.ttl),
         }
-        let passed = now
-            .at
-            .since(lease.sent.at)
-            .max(now.wall.since(lease.sent.wall));
-        self.ttl.saturating_sub(passed)
     }
 
     /// Ready once it can be relied on no more, with the reason. Cancel-safe.

@@ -104,6 +104,12 @@ impl Sight {
         self.revision > other.revision || (self.revision == other.revision && is_same)
     }
 
+    /// Whether this is the very record that was seen.
+    pub(super) fn is_of(&self, entry: &KvEntry) -> bool {
+        let other = Self::of(entry, self.since, self.life);
+        self.covers(&other) && self.revision == other.revision
+    }
+
     /// From then on it may be taken over.
     pub(super) fn ends(&self) -> Instant {
         self.since + self.life + margin(self.life)
@@ -128,6 +134,15 @@ impl Stamp {
         let behind = by_clock.saturating_sub(by_wall);
         let tolerated = i64::try_from(nanos(margin(life))).unwrap_or(i64::MAX);
         passed >= life || now.wall.since(self.wall) >= life || behind > tolerated
+    }
+
+    /// How much of `life` is left, by the clock that says less.
+    pub(super) fn left(&self, now: Self, life: Duration) -> Duration {
+        if self.is_over(now, life) {
+            return Duration::ZERO;
+        }
+        let passed = now.at.since(self.at).max(now.wall.since(self.wall));
+        life.saturating_sub(passed)
     }
 }
 
@@ -188,6 +203,9 @@ mod tests {
         assert!(sent.is_over(stamp(40, 38), life), "by the monotonic clock");
         assert!(!sent.is_over(stamp(10, 8), life), "set back a little");
         assert!(sent.is_over(stamp(10, 5), life), "set back: who knows");
+        let left = |clock, wall| sent.left(stamp(clock, wall), life).as_secs();
+        assert_eq!((left(31, 31), left(1, 30), left(30, 29)), (1, 2, 2));
+        assert_eq!((left(32, 32), left(10, 5)), (0, 0));
     }
 
     #[test]
