@@ -29,7 +29,7 @@ use crate::stories::Scenario;
 
 /// A plan has no more faults than this: more hide each other.
 const FAULTS_MAX: usize = 10;
-/// Nothing is looked for longer than this: then another seed is taken.
+/// Steps are drawn so often; where none gives a plan that can be, another seed does.
 const TRIES: u32 = 8;
 /// Moments of one kind that are kept.
 const OF_A_KIND: usize = 12;

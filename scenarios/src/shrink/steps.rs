@@ -80,7 +80,7 @@ pub(super) fn with(plan: &Plan, change: impl FnOnce(&mut Plan)) -> Plan {
     changed
 }
 
-/// The places that are left of so many without each half, quarter and so on, down to each one; the last ones first.
+/// The parts of so many: all, each half, each quarter and so on, down to each one; the last ones first.
 fn parts(count: usize) -> Vec<std::ops::Range<usize>> {
     let mut parts = Vec::new();
     let mut size = count;

@@ -87,6 +87,44 @@ fn a_recorded_run_can_be_drawn_for_every_reader() {
 }
 
 #[test]
+fn a_shrunk_plan_is_a_story_with_the_command_that_shows_it_again() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let small = directory.path().join("small.toml");
+    let small = small.to_str().expect("a path of text");
+    let plan = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/plans/specimens/presence-close-deletes-successor.toml"
+    );
+    let shrunk = squall(&["shrink", plan, "--for", "30s", "--output", small]);
+    let said = String::from_utf8(shrunk.stderr).expect("text");
+    assert_eq!(shrunk.status.code(), Some(1), "{said}");
+    assert!(said.contains("nothing more can be taken away"), "{said}");
+    let story = std::fs::read_to_string(small).expect("a file");
+    let command = format!("\n# cargo squall replay {small}\n");
+    assert!(
+        story.starts_with("# P4 at ") && story.contains(&command),
+        "{story}"
+    );
+    assert_eq!(squall(&["replay", small]).status.code(), Some(1));
+}
+
+#[test]
+fn a_variation_is_named_after_its_seed_and_gives_the_same_run_every_time() {
+    let [one, other] = [(); 2].map(|()| squall(&["run", "lock/partition", "--seed", "4.7"]).stdout);
+    let said = String::from_utf8(one).expect("text");
+    assert!(
+        said.contains("cargo squall run lock/partition --seed 4.7"),
+        "{said}"
+    );
+    let trace = |text: &str| {
+        let line = text.lines().find(|line| line.contains("full trace"));
+        line.expect("a trace").to_owned()
+    };
+    let again = String::from_utf8(other).expect("text");
+    assert_eq!(trace(&again), trace(&said));
+}
+
+#[test]
 fn a_calm_run_passes_and_says_so() {
     let run = squall(&["run", "presence/calm", "--seed", "4"]);
     let said = String::from_utf8(run.stdout).expect("text");
