@@ -45,7 +45,7 @@ impl Place {
         let mut queue: Vec<(Revision, &str)> = tickets.iter().filter_map(place).collect();
         queue.sort_unstable();
         let own = queue.iter().find(|(_, id)| **id == *self.id);
-        self.since = self.since.or(own.map(|(since, _)| *since));
+        self.since = self.since.or_else(|| own.map(|(since, _)| *since));
         let is_ahead = |(since, id): &(Revision, &str)| {
             **id != *self.id && self.since.is_none_or(|own| *since < own)
         };
@@ -137,10 +137,12 @@ pub(super) async fn leave<E: Env, B: Bucket>(
 
 /// Places of those who gave up, by the keys of their locks; each with what takes its ticket away when its time is over.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<BTreeMap<Arc<str>, Vec<(Place, Task)>>>);
+pub(super) struct Kept(Mutex<Places>);
+
+type Places = BTreeMap<Arc<str>, Vec<(Place, Task)>>;
 
 impl Kept {
-    fn places(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Vec<(Place, Task)>>> {
+    fn places(&self) -> MutexGuard<'_, Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
