@@ -4,6 +4,7 @@ pub mod authority;
 mod bucket;
 pub mod cli;
 pub mod conformance;
+pub mod coverage;
 mod credentials;
 pub mod diagnosis;
 mod dials;
@@ -29,9 +30,11 @@ pub mod run;
 pub mod shrink;
 mod sim_testbed;
 pub mod specimens;
+pub mod steer;
 pub mod stories;
 mod testbed;
 mod variant;
+pub mod vary;
 
 pub use nats_testbed::{
     HostClock, NatsRunError, NatsTestbed, ProcessEnv, run_on_nats, unsupported,

@@ -15,8 +15,8 @@ use toml::Spanned;
 use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, KINDS, Member, Scope};
 use crate::nearest::nearest;
 use crate::plan::{
-    AgentPlan, AuthPlan, Expectation, ForeignWrite, LIFE_MIN, LockPlan, On, Plan, Role, StatePlan,
-    WorldPlan,
+    AgentPlan, AuthPlan, Expectation, ForeignWrite, LIFE_MIN, LockPlan, On, Plan, Role, SETTLE,
+    StatePlan, WorldPlan,
 };
 use crate::{invariants, specimens, stories};
 
@@ -48,7 +48,7 @@ struct RawPlan {
     expect: Option<Spanned<String>>,
     seed: u64,
     duration: Spanned<String>,
-    settle: Spanned<String>,
+    settle: Option<Spanned<String>>,
     #[serde(default)]
     world: RawWorld,
     auth: Option<RawAuth>,
@@ -71,6 +71,7 @@ struct RawWorld {
     sync_interval: Option<Spanned<String>>,
     servers: Option<Spanned<usize>>,
     replicas: Option<Spanned<usize>>,
+    priorities: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -218,7 +219,8 @@ impl Reader<'_> {
         if duration.is_zero() {
             return self.wrong(raw.duration.span(), "duration must be greater than zero");
         }
-        let settle = self.time("settle", &raw.settle)?;
+        let settle = raw.settle.as_ref();
+        let settle = settle.map_or(Ok(SETTLE), |settle| self.time("settle", settle))?;
         let world = self.world(&raw.world)?;
         let auth = raw.auth.as_ref().map(|raw| self.auth(raw)).transpose()?;
         if let Some(raw) = raw.auth.as_ref().filter(|_| world.is_cluster()) {
@@ -275,7 +277,10 @@ impl Reader<'_> {
     }
 
     fn world(&self, raw: &RawWorld) -> Result<WorldPlan, PlanError> {
-        let mut world = WorldPlan::default();
+        let mut world = WorldPlan {
+            priorities: raw.priorities,
+            ..WorldPlan::default()
+        };
         if let Some(on) = &raw.on {
             world.on = match on.get_ref().as_str() {
                 "sim" => On::Simulated,

@@ -4,8 +4,9 @@
 
 mod lock;
 mod state;
+mod written;
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::time::Duration;
 
 use squall_core::session;
@@ -14,7 +15,8 @@ use squall_sim::broker::{SyncInterval, Version};
 
 pub use self::lock::LockPlan;
 pub use self::state::StatePlan;
-use crate::fault::{Directions, Fault, FaultKind, signed};
+use self::written::time;
+use crate::fault::{Fault, FaultKind};
 use crate::invariants::Verdict;
 use crate::parse::BUCKET;
 use crate::roles;
@@ -26,6 +28,9 @@ pub const REAL_INTERVAL_MIN: Duration = Duration::from_millis(500);
 
 /// The shortest life of what is issued: it ends in whole seconds, and is exchanged some time before.
 pub const LIFE_MIN: Duration = Duration::from_secs(10);
+
+/// How long a mended world may take to be well, if nothing else is said.
+pub const SETTLE: Duration = Duration::from_secs(30);
 
 /// One run, before it is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +126,8 @@ pub struct WorldPlan {
     pub replicas: usize,
     /// How often the server syncs its files.
     pub sync_interval: SyncInterval,
+    /// Where tasks do not run in any order but by priorities: how often these change. Of the simulated world alone.
+    pub priorities: Option<u32>,
 }
 
 impl Default for WorldPlan {
@@ -133,6 +140,7 @@ impl Default for WorldPlan {
             servers: 1,
             replicas: 1,
             sync_interval: SyncInterval::default(),
+            priorities: None,
         }
     }
 }
@@ -352,122 +360,6 @@ impl Plan {
             _ => Duration::ZERO,
         });
         self.world.latency.base + self.world.latency.jitter + slowed.sum::<Duration>()
-    }
-}
-
-/// A duration as plans write it.
-fn time(duration: Duration) -> String {
-    format!("\"{}\"", humantime::format_duration(duration))
-}
-
-/// A text as TOML writes it.
-fn text(text: &str) -> toml::Value {
-    toml::Value::String(text.to_owned())
-}
-
-/// The TOML that [`parse`](crate::parse::parse) reads.
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "scenario = {:?}", self.scenario)?;
-        if let Some(specimen) = &self.specimen {
-            writeln!(f, "specimen = {specimen:?}")?;
-        }
-        if let Some(expect) = &self.expect {
-            writeln!(f, "expect = {:?}", expect.name())?;
-        }
-        writeln!(f, "seed = {}", self.seed)?;
-        writeln!(f, "duration = {}", time(self.duration))?;
-        writeln!(f, "settle = {}", time(self.settle))?;
-        writeln!(f, "\n[world]")?;
-        if self.world.on == On::Nats {
-            writeln!(f, "on = \"nats\"")?;
-        }
-        writeln!(f, "server = \"{}\"", self.world.server)?;
-        writeln!(f, "latency = {}", time(self.world.latency.base))?;
-        writeln!(f, "jitter = {}", time(self.world.latency.jitter))?;
-        if let Some(markers) = self.world.delete_markers {
-            writeln!(f, "delete-markers = {}", time(markers))?;
-        }
-        if self.world.is_cluster() {
-            writeln!(f, "servers = {}", self.world.servers)?;
-            writeln!(f, "replicas = {}", self.world.replicas)?;
-        }
-        match self.world.sync_interval {
-            SyncInterval::Always => writeln!(f, "sync-interval = \"always\"")?,
-            every if every == SyncInterval::default() => {}
-            SyncInterval::Every(interval) => writeln!(f, "sync-interval = {}", time(interval))?,
-        }
-        if let Some(auth) = self.auth {
-            writeln!(f, "\n[auth]")?;
-            writeln!(f, "life = {}", time(auth.life))?;
-            writeln!(f, "takes = {}", time(auth.takes))?;
-            if auth.skew != 0 {
-                writeln!(f, "skew = {:?}", signed(auth.skew))?;
-            }
-        }
-        for agent in &self.agents {
-            writeln!(f, "\n[[agent]]")?;
-            writeln!(f, "name = {:?}", agent.name)?;
-            if agent.role != Role::default() {
-                writeln!(f, "role = {:?}", agent.role.name())?;
-            }
-            writeln!(f, "interval = {}", time(agent.interval))?;
-            if agent.start > Duration::ZERO {
-                writeln!(f, "start = {}", time(agent.start))?;
-            }
-            if !agent.watch {
-                writeln!(f, "watch = false")?;
-            }
-            if let Some(every) = agent.who_every {
-                writeln!(f, "who-every = {}", time(every))?;
-            }
-            if let Some(close) = agent.close {
-                writeln!(f, "close = {}", time(close))?;
-            }
-            if let Some(max) = agent.reconnects_max {
-                writeln!(f, "reconnects-max = {max}")?;
-            }
-            if let Some(lock) = &agent.lock {
-                writeln!(f, "lock = {lock}")?;
-            }
-            if let Some(state) = &agent.state {
-                writeln!(f, "state = {state}")?;
-            }
-        }
-        for write in &self.foreign {
-            writeln!(f, "\n[[foreign]]")?;
-            writeln!(f, "at = {}", time(write.at))?;
-            writeln!(f, "key = {}", text(&write.key))?;
-            writeln!(f, "value = {}", text(&write.value))?;
-        }
-        for fault in &self.faults {
-            let mut line = format!("kind = {:?}", fault.kind.name());
-            match fault.kind {
-                FaultKind::Partition(ways) | FaultKind::Blackhole(ways)
-                    if ways != Directions::Both =>
-                {
-                    write!(line, "\ndirection = {:?}", ways.name())?;
-                }
-                FaultKind::RoutePartition(other) => write!(line, "\npeer = \"{other}\"")?,
-                FaultKind::Delay(by) | FaultKind::AuthSlow(by) => {
-                    write!(line, "\nby = {}", time(by))?;
-                }
-                FaultKind::Jump(nanos) | FaultKind::AuthSkew(nanos) => {
-                    write!(line, "\nby = {:?}", signed(nanos))?
-                }
-                FaultKind::Drift(ppm) => write!(line, "\nppm = {ppm}")?,
-                FaultKind::IoError(steps) if steps > 0 => write!(line, "\nafter = {steps}")?,
-                _ => {}
-            }
-            writeln!(f, "\n[[fault]]")?;
-            writeln!(f, "at = {}", time(fault.at))?;
-            if fault.lasts > Duration::ZERO {
-                writeln!(f, "for = {}", time(fault.lasts))?;
-            }
-            writeln!(f, "target = {:?}", fault.target)?;
-            writeln!(f, "{line}")?;
-        }
-        Ok(())
     }
 }
 

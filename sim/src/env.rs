@@ -4,9 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use squall_core::{Clock, Env, Instant, Rng, Task, UnixTime};
+use squall_core::{Clock, Env, Instant, Moment, Rng, Task, UnixTime};
 
 use crate::client::SimTransport;
+use crate::moments::{machine_name, variant, variant_and_error};
 use crate::net::Due;
 use crate::world::{HostKey, ProcessKey, SleepKey, Sleeper, World};
 
@@ -89,6 +90,37 @@ impl Clock for SimClock {
 
     fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()> + Send + 'static {
         SleepUntil::new(self.world.clone(), Some(self.host), deadline)
+    }
+
+    fn notice(&self, machine: &'static str, moment: Moment<'_>) {
+        if !self.world.is_noticing() {
+            return;
+        }
+        self.world.change(|state| {
+            let net = &mut state.net;
+            let Some(notes) = &mut net.notes else {
+                return;
+            };
+            notes.add(net.now, &net.hosts[self.host.0 as usize].name, |name| {
+                if let Moment::Fails(error) = moment {
+                    name.push_str("an error is ");
+                    return variant(error, name);
+                }
+                machine_name(machine, name);
+                match moment {
+                    Moment::Hears(event) => {
+                        name.push_str(" hears ");
+                        variant_and_error(event, name);
+                    }
+                    Moment::Wants(effect) => {
+                        name.push_str(" wants ");
+                        variant_and_error(effect, name);
+                    }
+                    Moment::Goes { from, to } => name.extend([" goes from ", from, " to ", to]),
+                    Moment::IsDue | Moment::Fails(_) => name.push_str(" is due"),
+                }
+            });
+        });
     }
 }
 

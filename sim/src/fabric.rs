@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::broker::{Broker, Cause, Effect, Now};
 use crate::client::ClientKey;
 use crate::link::{Direction, LinkKey, Parcel};
+use crate::moments::variant;
 use crate::net::Due;
 use crate::trace::{Bite, Truth};
 use crate::wire::{ClientOp, LinkId};
@@ -209,6 +210,20 @@ impl State {
     }
 
     fn perform(&mut self, server: ServerKey, effect: Effect) {
+        // What is sent is noticed where it is.
+        if let (Some(notes), false) = (&mut self.net.notes, matches!(effect, Effect::Send { .. })) {
+            let place = &self.server_names[server.0 as usize];
+            notes.add(self.net.now, place, |name| match &effect {
+                Effect::Removed(removed) => {
+                    name.push_str("server removes ");
+                    variant(&removed.cause, name);
+                }
+                other => {
+                    name.push_str("server does ");
+                    variant(other, name);
+                }
+            });
+        }
         match effect {
             Effect::Send { link, op } => self.net.send_down(link_key(link), op),
             Effect::Close { link } => {

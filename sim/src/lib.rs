@@ -21,6 +21,7 @@ mod keys;
 mod link;
 #[cfg(test)]
 mod lock_tests;
+pub mod moments;
 mod net;
 mod queue;
 mod routes;

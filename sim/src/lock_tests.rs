@@ -97,7 +97,9 @@ impl Agent {
                     self.sleep(holds).await;
                     lock.unlock().await.expect("it is let go");
                 }
-                Err(error) => assert_eq!(error, AcquireError::Held),
+                // At the end of its patience it may just have had it.
+                Err(AcquireError::Held | AcquireError::Expired) => {}
+                Err(error) => panic!("{error}"),
             }
             self.sleep(Duration::from_millis(rng.between(200, 1000)))
                 .await;

@@ -13,9 +13,10 @@ use crate::client::ClientKey;
 use crate::clock::HostClock;
 use crate::disk::Disk;
 use crate::link::{Direction, Latency, Link, LinkKey, Parcel, Route};
+use crate::moments::{Notes, variant};
 use crate::queue::Queue;
 use crate::trace::{Bite, Bites, Trace};
-use crate::wire::{ClientOp, ServerOp};
+use crate::wire::{ClientOp, Response, ServerOp};
 use crate::world::{HostKey, ProcessKey, ServerKey, SleepKey};
 
 /// What can be due. Small: it is what the queue sorts.
@@ -59,6 +60,8 @@ pub(crate) struct Net {
     pub(crate) kindness: Option<Kindness>,
     pub(crate) bites: Bites,
     pub(crate) trace: Trace,
+    /// Where somebody wants to know.
+    pub(crate) notes: Option<Box<Notes>>,
 }
 
 impl Net {
@@ -73,6 +76,19 @@ impl Net {
             kindness: None,
             bites: Bites::default(),
             trace: Trace::default(),
+            notes: None,
+        }
+    }
+
+    /// Takes down what happens now to this link's host.
+    #[cold]
+    fn notice(&mut self, key: LinkKey, what: &str, value: &dyn std::fmt::Debug) {
+        if let (Some(notes), Some(link)) = (&mut self.notes, self.links.get(key)) {
+            notes.add(self.now, &self.hosts[link.host.0 as usize].name, |name| {
+                name.push_str(what);
+                name.push(' ');
+                variant(value, name);
+            });
         }
     }
 
@@ -143,6 +159,12 @@ impl Net {
     }
 
     pub(crate) fn send_up(&mut self, link: LinkKey, op: ClientOp) {
+        if self.notes.is_some() {
+            match &op {
+                ClientOp::Request { request, .. } => self.notice(link, "client asks", request),
+                other => self.notice(link, "client sends", other),
+            }
+        }
         self.push_up(link, Parcel::Op(op));
     }
 
@@ -165,6 +187,18 @@ impl Net {
     }
 
     pub(crate) fn send_down(&mut self, key: LinkKey, op: ServerOp) {
+        if self.notes.is_some() {
+            match &op {
+                ServerOp::Response {
+                    response: Response::Error(error),
+                    ..
+                } => self.notice(key, "server refuses with", &error.err_code),
+                ServerOp::Response { response, .. } => {
+                    self.notice(key, "client is answered", response);
+                }
+                other => self.notice(key, "client hears", other),
+            }
+        }
         let Some(link) = self.links.get_mut(key) else {
             return;
         };
@@ -266,7 +300,7 @@ fn is_reply(op: &ServerOp) -> bool {
     matches!(
         op,
         ServerOp::Response {
-            response: crate::wire::Response::Stored(_),
+            response: Response::Stored(_),
             ..
         }
     )

@@ -560,6 +560,17 @@ impl Machine for Swapper {
             }
         }
     }
+
+    fn state(&self) -> &'static str {
+        match &self.current {
+            _ if self.dialling.is_some() => "dialling",
+            _ if self.probing.is_some() => "probing",
+            _ if self.waiting.is_some() => "backing off",
+            Some(_) if !self.retiring.is_empty() => "moving over",
+            Some(_) => "connected",
+            None => "without a connection",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ use squall_reports::terminal;
 use super::fleet;
 use super::nightly::Nights;
 use super::progress::Progress;
-use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, style};
+use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, steered, style};
 use crate::hunt::{Book, BookError, Fleet, Folder, FolderError, Limit, Settings, hunt, shrink_all};
 use crate::invariants::Verdict;
 
 /// Seeds of each scenario, if nothing else is said.
-const SEEDS_DEFAULT: u64 = 100;
+pub(super) const SEEDS_DEFAULT: u64 = 100;
 
 /// What is hunted, and where it is kept.
 #[derive(Debug, clap::Args)]
@@ -50,6 +50,9 @@ pub(super) struct Wanted {
         conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report", "nightly", "fleet"]
     )]
     resume: Option<PathBuf>,
+    /// Learns from each run where to look next, and tells what was never reached; half of the runs vary earlier ones.
+    #[arg(long, conflicts_with_all = ["for", "resume", "nightly", "fleet"])]
+    steer: bool,
     /// Shares the work, through this server, or these of one cluster, with everyone who runs `squall worker` there.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     fleet: Vec<String>,
@@ -112,6 +115,17 @@ impl Wanted {
 pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
     if wanted.jobs == Some(0) {
         return Err(Unusable("--jobs must be at least 1".to_owned()));
+    }
+    if wanted.steer {
+        let Wanted {
+            scenario,
+            seeds,
+            first_seed,
+            jobs,
+            report,
+            ..
+        } = wanted;
+        return steered::chaos(scenario, *seeds, *first_seed, *jobs, report.as_deref());
     }
     let (book, nights) = wanted.book()?;
     let book = Arc::new(book);

@@ -17,13 +17,18 @@ pub(super) fn read_plan(path: &Path) -> Result<Plan, Unusable> {
     parse(&text).map_err(|error| Unusable(format!("{}:{}: {error}", path.display(), error.line)))
 }
 
+/// How the files of a run begin, if nothing else is said.
+pub(super) fn name_of(run: &Run) -> String {
+    format!("{}.{}", run.plan.scenario.replace('/', "-"), run.plan.seed)
+}
+
 /// Writes plan, history, model and report of a run, each whole or not at all.
 pub(super) fn write_run(
     directory: &Path,
+    name: &str,
     run: &Run,
     model: &squall_reports::model::Run,
 ) -> Result<(), Unusable> {
-    let name = format!("{}.{}", run.plan.scenario.replace('/', "-"), run.plan.seed);
     let mut history = Vec::new();
     let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", directory.display()));
     run.history.write(&mut history).map_err(unwritable)?;

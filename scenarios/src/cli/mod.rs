@@ -17,6 +17,9 @@ mod files;
 mod fleet;
 mod nightly;
 mod progress;
+mod shrink;
+mod specimens;
+mod steered;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -27,19 +30,17 @@ use clap::{Parser, Subcommand, ValueEnum};
 use squall_reports::terminal::{self, Style};
 
 use self::diagnose::{Since, diagnose};
-use self::files::{read_plan, write_run, write_whole};
+use self::files::{name_of, read_plan, write_run};
 use crate::hunt::reproduce;
 use crate::invariants::{self, Verdict};
-use crate::kept;
 use crate::linear;
 use crate::nats_testbed::{run_on_nats, unsupported};
 use crate::nearest::nearest;
 use crate::plan::{self, Plan};
 use crate::report;
 use crate::run::simulate;
-use crate::shrink;
-use crate::specimens::{self, search};
 use crate::stories::{self, Scenario};
+use crate::vary::Origin;
 
 /// Raises deterministic storms over coordination code on NATS JetStream.
 #[derive(Debug, Parser)]
@@ -65,9 +66,10 @@ enum Command {
     Run {
         /// Which, such as presence/storm.
         scenario: String,
-        /// Decides everything. Default: 0; on a real server, the first whose faults can be done there.
+        /// Decides everything: a seed, or one and the numbers of its variations, such as 17.3. Default: 0; on a real server,
+        /// the first whose faults can be done there.
         #[arg(long)]
-        seed: Option<u64>,
+        seed: Option<Origin>,
         /// In which world.
         #[arg(long, value_enum, default_value_t = On::Sim)]
         on: On,
@@ -91,12 +93,15 @@ enum Command {
     Shrink {
         /// A TOML file, or a scenario together with --seed.
         plan: String,
-        /// The seed of the scenario.
+        /// The seed of the scenario, and the numbers of its variations, if it has any.
         #[arg(long)]
-        seed: Option<u64>,
+        seed: Option<Origin>,
         /// Runs that this may take.
-        #[arg(long, default_value_t = 2000)]
+        #[arg(long, default_value_t = 10_000)]
         runs: u32,
+        /// How long it may take, such as 30s; what is smallest by then is told.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        r#for: Option<Duration>,
         /// Writes the plan into this file instead of printing it.
         #[arg(long)]
         output: Option<PathBuf>,
@@ -106,6 +111,9 @@ enum Command {
         /// Writes the smallest failing plan of each into this directory.
         #[arg(long)]
         keep: Option<PathBuf>,
+        /// Looks for what hides deep in storms, too, as seeds come and steered, and writes a table of all into this file.
+        #[arg(long, num_args = 0..=1, default_missing_value = "docs/specimens.md")]
+        table: Option<PathBuf>,
     },
     /// Prints the fingerprint of each run: equal ones mean equal runs, to the nanosecond.
     Fingerprint {
@@ -211,9 +219,10 @@ pub fn main() -> ExitCode {
             plan,
             seed,
             runs,
+            r#for,
             output,
-        } => shrink(&plan, seed, runs, output),
-        Command::Specimens { keep } => inspect_specimens(keep),
+        } => shrink::shrink(&plan, seed, runs, r#for, output),
+        Command::Specimens { keep, table } => specimens::inspect(keep.as_deref(), table.as_deref()),
         Command::Fingerprint {
             scenario,
             seeds,
@@ -323,20 +332,20 @@ fn list() -> Result<ExitCode, Unusable> {
 
 fn run(
     name: &str,
-    seed: Option<u64>,
+    seed: Option<Origin>,
     on: On,
     report: Option<PathBuf>,
 ) -> Result<ExitCode, Unusable> {
     let scenario = find(name)?;
     match on {
         On::Sim => {
-            let seed = seed.unwrap_or(0);
-            finish(&scenario.draw(seed), reproduce(name, seed), report)
+            let origin = seed.unwrap_or_else(|| Origin::of_seed(0));
+            finish(&origin.plan(scenario), reproduce(name, &origin), report)
         }
         On::Nats => {
-            let seed = seed.unwrap_or_else(|| first_real_seed(scenario));
-            let command = format!("{} --on nats", reproduce(name, seed));
-            finish(&scenario.draw(seed).in_real_time(), command, report)
+            let origin = seed.unwrap_or_else(|| Origin::of_seed(first_real_seed(scenario)));
+            let command = format!("{} --on nats", reproduce(name, &origin));
+            finish(&origin.plan(scenario).in_real_time(), command, report)
         }
     }
 }
@@ -370,7 +379,7 @@ fn finish(plan: &Plan, reproduce: String, report: Option<PathBuf>) -> Result<Exi
     model.elapsed = Some(began.elapsed());
     model.trace = run.trace.map(|trace| trace.to_string());
     if let Some(directory) = report {
-        write_run(&directory, &run, &model)?;
+        write_run(&directory, &name_of(&run), &run, &model)?;
     }
     print(&terminal::render(&model, style()));
     Ok(status(&run.verdict))
@@ -384,93 +393,9 @@ fn status(verdict: &Verdict) -> ExitCode {
     }
 }
 
-fn shrink(
-    plan: &str,
-    seed: Option<u64>,
-    runs: u32,
-    output: Option<PathBuf>,
-) -> Result<ExitCode, Unusable> {
-    let original = match seed {
-        Some(seed) => find(plan)?.draw(seed),
-        None => read_plan(Path::new(plan))?,
-    };
-    let Verdict::Fail(violations) = simulate(&original).verdict else {
-        return Err(Unusable(
-            "the plan violates nothing: there is nothing to shrink".to_owned(),
-        ));
-    };
-    let Some(code) = violations.first().map(|violation| violation.code.as_str()) else {
-        return Err(Unusable(
-            "the plan violates nothing: there is nothing to shrink".to_owned(),
-        ));
-    };
-    let Some(shrunk) = shrink::shrink(&original, code, runs) else {
-        return Err(Unusable(
-            "the plan did not violate the same a second time".to_owned(),
-        ));
-    };
-    let (before, after) = (original.faults.len(), shrunk.plan.faults.len());
-    let (many, few) = (original.agents.len(), shrunk.plan.agents.len());
-    eprintln!(
-        "faults {before} -> {after}, agents {many} -> {few}, in {} runs",
-        shrunk.runs
-    );
-    let text = kept::text(&shrunk.violation.to_string(), &shrunk.plan, code);
-    match output {
-        Some(path) => write_whole(&path, text.as_bytes())?,
-        None => print(&text),
-    }
-    Ok(ExitCode::from(VIOLATION))
-}
-
-fn inspect_specimens(keep: Option<PathBuf>) -> Result<ExitCode, Unusable> {
-    let mut all_hold = true;
-    let heads = [
-        "specimen",
-        "level",
-        "code",
-        "seeds needed",
-        "faults left",
-        "right twin",
-    ];
-    let [name, level, code, seeds, faults, twin] = heads;
-    print(&format!(
-        "{name:<38} {level:>5}  {code:<4}  {seeds:>12}  {faults:>11}  {twin}\n"
-    ));
-    for specimen in specimens::all() {
-        let inspection = search::inspect(specimen);
-        all_hold &= inspection.holds();
-        let or_missed =
-            |number: Option<u64>| number.map_or_else(|| "missed".to_owned(), |n| n.to_string());
-        print(&format!(
-            "{:<38} {:>5}  {:<4}  {:>12}  {:>11}  {}\n",
-            specimen.name,
-            specimen.level,
-            inspection.code().unwrap_or("-"),
-            or_missed(inspection.seeds_needed()),
-            or_missed(inspection.faults_left()),
-            if inspection.twin_passes() {
-                "passes"
-            } else {
-                "FAILS"
-            },
-        ));
-        if let (Some(directory), Some(shrunk)) = (&keep, inspection.smallest()) {
-            let unwritable = |error| Unusable(format!("{}: {error}", directory.display()));
-            std::fs::create_dir_all(directory).map_err(unwritable)?;
-            let path = directory.join(format!("{}.toml", specimen.name));
-            write_whole(&path, search::kept(specimen, shrunk).as_bytes())?;
-        }
-    }
-    let (ranges, each) = (search::RANGES, search::SEEDS_MAX);
-    print(&format!(
-        "\nSeeds needed: the median of {ranges} ranges of up to {each} seeds.\n"
-    ));
-    Ok(if all_hold {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(VIOLATION)
-    })
+/// Panics of runs are findings, which their histories tell: nothing is said of each where there are many.
+fn hush_panics() {
+    std::panic::set_hook(Box::new(|_| {}));
 }
 
 fn fingerprint(patterns: &[String], seeds: u64, first_seed: u64) -> Result<ExitCode, Unusable> {

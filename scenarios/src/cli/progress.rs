@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::linear;
+use crate::shrink::Shrunk;
 
 /// How far a sweep has come: a bar on a terminal, a line now and then elsewhere.
 pub(super) struct Progress {
@@ -138,6 +139,51 @@ impl Searching {
             self.told.set(Instant::now());
             let seconds = self.began.elapsed().as_secs();
             eprintln!("{explained} of {of} explained in {seconds} s, {steps} steps");
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// How far shrinking has come.
+pub(super) struct Shrinking {
+    bar: Option<ProgressBar>,
+    began: Instant,
+    told: Cell<Instant>,
+}
+
+impl Shrinking {
+    pub(super) fn new(began: Instant) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner} {pos} runs, {per_sec}, {msg}")
+            {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self {
+            bar,
+            began,
+            told: Cell::new(began),
+        }
+    }
+
+    pub(super) fn step(&self, best: &Shrunk) {
+        let (faults, agents) = (best.plan.faults.len(), best.plan.agents.len());
+        let left = format!("{faults} faults and {agents} agents left");
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::from(best.runs));
+            bar.set_message(left);
+        } else if self.told.get().elapsed() >= Progress::LINE_EVERY {
+            self.told.set(Instant::now());
+            let seconds = self.began.elapsed().as_secs();
+            eprintln!("{} runs in {seconds} s, {left}", best.runs);
         }
     }
 

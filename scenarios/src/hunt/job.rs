@@ -1,5 +1,6 @@
 //! [`Job`]: one run to be done, and the numbers of all of them.
 
+use std::fmt::Display;
 use std::ops::Range;
 
 use squall_reports::sweep::Sweep;
@@ -24,8 +25,8 @@ impl Job {
     }
 }
 
-/// The command that runs this seed again.
-pub fn reproduce(scenario: &str, seed: u64) -> String {
+/// The command that runs this seed again, or the plan of this [origin](crate::vary::Origin).
+pub fn reproduce(scenario: &str, seed: impl Display) -> String {
     format!("cargo squall run {scenario} --seed {seed}")
 }
 

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use squall_core::files::Files;
-use squall_core::transport::{ConnectOptions, ConnectionEvent, Events, Fallible};
+use squall_core::transport::{ConnectOptions, ConnectionEvent, Events, Fallible, Transport};
 use squall_core::{Clock, Env};
 
 use super::{lock, presence, state, user};
 use crate::credentials::Exchange;
 use crate::history::{Call, Recorder, Reply, Tell, What};
 use crate::plan::AgentPlan;
+use crate::variant::ConnectionOf;
 
 /// What failed is tried again after so long.
 const RETRY: Duration = Duration::from_millis(500);
@@ -98,6 +99,17 @@ impl Actor {
             watch_heartbeat: scaled.min(right.watch_heartbeat),
             reconnects_max: self.plan.reconnects_max.and_then(NonZeroU32::new),
             ..right
+        }
+    }
+
+    /// Connects, however often it has to try.
+    pub(super) async fn connect<E: Env>(&self, env: &E) -> ConnectionOf<E> {
+        let options = self.options();
+        loop {
+            if let Ok(connection) = env.transport().connect(options.clone()).await {
+                return connection;
+            }
+            self.wait(env).await;
         }
     }
 

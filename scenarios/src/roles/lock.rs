@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use squall_core::state::lock::{AcquireError, LostReason, RefreshError, UnlockError};
 use squall_core::state::{BUCKET_DEFAULT, Config, StateError, StateStore};
-use squall_core::transport::{Connection, Fallible, Transport};
+use squall_core::transport::{Connection, Fallible};
 use squall_core::{Clock, Env, Rng};
 use tokio::sync::mpsc;
 
@@ -93,7 +93,7 @@ impl Worker {
             let connection = tokio::select! {
                 biased;
                 _order = orders.recv() => return,
-                connection = self.connect(&env) => connection,
+                connection = self.actor.connect(&env) => connection,
             };
             self.note(|standing| standing.open = true);
             let over = self.actor.over(connection.events());
@@ -120,16 +120,6 @@ impl Worker {
 
     fn note(&self, change: impl FnOnce(&mut Standing)) {
         self.actor.note(|standing| change(&mut standing.lock));
-    }
-
-    async fn connect<E: Env>(&self, env: &E) -> ConnectionOf<E> {
-        let options = self.actor.options();
-        loop {
-            if let Ok(connection) = env.transport().connect(options.clone()).await {
-                return connection;
-            }
-            self.actor.wait(env).await;
-        }
     }
 
     /// Their bucket, which the first who comes makes, and the store in it, of what locks guard.

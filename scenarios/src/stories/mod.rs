@@ -66,6 +66,7 @@ mod state;
 mod state_acts;
 mod story;
 
+pub(crate) use self::story::NAMES;
 pub use self::story::Story;
 
 use std::collections::BTreeMap;

@@ -7,7 +7,9 @@ use squall_core::{Rng, presence};
 
 use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, Member, Scope};
 use crate::parse::{AUTH, CLUSTER, PROJECT};
-use crate::plan::{AgentPlan, AuthPlan, ForeignWrite, LockPlan, Plan, Role, StatePlan, WorldPlan};
+use crate::plan::{
+    AgentPlan, AuthPlan, ForeignWrite, LockPlan, Plan, Role, SETTLE, StatePlan, WorldPlan,
+};
 
 /// See the head of this file. All times are from the start of the run.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub struct Story {
 }
 
 /// Names for agents, in the order they enter.
-const NAMES: [&str; 20] = [
+pub(crate) const NAMES: [&str; 20] = [
     "alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "mallory",
     "niaj", "olivia", "peggy", "quentin", "rupert", "sybil", "trent", "victor", "walter",
 ];
@@ -32,7 +34,7 @@ impl Story {
             scenario: scenario.to_owned(),
             seed,
             duration: Duration::from_secs(30),
-            settle: Duration::from_secs(30),
+            settle: SETTLE,
             world: WorldPlan::default(),
             auth: None,
             agents: Vec::new(),

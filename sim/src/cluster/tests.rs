@@ -231,6 +231,23 @@ fn a_leader_that_steps_down_is_followed_at_once() {
     }
 }
 
+/// Otherwise it would judge a conditional write by less than will be there when that is stored.
+#[test]
+fn the_next_leader_has_done_what_the_one_before_left() {
+    for seed in 0..50 {
+        let (mut trio, leader) = Trio::settled(seed);
+        let [one, other] = others(leader);
+        trio.held.extend([(one, leader), (other, leader)]);
+        assert!(trio.propose(leader, 2));
+        trio.pass(Duration::from_millis(5));
+        assert_eq!(trio.agreed[usize::from(one)], [1], "it is not agreed upon");
+        trio.kill(leader);
+        trio.held.clear();
+        let next = trio.await_leader();
+        assert_eq!(trio.agreed[usize::from(next)], [1, 2], "seed {seed}");
+    }
+}
+
 /// One that is behind stands again and again, and nobody votes for it: the others do not wait for the silence of a leader
 /// that it has put down.
 #[test]

@@ -102,13 +102,16 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
     pub(super) fn write(&self, over: Revision, token: Option<u64>) -> Writing {
         let (inner, key) = (Arc::clone(&self.inner), Arc::clone(&self.keys.record));
         let (id, ttl) = (Arc::clone(&self.id), self.ttl);
-        let place = self.place.as_ref().map(|place| Arc::clone(&place.id));
+        let place = self.place.clone();
         Box::pin(async move {
             let sent = inner.stamp();
             let value = move |write| {
-                let place = place.clone();
-                let record = Record::new(&id, ttl, token, write);
-                Record { place, ..record }.encode()
+                let mut record = Record::new(&id, ttl, token, write);
+                if let Some(place) = &place {
+                    record.place = Some(Arc::clone(&place.id));
+                    record.since = place.since.map(|since| since.0);
+                }
+                record.encode()
             };
             let over = Over::Revision(over);
             (sent, inner.put(&key, value, over, ttl + margin(ttl)).await)
@@ -147,9 +150,15 @@ impl<E: Env, B: Bucket> ContenderShell<E, B> {
     }
 }
 
-/// Ready once the connection was lost and is there again.
-async fn reconnected(events: &mut Option<Events>) {
-    while next_event(events).await != ConnectionEvent::Reconnected {}
+/// That the connection is down, or up again.
+async fn linked(events: &mut Option<Events>) -> ContenderEvent {
+    loop {
+        match next_event(events).await {
+            ConnectionEvent::Disconnected(_) => return ContenderEvent::Disconnected,
+            ConnectionEvent::Reconnected => return ContenderEvent::Reconnected,
+            _ => {}
+        }
+    }
 }
 
 impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
@@ -159,14 +168,18 @@ impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
             Some(answered) = self.under_way.next(), if !self.under_way.is_empty() => match answered {
                 Answered::Event(event) => event,
                 Answered::Joined(Joined { place, watch, ahead }) => {
-                    let watches = watch.is_some();
+                    let (since, watches) = (place.since, watch.is_some());
                     self.watch = watch;
                     self.acquisition.place = Some(place);
-                    ContenderEvent::Queued { ahead, watches }
+                    ContenderEvent::Queued {
+                        since,
+                        ahead,
+                        watches,
+                    }
                 }
             },
             event = Self::watched(&mut self.watch) => event,
-            () = reconnected(&mut self.events) => ContenderEvent::Reconnected,
+            event = linked(&mut self.events) => event,
             () = self.answer.closed() => ContenderEvent::Abandoned,
         };
         Some((self.acquisition.inner.stamp(), event))
@@ -204,7 +217,7 @@ impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
                 self.under_way
                     .push(Box::pin(async move { Answered::Joined(joining.await) }));
             }
-            ContenderEffect::Settle { over } => settle(inner, keys, id, over),
+            ContenderEffect::Settle { over, seen } => settle(inner, keys, id, over, seen),
             ContenderEffect::Acquired(acquired) => {
                 self.ended = Some(Ok(acquired));
                 return ControlFlow::Break(());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::AcquireError;
-use super::record::Stamp;
+use super::record::{Sight, Stamp};
 use crate::transport::{KvEntry, ReadError, Revision, UpdateError};
 
 /// What a [`Contender`](super::contender::Contender) hears.
@@ -19,13 +19,20 @@ pub(super) enum ContenderEvent {
         sent: Stamp,
         result: Result<Revision, UpdateError>,
     },
-    /// There is a ticket and, perhaps, a watch; these places are before ours, the first one first.
-    Queued { ahead: Vec<Arc<str>>, watches: bool },
+    /// There is a ticket and, perhaps, a watch; these places are before ours, the first one first; ours is had since that
+    /// revision.
+    Queued {
+        since: Option<Revision>,
+        ahead: Vec<Arc<str>>,
+        watches: bool,
+    },
     /// The watch tells a record of the lock.
     Seen(KvEntry),
     /// The watch has ended.
     Blind,
-    /// The connection was lost and is there again.
+    /// The connection is down.
+    Disconnected,
+    /// It is up again.
     Reconnected,
     /// Nobody wants the lock any more.
     Abandoned,
@@ -45,8 +52,8 @@ pub(super) enum ContenderEffect {
     /// It is not, and nothing is asked for any more.
     Failed(AcquireError),
     /// See to it that no record of this acquisition remains, where one may have been or may yet be written over this
-    /// revision, or is this revision.
-    Settle { over: Revision },
+    /// revision, or is this revision. It was another's record that was seen so, if it was one.
+    Settle { over: Revision, seen: Option<Sight> },
 }
 
 /// An acquisition that has succeeded.

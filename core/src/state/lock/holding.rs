@@ -186,7 +186,7 @@ impl<E: Env, B: Bucket> Shell<Holder> for HolderShell<E, B> {
                     let _gone = answer.send(result.clone());
                 }
             }
-            HolderEffect::Settle { over } => settle(inner, keys, id, over),
+            HolderEffect::Settle { over } => settle(inner, keys, id, over, None),
             HolderEffect::Unlocked(result) => {
                 // Of several who unlock it at once one does.
                 let mut answers = self.unlocks.drain(..);

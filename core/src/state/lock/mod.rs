@@ -32,7 +32,8 @@
 //! anew; and where a server loses its power with the end of what it acknowledged, it gives the revisions out again that
 //! it lost, after every effect in that bucket that was stamped with them is lost, too. Then exclusion cannot be kept
 //! either: nobody but the holder knows that there was a lock. It looks at its record after every reconnect before it
-//! touches it, and one that renews itself is told at once.
+//! touches it, and one that renews itself is told at once; whoever wants the lock looks, too, and writes nothing while the
+//! connection is down. What remains is a write that is under way while its revision is given out again.
 //!
 //! **Waiting.** Who waits watches the record and takes a ticket (one more record). When the lock becomes free, the first in
 //! the order of tickets comes at once and the others each [`TURN`] later than the one before, if it is still free then:
@@ -234,15 +235,10 @@ impl Lock {
     /// How long it can still be relied on, without a renewal; zero if not at all.
     pub fn remaining(&self) -> Duration {
         let lease = lease(&self.lease);
-        let now = (self.now)();
-        if lease.lost.is_some() || lease.sent.is_over(now, self.ttl) {
-            return Duration::ZERO;
+        match lease.lost {
+            Some(_) => Duration::ZERO,
+            None => lease.sent.left((self.now)(), self.ttl),
         }
-        let passed = now
-            .at
-            .since(lease.sent.at)
-            .max(now.wall.since(lease.sent.wall));
-        self.ttl.saturating_sub(passed)
     }
 
     /// Ready once it can be relied on no more, with the reason. Cancel-safe.

@@ -39,6 +39,7 @@ impl World {
                         }
                     }
                     (Answer::Joined, _) => ContenderEvent::Queued {
+                        since: None,
                         ahead: Vec::new(),
                         watches: true,
                     },
@@ -83,7 +84,7 @@ impl World {
                     self.actors[actor].watches = true;
                     self.ask(actor, Request::Join);
                 }
-                ContenderEffect::Settle { over } => {
+                ContenderEffect::Settle { over, .. } => {
                     let id = Arc::clone(&id);
                     self.ask(actor, Request::Settle { id, over });
                 }
@@ -119,13 +120,12 @@ impl World {
         actor.watched.clear();
     }
 
-    /// The connection of one who contends was lost and is there again. What it had asked may be answered all the same.
-    fn reconnect(&mut self, actor: usize) {
+    /// The connection of one who contends is down, or up again. What it had asked may be answered all the same.
+    fn link(&mut self, actor: usize, event: ContenderEvent) {
         let now = self.stamp(actor);
         let mut effects = Vec::new();
         if let Role::Contends(contender) = &mut self.actors[actor].role {
-            let event = (now, ContenderEvent::Reconnected);
-            contender.handle(now.at, event, &mut effects);
+            contender.handle(now.at, (now, event), &mut effects);
         }
         self.contend(actor, effects);
     }
@@ -297,7 +297,10 @@ impl World {
             }
             12 | 13 => self.acquire(actor, whom >= 128),
             14 if self.actors[actor].is_paused => {}
-            14 if matches!(self.actors[actor].role, Role::Contends(_)) => self.reconnect(actor),
+            14 if matches!(self.actors[actor].role, Role::Contends(_)) => match whom / 128 {
+                0 => self.link(actor, ContenderEvent::Disconnected),
+                _ => self.link(actor, ContenderEvent::Reconnected),
+            },
             14 => match whom / 85 {
                 0 => self.tell(actor, HolderEvent::Refresh),
                 1 => self.tell(actor, HolderEvent::Keep),

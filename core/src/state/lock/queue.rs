@@ -27,7 +27,7 @@ pub(super) struct Place {
     /// Names it, unlike any other.
     pub(super) id: Arc<str>,
     /// The revision of its first ticket, once that is known.
-    since: Option<Revision>,
+    pub(super) since: Option<Revision>,
 }
 
 impl Place {

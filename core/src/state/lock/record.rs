@@ -34,6 +34,9 @@ pub struct Record {
     /// Whose turn it was, where it had waited for one: names the place in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Arc<str>>,
+    /// Since which revision it was had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
 }
 
 impl Record {
@@ -44,6 +47,7 @@ impl Record {
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
             token,
             place: None,
+            since: None,
         }
     }
 
@@ -75,6 +79,8 @@ pub(super) struct Sight {
     write: Option<u64>,
     /// Whose turn it was.
     pub(super) place: Option<Arc<str>>,
+    /// Where in the queue that was.
+    pub(super) queued: Option<Revision>,
     /// When it was first seen, which is after it was written.
     pub(super) since: Instant,
     /// How long it lives.
@@ -93,6 +99,10 @@ impl Sight {
                 .map_or(ttl, |record| Duration::from_millis(record.ttl_ms)),
             write: record.as_ref().map(|record| record.write),
             place: record.as_ref().and_then(|record| record.place.clone()),
+            queued: record
+                .as_ref()
+                .and_then(|record| record.since)
+                .map(Revision),
             id: record.map(|record| record.id),
         }
     }
@@ -102,6 +112,12 @@ impl Sight {
     pub(super) fn covers(&self, other: &Self) -> bool {
         let is_same = (&self.id, self.write) == (&other.id, other.write);
         self.revision > other.revision || (self.revision == other.revision && is_same)
+    }
+
+    /// Whether this is the very record that was seen.
+    pub(super) fn is_of(&self, entry: &KvEntry) -> bool {
+        let other = Self::of(entry, self.since, self.life);
+        self.covers(&other) && self.revision == other.revision
     }
 
     /// From then on it may be taken over.
@@ -128,6 +144,15 @@ impl Stamp {
         let behind = by_clock.saturating_sub(by_wall);
         let tolerated = i64::try_from(nanos(margin(life))).unwrap_or(i64::MAX);
         passed >= life || now.wall.since(self.wall) >= life || behind > tolerated
+    }
+
+    /// How much of `life` is left, by the clock that says less.
+    pub(super) fn left(&self, now: Self, life: Duration) -> Duration {
+        if self.is_over(now, life) {
+            return Duration::ZERO;
+        }
+        let passed = now.at.since(self.at).max(now.wall.since(self.wall));
+        life.saturating_sub(passed)
     }
 }
 
@@ -188,6 +213,9 @@ mod tests {
         assert!(sent.is_over(stamp(40, 38), life), "by the monotonic clock");
         assert!(!sent.is_over(stamp(10, 8), life), "set back a little");
         assert!(sent.is_over(stamp(10, 5), life), "set back: who knows");
+        let left = |clock, wall| sent.left(stamp(clock, wall), life).as_secs();
+        assert_eq!((left(31, 31), left(1, 30), left(30, 29)), (1, 2, 2));
+        assert_eq!((left(32, 32), left(10, 5)), (0, 0));
     }
 
     #[test]
