@@ -3,7 +3,7 @@
 //! After delta debugging (Zeller and Hildebrandt, 2002): whole parts of a list are taken away before its items one by one,
 //! and what is left is tried again until a whole round changes nothing. Faults go first, then agents, what the world has
 //! beside the usual, and what agents do beside their pace; then times become shorter, earlier and rounder. Each step makes
-//! the plan smaller by [`weight`](steps::weight), so that there is an end to it.
+//! the plan smaller by its weight, so that there is an end to it.
 //!
 //! That taking one fault away does not reshuffle the rest (each concern draws from a stream of its own) is what makes this
 //! work. What it does reshuffle is the order of tasks, so what a plan owes to one lucky order is tried under a few others,

@@ -107,19 +107,10 @@ impl Field {
         Squall::start(&arguments, &self.folder, name)
     }
 
-    /// The hunt has counted something, and not all.
+    /// Somebody has done a part, which is one of many.
     async fn is_under_way(&self) {
-        let counted = async {
-            loop {
-                let kept = fs::read_to_string(self.report().join("hunt.json"));
-                if kept.is_ok_and(|kept| kept.contains("\"runs\"")) {
-                    return;
-                }
-                sleep(TICK).await;
-            }
-        };
-        let counted = tokio::time::timeout(PATIENCE, counted).await;
-        counted.expect("the hunt begins");
+        let (url, _) = self.urls.split_once(',').unwrap_or((&self.urls, ""));
+        first_report(&connection(url).await).await;
     }
 
     /// Everything came out as in one process.
@@ -222,8 +213,8 @@ async fn a_coordinator_is_killed_and_resumed_and_nothing_is_missing() {
     let server = server().await;
     let field = Field::new(&[server.url()]);
     let coordinator = field.coordinator();
-    let _workers = ["1", "2"].map(|name| field.worker(name));
-    field.is_under_way().await;
+    let connection = connection(&server.url()).await;
+    until_announced(&connection).await;
     // Another hunt cannot come between.
     let second = Squall::start(&["chaos", "--fleet", &field.urls], &field.folder, "second");
     assert_eq!(second.end().await.code(), Some(2));
@@ -233,6 +224,8 @@ async fn a_coordinator_is_killed_and_resumed_and_nothing_is_missing() {
             .contains("is under way in this fleet")
     );
 
+    let _workers = ["1", "2"].map(|name| field.worker(name));
+    field.is_under_way().await;
     coordinator.kill();
     let report = field.report();
     let resume = [
@@ -337,6 +330,16 @@ async fn first_report(connection: &NatsConnection) -> (String, Report) {
         .expect("a worker reports")
 }
 
+async fn until_announced(connection: &NatsConnection) {
+    let seen = async {
+        while announced(connection).await.is_none() {
+            sleep(TICK).await;
+        }
+    };
+    let seen = tokio::time::timeout(PATIENCE, seen).await;
+    seen.expect("the hunt is announced");
+}
+
 async fn announced(connection: &NatsConnection) -> Option<String> {
     let hunts = connection.stream(HUNTS).expect("the name is valid");
     let message = hunts.last("squall.hunts").await.ok()??;
@@ -351,14 +354,7 @@ async fn a_worker_of_another_squall_refuses() {
     let field = Field::new(&[server.url()]);
     let coordinator = field.coordinator();
     let connection = connection(&server.url()).await;
-    let hunts = async {
-        while announced(&connection).await.is_none() {
-            sleep(TICK).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, hunts)
-        .await
-        .expect("the hunt is announced");
+    until_announced(&connection).await;
     drop(coordinator);
     let hunts = connection.stream(HUNTS).expect("the name is valid");
     let message = hunts
