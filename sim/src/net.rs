@@ -15,7 +15,7 @@ use crate::disk::Disk;
 use crate::link::{Direction, Latency, Link, LinkKey, Parcel, Route};
 use crate::queue::Queue;
 use crate::trace::{Bite, Bites, Trace};
-use crate::wire::{ClientOp, ServerOp};
+use crate::wire::{ClientOp, Response, ServerOp};
 use crate::world::{HostKey, ProcessKey, ServerKey, SleepKey};
 
 /// What can be due. Small: it is what the queue sorts.
@@ -266,7 +266,7 @@ fn is_reply(op: &ServerOp) -> bool {
     matches!(
         op,
         ServerOp::Response {
-            response: crate::wire::Response::Stored(_),
+            response: Response::Stored(_) | Response::Acked(_),
             ..
         }
     )
