@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use squall_core::files::Files;
 use squall_core::transport::{ConnectOptions, ConnectionEvent, Events, Fallible};
-use squall_core::{Clock, Env};
+use squall_core::{Clock, Env, Transport};
 
 use super::{lock, presence, state, user};
 use crate::credentials::Exchange;
 use crate::history::{Call, Recorder, Reply, Tell, What};
 use crate::plan::AgentPlan;
+use crate::variant::ConnectionOf;
 
 /// What failed is tried again after so long.
 const RETRY: Duration = Duration::from_millis(500);
@@ -98,6 +99,26 @@ impl Actor {
             watch_heartbeat: scaled.min(right.watch_heartbeat),
             reconnects_max: self.plan.reconnects_max.and_then(NonZeroU32::new),
             ..right
+        }
+    }
+
+    /// A connection, as soon as there is one.
+    pub(super) async fn connect<E: Env>(&self, env: &E) -> ConnectionOf<E> {
+        let options = self.options();
+        loop {
+            if let Ok(connection) = env.transport().connect(options.clone()).await {
+                return connection;
+            }
+            self.wait(env).await;
+        }
+    }
+
+    /// Tells what becomes of a connection.
+    pub(super) async fn attend(self, mut events: Events) {
+        while let Some(event) = events.next().await {
+            self.tell(Tell::Connection {
+                event: event.to_string(),
+            });
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use squall_core::state::lock::{AcquireError, LostReason, RefreshError, UnlockError};
-use squall_core::transport::{BucketConfig, BucketError, Connection, Fallible, Transport};
+use squall_core::transport::{BucketConfig, BucketError, Connection, Fallible};
 use squall_core::{Clock, Env, Rng};
 use tokio::sync::mpsc;
 
@@ -92,7 +92,7 @@ impl Worker {
             let connection = tokio::select! {
                 biased;
                 _order = orders.recv() => return,
-                connection = self.connect(&env) => connection,
+                connection = self.actor.connect(&env) => connection,
             };
             self.note(|standing| standing.open = true);
             let over = self.actor.over(connection.events());
@@ -119,16 +119,6 @@ impl Worker {
 
     fn note(&self, change: impl FnOnce(&mut Standing)) {
         self.actor.note(|standing| change(&mut standing.lock));
-    }
-
-    async fn connect<E: Env>(&self, env: &E) -> ConnectionOf<E> {
-        let options = self.actor.options();
-        loop {
-            if let Ok(connection) = env.transport().connect(options.clone()).await {
-                return connection;
-            }
-            self.actor.wait(env).await;
-        }
     }
 
     /// The bucket, which the first who comes makes.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squall_core::state::{Config, Event, Gap, Operation, StateError, Ttl, WatchEnd};
-use squall_core::transport::{Connection, Fallible, Revision, Transport};
+use squall_core::transport::{Connection, Fallible, Revision};
 use squall_core::{Clock, Env, Rng, Task};
 use tokio::sync::mpsc;
 
@@ -88,7 +88,7 @@ impl Keeper {
             let connection = tokio::select! {
                 biased;
                 _order = orders.recv() => return,
-                connection = self.connect(&env) => connection,
+                connection = self.0.connect(&env) => connection,
             };
             let over = self.0.over(connection.events());
             tokio::pin!(over);
@@ -128,16 +128,6 @@ impl Keeper {
         let plan = &self.0.plan;
         plan.state
             .unwrap_or_else(|| StatePlan::of_pace(plan.interval))
-    }
-
-    async fn connect<E: Env>(&self, env: &E) -> ConnectionOf<E> {
-        let options = self.0.options();
-        loop {
-            if let Ok(connection) = env.transport().connect(options.clone()).await {
-                return connection;
-            }
-            self.0.wait(env).await;
-        }
     }
 
     async fn open<E: Env>(&self, env: &E, connection: &ConnectionOf<E>) -> Arc<dyn Keeps> {

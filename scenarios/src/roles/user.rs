@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use squall_core::transport::{
-    Bucket, BucketConfig, Connection, Transport, Watch, WatchEvent, WatchStart,
-};
+use squall_core::transport::{Bucket, BucketConfig, Connection, Watch, WatchEvent, WatchStart};
 use squall_core::{Clock, Env};
 use tokio::sync::mpsc;
 
@@ -88,7 +86,7 @@ impl User {
             let connection = tokio::select! {
                 biased;
                 _order = orders.recv() => return,
-                connection = self.connect(&env) => connection,
+                connection = self.0.connect(&env) => connection,
             };
             self.note(|standing| standing.open = true);
             let over = self.0.over(connection.events());
@@ -117,16 +115,6 @@ impl User {
 
     fn note(&self, change: impl FnOnce(&mut Standing)) {
         self.0.note(|standing| change(&mut standing.user));
-    }
-
-    async fn connect<E: Env>(&self, env: &E) -> ConnectionOf<E> {
-        let options = self.0.options();
-        loop {
-            if let Ok(connection) = env.transport().connect(options.clone()).await {
-                return connection;
-            }
-            self.0.wait(env).await;
-        }
     }
 
     /// The bucket, which the first who comes makes.
