@@ -106,6 +106,7 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
                 state.keys = 1;
             }
         });
+        with(&mut |plan| plan.agents[agent].chat = None);
     }
     candidates
 }
