@@ -81,6 +81,7 @@ fn plan(exchange: Exchange) -> Plan {
         agents: agents.collect(),
         faults: Vec::new(),
         specimen: None,
+        expect: None,
         foreign: Vec::new(),
     }
 }

@@ -23,6 +23,7 @@ pub mod files;
 pub mod http_auth;
 pub mod jwt;
 pub mod machine;
+pub mod moment;
 #[cfg(feature = "nats")]
 pub mod nats;
 pub mod presence;
@@ -34,5 +35,6 @@ pub mod who;
 
 pub use env::{Env, Rng, Task};
 pub use machine::{Machine, Shell, drive};
+pub use moment::Moment;
 pub use time::{Clock, Instant, UnixTime};
 pub use transport::{Bucket, Connection, Outcome, Transport};

@@ -5,9 +5,12 @@
 //! move, the shell is the postman, and the clock on the wall is told to both. After quinn-proto's `Connection` and
 //! openraft's `Engine`: absolute deadlines, owned by the core, one number out.
 
+use std::any::type_name;
+use std::fmt::Debug;
 use std::future::Future;
 use std::ops::ControlFlow;
 
+use crate::moment::Moment;
 use crate::time::{Clock, Instant};
 
 /// A pure decision core: events in, effects out, one deadline.
@@ -15,9 +18,9 @@ use crate::time::{Clock, Instant};
 /// The same events at the same instants give the same effects, always.
 pub trait Machine {
     /// What the world tells it.
-    type Event;
+    type Event: Debug;
     /// What it wants done, in order.
-    type Effect;
+    type Effect: Debug;
 
     /// Takes one event in at `now` and appends what is to be done.
     fn handle(&mut self, now: Instant, event: Self::Event, effects: &mut Vec<Self::Effect>);
@@ -28,6 +31,9 @@ pub trait Machine {
     /// Called once [`deadline`](Self::deadline) is reached, perhaps late. It must move the deadline, or be done with it:
     /// a machine that leaves it where it was would spin.
     fn on_deadline(&mut self, now: Instant, effects: &mut Vec<Self::Effect>);
+
+    /// What it is at, in a word or two: one of a few, for people and for who counts what was reached.
+    fn state(&self) -> &'static str;
 }
 
 /// The hands of a machine: where its events come from and how its effects are done.
@@ -52,26 +58,41 @@ where
     M: Machine,
     S: Shell<M>,
 {
+    let name = type_name::<M>();
     let mut effects = Vec::new();
+    let mut from = "";
     loop {
+        let to = machine.state();
+        if to != from {
+            clock.notice(name, Moment::Goes { from, to });
+            from = to;
+        }
         for effect in effects.drain(..) {
+            clock.notice(name, Moment::Wants(&effect));
             if shell.perform(effect).await.is_break() {
                 return;
             }
         }
         match machine.deadline() {
             None => match shell.next().await {
-                Some(event) => machine.handle(clock.now(), event, &mut effects),
+                Some(event) => {
+                    clock.notice(name, Moment::Hears(&event));
+                    machine.handle(clock.now(), event, &mut effects);
+                }
                 None => return,
             },
             Some(deadline) => {
                 tokio::select! {
                     biased;
                     event = shell.next() => match event {
-                        Some(event) => machine.handle(clock.now(), event, &mut effects),
+                        Some(event) => {
+                            clock.notice(name, Moment::Hears(&event));
+                            machine.handle(clock.now(), event, &mut effects);
+                        }
                         None => return,
                     },
                     () = clock.sleep_until(deadline) => {
+                        clock.notice(name, Moment::IsDue);
                         machine.on_deadline(clock.now(), &mut effects);
                     }
                 }

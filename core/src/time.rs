@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::moment::Moment;
+
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Nanoseconds of a duration, saturating after 584 years.
@@ -201,6 +203,9 @@ pub trait Clock: Clone + Send + Sync + 'static {
     ///
     /// May wake late, by any amount: the process can be paused, the machine suspended. Never wakes early.
     fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Is told what a machine of this name does just now. Real clocks do not listen.
+    fn notice(&self, _machine: &'static str, _moment: Moment<'_>) {}
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::excerpt::{Excerpt, Weight, lasts};
 use crate::headline;
 use crate::model::{Fact, Run, Verdict, Violation};
 use crate::story;
-use crate::sweep::{Sweep, Tally};
+use crate::sweep::Sweep;
 use crate::words::{clean, clock, count, duration, thousands};
 
 /// The rows of a story, at most.
@@ -101,8 +101,7 @@ fn scenarios(page: &mut Page, sweep: &Sweep) {
         ]);
     }
     page.block(&table.0);
-    let never: usize = sweep.scenarios.values().map(Tally::never).sum();
-    if never > 0 {
+    if sweep.never() > 0 {
         page.block("**What these storms must do, and never did**");
         let mut items = Vec::new();
         for (name, tally) in &sweep.scenarios {

@@ -11,7 +11,7 @@
 //! Nothing here is checked beyond its version: a lane or mark that does not exist is shown as such by the reports, which
 //! must be able to draw also the run that went wrong in a way nobody thought of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -403,6 +403,15 @@ impl Run {
         self.lanes
             .get(id.0)
             .map_or_else(|| format!("lane {}?", id.0), |lane| lane.name.clone())
+    }
+
+    /// The lanes that a text names, such as the target of a fault.
+    pub fn lanes_named(&self, text: &str) -> Vec<LaneId> {
+        let part = |c: char| !c.is_alphanumeric() && !matches!(c, '-' | '_' | '.');
+        let words: BTreeSet<&str> = text.split(part).collect();
+        let lanes = self.lanes.iter().enumerate();
+        let named = lanes.filter(|(_, lane)| words.contains(lane.name.as_str()));
+        named.map(|(index, _)| LaneId(index)).collect()
     }
 
     /// The last point of time of which this run tells anything.

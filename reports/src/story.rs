@@ -21,11 +21,12 @@ pub(crate) struct Line {
 
 /// The rows of an excerpt around `violation`.
 pub(crate) fn lines(run: &Run, violation: &Violation, excerpt: &Excerpt) -> Vec<Line> {
-    let line = |row| line(run, violation, row);
-    excerpt.rows.iter().filter_map(line).collect()
+    let rows = excerpt.rows.iter();
+    rows.filter_map(|row| line(run, violation, row)).collect()
 }
 
-fn line(run: &Run, violation: &Violation, row: &Row) -> Option<Line> {
+/// One row; none where it is of a mark or fault that does not exist.
+pub(crate) fn line(run: &Run, violation: &Violation, row: &Row) -> Option<Line> {
     Some(match row {
         Row::Mark(id, weight) => {
             let mark = run.mark(*id)?;

@@ -44,6 +44,43 @@ pub struct Tally {
     pub sometimes: BTreeMap<String, u64>,
 }
 
+/// What one night of many runs came to: a line of a trend.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Night {
+    /// When it began, as RFC 3339.
+    pub began: String,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// How many runs there were.
+    pub seeds: u64,
+    /// In how many of them an invariant was violated.
+    pub failures: u64,
+    /// How many could not be decided.
+    pub inconclusive: u64,
+    /// How many of the things that storms must do were never done.
+    pub never: u64,
+}
+
+impl Night {
+    /// The line of a sweep that began then.
+    pub fn of(sweep: &Sweep, began: String) -> Self {
+        Self {
+            began,
+            elapsed: sweep.elapsed,
+            seeds: sweep.runs(),
+            failures: sweep.failures(),
+            inconclusive: sweep.inconclusive(),
+            never: sweep.never() as u64,
+        }
+    }
+
+    /// How many runs one second of waiting bought; 0 if nobody waited.
+    pub fn seeds_per_second(&self) -> f64 {
+        per_second(self.seeds as f64, self.elapsed).unwrap_or_default()
+    }
+}
+
 /// One invariant violated in one run, the first time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -122,6 +159,16 @@ impl Sweep {
         }
     }
 
+    /// Counts what another has counted, as if its runs came after this one's. The time that it took is not added: those who
+    /// waited may have waited for both at once.
+    pub fn merge(&mut self, other: Self) {
+        for (scenario, tally) in other.scenarios {
+            self.scenarios.entry(scenario).or_default().merge(tally);
+        }
+        self.findings.extend(other.findings);
+        self.undecided.extend(other.undecided);
+    }
+
     /// All scenarios as one.
     pub fn runs(&self) -> u64 {
         self.scenarios.values().map(|tally| tally.runs).sum()
@@ -146,21 +193,42 @@ impl Sweep {
 
     /// How many seconds of true time one second of waiting bought; none if nobody waited.
     pub fn speed_up(&self) -> Option<f64> {
-        self.per_second(self.simulated().as_secs_f64())
+        per_second(self.simulated().as_secs_f64(), self.elapsed)
     }
 
     /// How many runs one second of waiting bought; none if nobody waited.
     pub fn runs_per_second(&self) -> Option<f64> {
-        self.per_second(self.runs() as f64)
+        per_second(self.runs() as f64, self.elapsed)
     }
 
-    fn per_second(&self, amount: f64) -> Option<f64> {
-        let seconds = self.elapsed.as_secs_f64();
-        (seconds > 0.0).then(|| amount / seconds)
+    /// The things that storms must do, and that no run did.
+    pub fn never(&self) -> usize {
+        self.scenarios.values().map(Tally::never).sum()
     }
 }
 
+fn per_second(amount: f64, elapsed: Duration) -> Option<f64> {
+    let seconds = elapsed.as_secs_f64();
+    (seconds > 0.0).then(|| amount / seconds)
+}
+
 impl Tally {
+    fn merge(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.failures += other.failures;
+        self.inconclusive += other.inconclusive;
+        self.simulated = self.simulated.saturating_add(other.simulated);
+        let both = [
+            (&mut self.bit, other.bit),
+            (&mut self.sometimes, other.sometimes),
+        ];
+        for (counts, others) in both {
+            for (name, runs) in others {
+                *counts.entry(name).or_default() += runs;
+            }
+        }
+    }
+
     /// The kinds of faults that never bit, and the facts that were never reached.
     pub fn never(&self) -> usize {
         let zero = |counts: &BTreeMap<String, u64>| counts.values().filter(|n| **n == 0).count();

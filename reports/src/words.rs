@@ -67,7 +67,7 @@ pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
 }
 
 /// The text on one line, without what would move the cursor or turn the direction: chat bodies come from anywhere.
-pub(crate) fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\r' | '\t' => ' ',
@@ -75,6 +75,22 @@ pub(crate) fn clean(text: &str) -> String {
             c => c,
         })
         .collect()
+}
+
+/// The text as text, in an element or an attribute of HTML and SVG.
+pub(crate) fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in clean(text).chars() {
+        match c {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 /// Marks that turn the direction in which what follows is read.

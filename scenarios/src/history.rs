@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use squall_core::diagnostics::NatsEvent;
 use squall_core::transport::{Operation, Outcome, Revision, Sequence};
 use squall_core::{Instant, UnixTime};
+use squall_reports::clean;
 
 use crate::parse::{PlanError, parse};
 use crate::plan::Plan;
@@ -511,11 +512,15 @@ impl History {
     pub fn read(input: impl BufRead) -> Result<Self, HistoryError> {
         let mut records = Vec::new();
         for (index, line) in input.lines().enumerate() {
-            let record = serde_json::from_str(&line?).map_err(|error| HistoryError::Line {
+            let wrong = |error: &dyn std::error::Error| HistoryError::Line {
                 line: index + 1,
-                reason: error.to_string(),
+                reason: clean(&error.to_string()),
+            };
+            let line = line.map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => wrong(&error),
+                _ => HistoryError::from(error),
             })?;
-            records.push(record);
+            records.push(serde_json::from_str(&line).map_err(|error| wrong(&error))?);
         }
         if records.is_empty() {
             Err(HistoryError::Empty)
@@ -715,5 +720,15 @@ mod tests {
             "{error}"
         );
         assert!(History::read(&b""[..]).is_err());
+        let not_text = [good.as_bytes(), b"\n\xff"].concat();
+        let error = History::read(&*not_text).expect_err("it is not text");
+        assert!(error.to_string().starts_with("line 2: "), "{error}");
+    }
+
+    #[test]
+    fn what_is_quoted_of_a_broken_line_stays_on_the_line_of_the_sentence() {
+        let broken = r#"{"at":5,"type":"in\nvoke\u001b[2J"}"#;
+        let error = History::read(broken.as_bytes()).expect_err("there is no such type");
+        assert!(!error.to_string().contains(char::is_control), "{error:?}");
     }
 }

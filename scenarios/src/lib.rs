@@ -4,14 +4,18 @@ pub mod authority;
 mod bucket;
 pub mod cli;
 pub mod conformance;
+pub mod coverage;
 mod credentials;
 pub mod diagnosis;
 mod dials;
 pub mod equivalence;
 pub mod fault;
+pub mod fleet;
 pub mod history;
+pub mod hunt;
 pub mod invariants;
 pub mod issuer;
+pub mod kept;
 pub mod linear;
 pub mod local_auth;
 mod nats_testbed;
@@ -26,10 +30,11 @@ pub mod run;
 pub mod shrink;
 mod sim_testbed;
 pub mod specimens;
+pub mod steer;
 pub mod stories;
-pub mod sweep;
 mod testbed;
 mod variant;
+pub mod vary;
 
 pub use nats_testbed::{
     HostClock, NatsRunError, NatsTestbed, ProcessEnv, run_on_nats, unsupported,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use squall_core::presence;
 use squall_core::transport::names;
+use squall_reports::clean;
 use squall_sim::Latency;
 use squall_sim::broker::{SyncInterval, Version};
 use toml::Spanned;
@@ -17,9 +18,10 @@ use self::chat::RawChat;
 use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, KINDS, Member, Scope};
 use crate::nearest::nearest;
 use crate::plan::{
-    AgentPlan, AuthPlan, ForeignWrite, LIFE_MIN, LockPlan, On, Plan, Role, StatePlan, WorldPlan,
+    AgentPlan, AuthPlan, Expectation, ForeignWrite, LIFE_MIN, LockPlan, On, Plan, Role, SETTLE,
+    StatePlan, WorldPlan,
 };
-use crate::{specimens, stories};
+use crate::{invariants, specimens, stories};
 
 /// A text is not a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,14 +33,25 @@ pub struct PlanError {
     pub reason: String,
 }
 
+impl PlanError {
+    /// The reason may quote the plan, with whatever stands there.
+    fn new(line: usize, reason: &str) -> Self {
+        Self {
+            line,
+            reason: clean(reason),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPlan {
     scenario: Spanned<String>,
     specimen: Option<Spanned<String>>,
+    expect: Option<Spanned<String>>,
     seed: u64,
     duration: Spanned<String>,
-    settle: Spanned<String>,
+    settle: Option<Spanned<String>>,
     #[serde(default)]
     world: RawWorld,
     auth: Option<RawAuth>,
@@ -61,6 +74,7 @@ struct RawWorld {
     sync_interval: Option<Spanned<String>>,
     servers: Option<Spanned<usize>>,
     replicas: Option<Spanned<usize>>,
+    priorities: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -132,25 +146,20 @@ struct RawFault {
 /// The first thing that is wrong with it, and its line.
 pub fn parse(text: &str) -> Result<Plan, PlanError> {
     if text.trim().is_empty() {
-        return Err(PlanError {
-            line: 1,
-            reason: "the plan is empty".to_owned(),
-        });
+        return Err(PlanError::new(1, "the plan is empty"));
     }
-    let raw: RawPlan = toml::from_str(text).map_err(|error| PlanError {
-        line: error.span().map_or(1, |span| line_of(text, &span)),
-        reason: error.message().trim().to_owned(),
+    let raw: RawPlan = toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| line_of(text, &span));
+        PlanError::new(line, error.message().trim())
     })?;
     Reader { text }.plan(raw)
 }
 
+/// The line in which it begins; of what is missed only at the end of the text, the last one.
 fn line_of(text: &str, span: &Range<usize>) -> usize {
-    text.as_bytes()
-        .iter()
-        .take(span.start)
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
+    let text = text.trim_end().as_bytes();
+    let before = text.iter().take(span.start);
+    before.filter(|byte| **byte == b'\n').count() + 1
 }
 
 struct Reader<'a> {
@@ -159,10 +168,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn wrong<T>(&self, span: Range<usize>, reason: impl Into<String>) -> Result<T, PlanError> {
-        Err(PlanError {
-            line: line_of(self.text, &span),
-            reason: reason.into(),
-        })
+        Err(PlanError::new(line_of(self.text, &span), &reason.into()))
     }
 
     fn time(&self, field: &str, text: &Spanned<String>) -> Result<Duration, PlanError> {
@@ -217,7 +223,8 @@ impl Reader<'_> {
         if duration.is_zero() {
             return self.wrong(raw.duration.span(), "duration must be greater than zero");
         }
-        let settle = self.time("settle", &raw.settle)?;
+        let settle = raw.settle.as_ref();
+        let settle = settle.map_or(Ok(SETTLE), |settle| self.time("settle", settle))?;
         let world = self.world(&raw.world)?;
         let auth = raw.auth.as_ref().map(|raw| self.auth(raw)).transpose()?;
         if let Some(raw) = raw.auth.as_ref().filter(|_| world.is_cluster()) {
@@ -256,11 +263,28 @@ impl Reader<'_> {
             faults,
             foreign,
             specimen: raw.specimen.map(Spanned::into_inner),
+            expect: raw.expect.map(|raw| self.expectation(&raw)).transpose()?,
         })
     }
 
+    fn expectation(&self, raw: &Spanned<String>) -> Result<Expectation, PlanError> {
+        match raw.get_ref().as_str() {
+            "pass" => Ok(Expectation::Pass),
+            code if invariants::find(code).is_some() => Ok(Expectation::Violates(code.to_owned())),
+            other => {
+                let known = invariants::ALL.iter().map(|invariant| invariant.code);
+                let hint = nearest(other, known);
+                let reason = format!("expect = {other:?} is neither pass nor an invariant{hint}");
+                self.wrong(raw.span(), reason)
+            }
+        }
+    }
+
     fn world(&self, raw: &RawWorld) -> Result<WorldPlan, PlanError> {
-        let mut world = WorldPlan::default();
+        let mut world = WorldPlan {
+            priorities: raw.priorities,
+            ..WorldPlan::default()
+        };
         if let Some(on) = &raw.on {
             world.on = match on.get_ref().as_str() {
                 "sim" => On::Simulated,
@@ -756,6 +780,19 @@ mod tests {
             "scenario = \"presence/calm\"\nseed = 1\nduration = \"9s\"\nsettle = \"9s\"\n\
              [[agent]]\nname = \"alice\"\ninterval = \"1s\"\n{foreign}\n"
         ))
+    }
+
+    #[test]
+    fn what_is_missed_only_at_the_end_is_missed_in_the_last_line() {
+        let error = parse("seed = 1\nscenario = \"\"\"presence\n\n").expect_err("it is not closed");
+        assert_eq!(error.line, 2, "{error}");
+    }
+
+    #[test]
+    fn what_is_quoted_of_a_plan_stays_on_the_line_of_the_sentence() {
+        let error = parse("\"a\\n\\u001Bb\" = 1\n").expect_err("there is no such key");
+        assert!(!error.reason.contains(char::is_control), "{error:?}");
+        assert_eq!(error.line, 1, "{error}");
     }
 
     #[test]

@@ -5,8 +5,9 @@
 mod chat;
 mod lock;
 mod state;
+mod written;
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::time::Duration;
 
 use squall_core::session;
@@ -17,7 +18,9 @@ use squall_sim::broker::{SyncInterval, Version};
 pub use self::chat::ChatPlan;
 pub use self::lock::LockPlan;
 pub use self::state::StatePlan;
-use crate::fault::{Directions, Fault, FaultKind, signed};
+use self::written::time;
+use crate::fault::{Fault, FaultKind};
+use crate::invariants::Verdict;
 use crate::parse::{BUCKET, PROJECT};
 use crate::roles;
 
@@ -28,6 +31,9 @@ pub const REAL_INTERVAL_MIN: Duration = Duration::from_millis(500);
 
 /// The shortest life of what is issued: it ends in whole seconds, and is exchanged some time before.
 pub const LIFE_MIN: Duration = Duration::from_secs(10);
+
+/// How long a mended world may take to be well, if nothing else is said.
+pub const SETTLE: Duration = Duration::from_secs(30);
 
 /// One run, before it is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +58,47 @@ pub struct Plan {
     pub foreign: Vec<ForeignWrite>,
     /// The wrong variant that stands in for the right one, if any.
     pub specimen: Option<String>,
+    /// What a run of it must come to, if it is kept for that. Runs do not look at it.
+    pub expect: Option<Expectation>,
+}
+
+/// What a run of a kept plan must come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// Every invariant holds.
+    Pass,
+    /// The invariant of this code is violated.
+    Violates(String),
+}
+
+impl Expectation {
+    /// Whether a run with this verdict is as expected.
+    pub fn is_met(&self, verdict: &Verdict) -> bool {
+        match (self, verdict) {
+            (Self::Pass, Verdict::Pass) => true,
+            (Self::Violates(code), Verdict::Fail(violations)) => {
+                violations.iter().any(|violation| violation.code == *code)
+            }
+            _ => false,
+        }
+    }
+
+    /// As plans write it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Pass => "pass",
+            Self::Violates(code) => code,
+        }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pass => f.write_str("pass"),
+            Self::Violates(code) => write!(f, "a violation of {code}"),
+        }
+    }
 }
 
 /// Which world a plan is run in.
@@ -82,6 +129,8 @@ pub struct WorldPlan {
     pub replicas: usize,
     /// How often the server syncs its files.
     pub sync_interval: SyncInterval,
+    /// Where tasks do not run in any order but by priorities: how often these change. Of the simulated world alone.
+    pub priorities: Option<u32>,
 }
 
 impl Default for WorldPlan {
@@ -94,6 +143,7 @@ impl Default for WorldPlan {
             servers: 1,
             replicas: 1,
             sync_interval: SyncInterval::default(),
+            priorities: None,
         }
     }
 }
@@ -342,122 +392,6 @@ impl Plan {
             _ => Duration::ZERO,
         });
         self.world.latency.base + self.world.latency.jitter + slowed.sum::<Duration>()
-    }
-}
-
-/// A duration as plans write it.
-fn time(duration: Duration) -> String {
-    format!("\"{}\"", humantime::format_duration(duration))
-}
-
-/// A text as TOML writes it.
-fn text(text: &str) -> toml::Value {
-    toml::Value::String(text.to_owned())
-}
-
-/// The TOML that [`parse`](crate::parse::parse) reads.
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "scenario = {:?}", self.scenario)?;
-        if let Some(specimen) = &self.specimen {
-            writeln!(f, "specimen = {specimen:?}")?;
-        }
-        writeln!(f, "seed = {}", self.seed)?;
-        writeln!(f, "duration = {}", time(self.duration))?;
-        writeln!(f, "settle = {}", time(self.settle))?;
-        writeln!(f, "\n[world]")?;
-        if self.world.on == On::Nats {
-            writeln!(f, "on = \"nats\"")?;
-        }
-        writeln!(f, "server = \"{}\"", self.world.server)?;
-        writeln!(f, "latency = {}", time(self.world.latency.base))?;
-        writeln!(f, "jitter = {}", time(self.world.latency.jitter))?;
-        if let Some(markers) = self.world.delete_markers {
-            writeln!(f, "delete-markers = {}", time(markers))?;
-        }
-        if self.world.is_cluster() {
-            writeln!(f, "servers = {}", self.world.servers)?;
-            writeln!(f, "replicas = {}", self.world.replicas)?;
-        }
-        match self.world.sync_interval {
-            SyncInterval::Always => writeln!(f, "sync-interval = \"always\"")?,
-            every if every == SyncInterval::default() => {}
-            SyncInterval::Every(interval) => writeln!(f, "sync-interval = {}", time(interval))?,
-        }
-        if let Some(auth) = self.auth {
-            writeln!(f, "\n[auth]")?;
-            writeln!(f, "life = {}", time(auth.life))?;
-            writeln!(f, "takes = {}", time(auth.takes))?;
-            if auth.skew != 0 {
-                writeln!(f, "skew = {:?}", signed(auth.skew))?;
-            }
-        }
-        for agent in &self.agents {
-            writeln!(f, "\n[[agent]]")?;
-            writeln!(f, "name = {:?}", agent.name)?;
-            if agent.role != Role::default() {
-                writeln!(f, "role = {:?}", agent.role.name())?;
-            }
-            writeln!(f, "interval = {}", time(agent.interval))?;
-            if agent.start > Duration::ZERO {
-                writeln!(f, "start = {}", time(agent.start))?;
-            }
-            if !agent.watch {
-                writeln!(f, "watch = false")?;
-            }
-            if let Some(every) = agent.who_every {
-                writeln!(f, "who-every = {}", time(every))?;
-            }
-            if let Some(close) = agent.close {
-                writeln!(f, "close = {}", time(close))?;
-            }
-            if let Some(max) = agent.reconnects_max {
-                writeln!(f, "reconnects-max = {max}")?;
-            }
-            if let Some(lock) = &agent.lock {
-                writeln!(f, "lock = {lock}")?;
-            }
-            if let Some(state) = &agent.state {
-                writeln!(f, "state = {state}")?;
-            }
-            if let Some(chat) = &agent.chat {
-                writeln!(f, "chat = {chat}")?;
-            }
-        }
-        for write in &self.foreign {
-            writeln!(f, "\n[[foreign]]")?;
-            writeln!(f, "at = {}", time(write.at))?;
-            writeln!(f, "key = {}", text(&write.key))?;
-            writeln!(f, "value = {}", text(&write.value))?;
-        }
-        for fault in &self.faults {
-            let mut line = format!("kind = {:?}", fault.kind.name());
-            match fault.kind {
-                FaultKind::Partition(ways) | FaultKind::Blackhole(ways)
-                    if ways != Directions::Both =>
-                {
-                    write!(line, "\ndirection = {:?}", ways.name())?;
-                }
-                FaultKind::RoutePartition(other) => write!(line, "\npeer = \"{other}\"")?,
-                FaultKind::Delay(by) | FaultKind::AuthSlow(by) => {
-                    write!(line, "\nby = {}", time(by))?;
-                }
-                FaultKind::Jump(nanos) | FaultKind::AuthSkew(nanos) => {
-                    write!(line, "\nby = {:?}", signed(nanos))?
-                }
-                FaultKind::Drift(ppm) => write!(line, "\nppm = {ppm}")?,
-                FaultKind::IoError(steps) if steps > 0 => write!(line, "\nafter = {steps}")?,
-                _ => {}
-            }
-            writeln!(f, "\n[[fault]]")?;
-            writeln!(f, "at = {}", time(fault.at))?;
-            if fault.lasts > Duration::ZERO {
-                writeln!(f, "for = {}", time(fault.lasts))?;
-            }
-            writeln!(f, "target = {:?}", fault.target)?;
-            writeln!(f, "{line}")?;
-        }
-        Ok(())
     }
 }
 

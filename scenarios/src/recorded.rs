@@ -1,6 +1,7 @@
 //! [`RecordedEnv`]: any [`Env`], with every write and single read of a bucket, and every change of a connection, in the
 //! history. Code under test does not notice.
 
+use std::fmt::{self, Debug, Formatter};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use squall_core::transport::{
     SubscribeError, Subscription, Transport, UpdateError, Watch, WatchError, WatchStart,
     WriteError,
 };
-use squall_core::{Env, Rng, Task};
+use squall_core::{Clock as _, Env, Moment, Rng, Task};
 
 use crate::history::{Call, Recorder, Reply, What, value_hash};
 
@@ -29,7 +30,14 @@ pub struct RecordedEnv<E: Env> {
 impl<E: Env> RecordedEnv<E> {
     /// Records what `process` does in `inner`.
     pub fn new(inner: E, process: Arc<str>, recorder: Recorder) -> Self {
-        let who = Who { process, recorder };
+        let clock = inner.clock().clone();
+        let notices: Notices =
+            Arc::new(move |error| clock.notice("squall_core::transport", Moment::Fails(error)));
+        let who = Who {
+            process,
+            recorder,
+            notices,
+        };
         let transport = RecordedTransport {
             inner: inner.transport().clone(),
             who,
@@ -62,10 +70,20 @@ impl<E: Env> Env for RecordedEnv<E> {
     }
 }
 
-#[derive(Clone, Debug)]
+/// Is told of each error.
+type Notices = Arc<dyn Fn(&dyn Debug) + Send + Sync>;
+
+#[derive(Clone)]
 struct Who {
     process: Arc<str>,
     recorder: Recorder,
+    notices: Notices,
+}
+
+impl Debug for Who {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Who").field(&self.process).finish()
+    }
 }
 
 impl Who {
@@ -73,7 +91,7 @@ impl Who {
         self.recorder.invoke(&self.process, call)
     }
 
-    fn ended<T, E: Fallible + ToString>(
+    fn ended<T, E: Fallible + ToString + Debug>(
         &self,
         id: u64,
         result: Result<T, E>,
@@ -81,14 +99,17 @@ impl Who {
     ) -> Result<T, E> {
         let ended = match &result {
             Ok(value) => Ok(reply(value)),
-            Err(error) => Err((error.outcome(), error.to_string())),
+            Err(error) => {
+                (self.notices)(error);
+                Err((error.outcome(), error.to_string()))
+            }
         };
         self.recorder.ended(id, ended);
         result
     }
 
     /// The same for a write that demands something of the key's latest record.
-    fn decided<E: Fallible + ToString>(
+    fn decided<E: Fallible + ToString + Debug>(
         &self,
         id: u64,
         result: Result<Revision, E>,
@@ -96,6 +117,7 @@ impl Who {
     ) -> Result<Revision, E> {
         match &result {
             Err(refusal) if is_conflict(refusal) => {
+                (self.notices)(refusal);
                 let error = refusal.to_string();
                 self.recorder.record(What::Refused {
                     id,

@@ -1,5 +1,7 @@
 //! From a finished run to the model that reports are drawn from.
 
+mod messages;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -98,6 +100,7 @@ pub fn model(run: &Run, reproduce: String) -> model::Run {
             .map_or(Instant::ZERO, |record| record.at),
     ));
     model.moments = moments(run);
+    model.messages = messages::messages(run);
     model.marks = writer.marks;
     model.beliefs = writer.beliefs;
     if let model::Verdict::Fail(violations) = &mut model.verdict {

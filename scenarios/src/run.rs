@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squall_core::{Clock as _, Env, Instant, Task};
+use squall_sim::moments::Happened;
 use squall_sim::trace::Trace;
 use tokio::sync::mpsc;
 
@@ -58,6 +59,15 @@ impl Run {
 
 /// Runs a plan in the simulated world.
 pub fn simulate(plan: &Plan) -> Run {
+    play(plan, false).0
+}
+
+/// The same, and what happened when: for who wants to aim at it, or to know what was reached. The run is the same.
+pub fn simulate_noticing(plan: &Plan) -> (Run, Vec<Happened>) {
+    play(plan, true)
+}
+
+fn play(plan: &Plan, notices: bool) -> (Run, Vec<Happened>) {
     // The recorder outlives a panic: what led to it is told.
     let recorder: Arc<std::sync::OnceLock<Recorder>> = Arc::default();
     let ran = {
@@ -66,17 +76,19 @@ pub fn simulate(plan: &Plan) -> Run {
             let (mut simulation, testbed, history) = SimTestbed::new(&plan);
             let recorder = recorder.get_or_init(|| history);
             let world = testbed.world();
+            if notices {
+                world.notice_moments();
+            }
             let bitten = simulation.run(perform(&plan, &testbed, recorder));
-            (
-                gather(&testbed, recorder),
-                bitten,
-                world.trace(),
-                world.now(),
-            )
+            let end = (world.trace(), world.now());
+            let happened = world.take_moments();
+            (gather(&testbed, recorder), bitten, end, happened)
         }))
     };
-    let (history, bitten, trace, end) = match ran {
-        Ok((history, bitten, trace, end)) => (history, bitten, Some(trace), end),
+    let (history, bitten, trace, end, happened) = match ran {
+        Ok((history, bitten, (trace, end), happened)) => {
+            (history, bitten, Some(trace), end, happened)
+        }
         Err(panic) => {
             let mut records = recorder.get().map(Recorder::take).unwrap_or_default();
             let at = records.last().map_or(Instant::ZERO, |record| record.at);
@@ -86,18 +98,20 @@ pub fn simulate(plan: &Plan) -> Run {
                     message: message_of(&*panic),
                 },
             });
-            (History(records), vec![false; plan.faults.len()], None, at)
+            let bitten = vec![false; plan.faults.len()];
+            (History(records), bitten, None, at, Vec::new())
         }
     };
     let verdict = invariants::judge(plan, &history);
-    Run {
+    let run = Run {
         plan: plan.clone(),
         history,
         verdict,
         bitten,
         trace,
         simulated: end.elapsed(),
-    }
+    };
+    (run, happened)
 }
 
 pub(crate) fn message_of(panic: &(dyn std::any::Any + Send)) -> String {

@@ -1,18 +1,23 @@
-//! Shrinking: the same violation from a smaller plan.
+//! Shrinking: the same violation from a smaller plan, until nothing is left that could be taken away.
 //!
-//! Greedy and deterministic: of all plans that are smaller by one step the first that still breaks the same invariant is
-//! taken, until none is left or the runs are spent. What is taken away first tells most: faults, what other programs do,
-//! agents; then what is left is made shorter and plainer. That removing one fault does not reshuffle the rest (each
-//! concern draws from a stream of its own) is what makes this work.
+//! After delta debugging (Zeller and Hildebrandt, 2002): whole parts of a list are taken away before its items one by one,
+//! and what is left is tried again until a whole round changes nothing. Faults go first, then agents, what the world has
+//! beside the usual, and what agents do beside their pace; then times become shorter, earlier and rounder. Each step makes
+//! the plan smaller by [`weight`](steps::weight), so that there is an end to it.
+//!
+//! That taking one fault away does not reshuffle the rest (each concern draws from a stream of its own) is what makes this
+//! work. What it does reshuffle is the order of tasks, so what a plan owes to one lucky order is tried under a few others,
+//! too, before it is said to be needed.
 
-use std::time::Duration;
+mod steps;
+mod times;
 
 use crate::invariants::{Verdict, Violation};
+use crate::kept;
+use crate::parse::parse;
 use crate::plan::Plan;
 use crate::run::simulate;
-
-/// No fault is made shorter than this: smaller plans are not clearer.
-const FAULT_MIN: Duration = Duration::from_millis(100);
+use crate::specimens;
 
 /// A plan that could not be made smaller, or not within the runs that were allowed.
 #[derive(Clone, Debug)]
@@ -23,6 +28,8 @@ pub struct Shrunk {
     pub violation: Violation,
     /// Runs it took to get there.
     pub runs: u32,
+    /// Whether every smaller plan has been tried.
+    pub is_smallest: bool,
 }
 
 /// The first violation of one of these invariants in a run of this plan.
@@ -37,97 +44,104 @@ pub fn violation(plan: &Plan, codes: &[&str]) -> Option<Violation> {
 
 /// Makes a plan smaller that breaks the invariant of this code, in at most so many runs; `None` if it does not break it.
 pub fn shrink(plan: &Plan, code: &str, runs_max: u32) -> Option<Shrunk> {
-    let mut best = Shrunk {
-        plan: plan.clone(),
-        violation: violation(plan, &[code])?,
-        runs: 1,
+    shrink_while(plan, code, |best| best.runs < runs_max)
+}
+
+/// The same, for as long as it may go on: asked before each run, with the best so far.
+///
+/// A specimen may show by any of its codes, anything else by the same one only.
+pub fn shrink_while(plan: &Plan, code: &str, go_on: impl FnMut(&Shrunk) -> bool) -> Option<Shrunk> {
+    let specimen = plan.specimen.as_deref().and_then(specimens::find);
+    let of_specimen = specimen.map(|specimen| specimen.codes);
+    let codes = match of_specimen.filter(|codes| codes.contains(&code)) {
+        Some(codes) => codes.to_vec(),
+        None => vec![code],
     };
-    'smaller: loop {
-        for candidate in smaller(&best.plan) {
-            if best.runs >= runs_max {
-                return Some(best);
-            }
-            best.runs += 1;
-            if let Some(violation) = violation(&candidate, &[code]) {
-                (best.plan, best.violation) = (candidate, violation);
-                continue 'smaller;
-            }
-        }
-        return Some(best);
-    }
-}
-
-/// All plans that are smaller by one step, those that say most first.
-fn smaller(plan: &Plan) -> Vec<Plan> {
-    let mut candidates = Vec::new();
-    let mut with = |change: &mut dyn FnMut(&mut Plan)| {
-        let mut candidate = plan.clone();
-        change(&mut candidate);
-        if candidate != *plan {
-            candidates.push(candidate);
-        }
+    let mut search = Search {
+        best: Shrunk {
+            plan: plan.clone(),
+            violation: violation(plan, &codes)?,
+            runs: 1,
+            is_smallest: false,
+        },
+        codes,
+        go_on,
     };
-    for fault in (0..plan.faults.len()).rev() {
-        with(&mut |plan| drop(plan.faults.remove(fault)));
-    }
-    for write in (0..plan.foreign.len()).rev() {
-        with(&mut |plan| drop(plan.foreign.remove(write)));
-    }
-    for agent in (0..plan.agents.len()).rev() {
-        let name = &plan.agents[agent].name;
-        let is_struck = plan.faults.iter().any(|fault| fault.target == *name);
-        if plan.agents.len() > 1 && !is_struck {
-            with(&mut |plan| drop(plan.agents.remove(agent)));
-        }
-    }
-    for part in [2, 4, 8] {
-        with(&mut |plan| plan.duration = shorter(plan.duration, part).max(needed(plan)));
-    }
-    for fault in 0..plan.faults.len() {
-        for part in [2, 4] {
-            with(&mut |plan| {
-                let lasts = &mut plan.faults[fault].lasts;
-                *lasts = shorter(*lasts, part).max(FAULT_MIN.min(*lasts));
-            });
-        }
-    }
-    with(&mut |plan| plan.world.delete_markers = None);
-    for agent in 0..plan.agents.len() {
-        with(&mut |plan| plan.agents[agent].close = None);
-        with(&mut |plan| plan.agents[agent].who_every = None);
-        with(&mut |plan| plan.agents[agent].watch = false);
-        with(&mut |plan| {
-            if let Some(lock) = &mut plan.agents[agent].lock {
-                lock.keys = 1;
-            }
-        });
-        with(&mut |plan| {
-            if let Some(state) = &mut plan.agents[agent].state {
-                state.keys = 1;
-            }
-        });
-        with(&mut |plan| plan.agents[agent].chat = None);
-    }
-    candidates
+    search.best.is_smallest = search.to_the_end().is_some();
+    Some(search.best)
 }
 
-/// Less by one of so many parts, in whole milliseconds as people read them.
-fn shorter(duration: Duration, part: u32) -> Duration {
-    let millis = (duration - duration / part).as_millis();
-    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+/// What is taken away first tells most.
+const PASSES: [fn(&Shrunk) -> Vec<Plan>; 8] = [
+    times::the_end,
+    steps::faults,
+    steps::agents,
+    steps::world,
+    steps::workload,
+    times::all,
+    steps::other_orders,
+    steps::names,
+];
+
+struct Search<'a, F> {
+    best: Shrunk,
+    codes: Vec<&'a str>,
+    go_on: F,
 }
 
-/// A plan cannot be shorter than what happens in it.
-fn needed(plan: &Plan) -> Duration {
-    let agents = plan.agents.iter().flat_map(|agent| {
-        [Some(agent.start), agent.close, agent.who_every]
-            .into_iter()
-            .flatten()
-    });
-    let faults = plan.faults.iter().map(crate::fault::Fault::ends);
-    let foreign = plan.foreign.iter().map(|write| write.at);
-    let last = agents.chain(faults).chain(foreign).max();
-    last.unwrap_or_default().max(Duration::from_secs(1))
+impl<F: FnMut(&Shrunk) -> bool> Search<'_, F> {
+    /// Goes through all passes until none changes anything; `None` if it may not go on.
+    fn to_the_end(&mut self) -> Option<()> {
+        loop {
+            let before = self.best.plan.clone();
+            for pass in PASSES {
+                self.pass(pass)?;
+            }
+            if self.best.plan == before {
+                return Some(());
+            }
+        }
+    }
+
+    /// Tries what a pass proposes, and, once something has been taken away, what it proposes for the rest.
+    fn pass(&mut self, proposals: fn(&Shrunk) -> Vec<Plan>) -> Option<()> {
+        let mut tried = 0;
+        'rest: loop {
+            for candidate in proposals(&self.best).into_iter().skip(tried) {
+                if self.is_taken(candidate)? {
+                    continue 'rest;
+                }
+                tried += 1;
+            }
+            return Some(());
+        }
+    }
+
+    /// Takes this plan for the best, if it is smaller and breaks the same.
+    fn is_taken(&mut self, mut candidate: Plan) -> Option<bool> {
+        candidate.faults.sort_by_key(|fault| fault.at);
+        let is_smaller = steps::weight(&candidate) < steps::weight(&self.best.plan);
+        if !is_smaller || parse(&candidate.to_string()).as_ref() != Ok(&candidate) {
+            return Some(false);
+        }
+        if !(self.go_on)(&self.best) {
+            return None;
+        }
+        self.best.runs += 1;
+        let Some(violation) = violation(&candidate, &self.codes) else {
+            return Some(false);
+        };
+        (self.best.plan, self.best.violation) = (candidate, violation);
+        Some(true)
+    }
+}
+
+impl Shrunk {
+    /// The plan as people read it: what it breaks and the command that shows it at the top, in comments.
+    pub fn story(&self, file: &str) -> String {
+        let comments = format!("{}\ncargo squall replay {file}", self.violation);
+        kept::text(&comments, &self.plan, &self.violation.code)
+    }
 }
 
 #[cfg(test)]
@@ -153,21 +167,51 @@ mod tests {
     }
 
     #[test]
-    fn shrinking_is_deterministic_and_ends_where_no_step_is_left() {
-        let [one, other] = [(); 2].map(|()| shrink(&spoilt(), "P4", 500).expect("it is broken"));
+    fn shrinking_is_deterministic_and_ends_where_nothing_can_be_taken_away() {
+        let [one, other] = [(); 2].map(|()| shrink(&spoilt(), "P4", 5000).expect("it is broken"));
         assert_eq!((&one.plan, &one.violation), (&other.plan, &other.violation));
-        assert!(one.runs < 500, "{} runs", one.runs);
-        let smaller = smaller(&one.plan);
-        assert!(
-            smaller
-                .iter()
-                .all(|plan| violation(plan, &["P4"]).is_none())
-        );
+        assert!(one.is_smallest, "{} runs", one.runs);
+        for pass in PASSES {
+            for plan in pass(&one) {
+                let is_plan = parse(&plan.to_string()).as_ref() == Ok(&plan);
+                let is_smaller = steps::weight(&plan) < steps::weight(&one.plan);
+                assert!(
+                    !is_plan || !is_smaller || violation(&plan, &["P4"]).is_none(),
+                    "{plan}"
+                );
+            }
+        }
     }
 
     #[test]
-    fn shrinking_stops_when_its_runs_are_spent() {
+    fn what_is_left_is_a_story_of_a_few_lines_that_shows_the_same_again() {
+        let shrunk = shrink(&spoilt(), "P4", 5000).expect("it is broken");
+        let story = shrunk.story("story.toml");
+        assert!(
+            shrunk.plan.faults.len() <= 3 && shrunk.plan.agents.len() <= 2,
+            "{story}"
+        );
+        assert!(story.lines().count() <= 30, "{story}");
+        assert!(
+            story.starts_with("# P4 at ") && story.contains("\n# cargo squall replay story.toml\n")
+        );
+        let read = parse(&story).expect("it is a plan");
+        assert_eq!(read, shrunk.plan);
+        assert_eq!(violation(&read, &["P4"]), Some(shrunk.violation));
+    }
+
+    #[test]
+    fn shrinking_stops_when_its_runs_are_spent_with_the_best_so_far() {
         let shrunk = shrink(&spoilt(), "P4", 1).expect("it is broken");
-        assert_eq!((shrunk.plan, shrunk.runs), (spoilt(), 1));
+        assert_eq!((&shrunk.plan, shrunk.runs), (&spoilt(), 1));
+        let mut best = Vec::new();
+        let shrunk = shrink_while(&spoilt(), "P4", |so_far| {
+            best.push(so_far.plan.faults.len());
+            best.len() <= 20
+        });
+        let shrunk = shrunk.expect("it is broken");
+        assert!(!shrunk.is_smallest && shrunk.runs == 21);
+        assert!(best.is_sorted_by(|one, next| one >= next), "{best:?}");
+        assert!(shrunk.plan.faults.len() < spoilt().faults.len());
     }
 }

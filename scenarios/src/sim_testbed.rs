@@ -45,6 +45,9 @@ impl SimTestbed {
     pub fn new(plan: &Plan) -> (Simulation, Self, Recorder) {
         let simulation = Simulation::new(plan.seed, plan.world.latency);
         let world = simulation.world().clone();
+        if let Some(changes) = plan.world.priorities {
+            world.run_by_priorities(changes, turns_expected(plan));
+        }
         let authority = plan.auth.map(|auth| Authority::new(auth, SimKey::new));
         let config = |server: usize| ServerConfig {
             version: plan.world.server,
@@ -175,6 +178,12 @@ impl SimTestbed {
             }
         }
     }
+}
+
+/// About how often there will be a choice of tasks: of the order of the beats of all agents. Changes of priorities are spread
+/// over so many choices; where there are fewer, some of them come to nothing.
+fn turns_expected(plan: &Plan) -> u64 {
+    u64::try_from(records_expected(plan) / 3).unwrap_or(u64::MAX)
 }
 
 /// Nearly all of a history are beats: the call, what it wrote, and its end.

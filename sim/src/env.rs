@@ -4,9 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use squall_core::{Clock, Env, Instant, Rng, Task, UnixTime};
+use squall_core::{Clock, Env, Instant, Moment, Rng, Task, UnixTime};
 
 use crate::client::SimTransport;
+use crate::moments::{machine_name, variant};
 use crate::net::Due;
 use crate::world::{HostKey, ProcessKey, SleepKey, Sleeper, World};
 
@@ -89,6 +90,26 @@ impl Clock for SimClock {
 
     fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()> + Send + 'static {
         SleepUntil::new(self.world.clone(), Some(self.host), deadline)
+    }
+
+    fn notice(&self, machine: &'static str, moment: Moment<'_>) {
+        if !self.world.is_noticing() {
+            return;
+        }
+        let machine = machine_name(machine);
+        let name = match moment {
+            Moment::Goes { from, to } => format!("{machine} goes from {from} to {to}"),
+            Moment::Fails(error) => format!("an error is {}", variant(error)),
+            Moment::Hears(event) => format!("{machine} hears {}", variant(event)),
+            Moment::IsDue => format!("{machine} is due"),
+            Moment::Wants(effect) => format!("{machine} wants {}", variant(effect)),
+        };
+        self.world.change(|state| {
+            let net = &mut state.net;
+            if let Some(moments) = &mut net.moments {
+                moments.add(net.now, &net.hosts[self.host.0 as usize].name, &name);
+            }
+        });
     }
 }
 

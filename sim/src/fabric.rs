@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::broker::{Broker, Cause, Effect, Now};
 use crate::client::ClientKey;
 use crate::link::{Direction, LinkKey, Parcel};
+use crate::moments::variant;
 use crate::net::Due;
 use crate::trace::{Bite, Truth};
 use crate::wire::{ClientOp, LinkId};
@@ -209,6 +210,17 @@ impl State {
     }
 
     fn perform(&mut self, server: ServerKey, effect: Effect) {
+        if let Some(moments) = &mut self.net.moments {
+            let name = match &effect {
+                // What is sent is noticed where it is.
+                Effect::Send { .. } => None,
+                Effect::Removed(removed) => Some(format!("server removes {:?}", removed.cause)),
+                other => Some(format!("server does {}", variant(other))),
+            };
+            if let Some(name) = name {
+                moments.add(self.net.now, &self.server_names[server.0 as usize], &name);
+            }
+        }
         match effect {
             Effect::Send { link, op } => self.net.send_down(link_key(link), op),
             Effect::Close { link } => {

@@ -19,6 +19,9 @@ mod faults;
 mod held;
 mod keys;
 mod link;
+#[cfg(test)]
+mod lock_tests;
+pub mod moments;
 mod net;
 mod queue;
 mod routes;

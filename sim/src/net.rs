@@ -13,6 +13,7 @@ use crate::client::ClientKey;
 use crate::clock::HostClock;
 use crate::disk::Disk;
 use crate::link::{Direction, Latency, Link, LinkKey, Parcel, Route};
+use crate::moments::{self, Moments};
 use crate::queue::Queue;
 use crate::trace::{Bite, Bites, Trace};
 use crate::wire::{ClientOp, Response, ServerOp};
@@ -59,6 +60,8 @@ pub(crate) struct Net {
     pub(crate) kindness: Option<Kindness>,
     pub(crate) bites: Bites,
     pub(crate) trace: Trace,
+    /// Where somebody wants to know.
+    pub(crate) moments: Option<Box<Moments>>,
 }
 
 impl Net {
@@ -73,6 +76,16 @@ impl Net {
             kindness: None,
             bites: Bites::default(),
             trace: Trace::default(),
+            moments: None,
+        }
+    }
+
+    /// Takes down what happens now to this link's host.
+    #[cold]
+    fn notice(&mut self, key: LinkKey, what: &str, value: &dyn std::fmt::Debug) {
+        if let (Some(moments), Some(link)) = (&mut self.moments, self.links.get(key)) {
+            let name = format!("{what} {}", moments::variant(value));
+            moments.add(self.now, &self.hosts[link.host.0 as usize].name, &name);
         }
     }
 
@@ -143,6 +156,12 @@ impl Net {
     }
 
     pub(crate) fn send_up(&mut self, link: LinkKey, op: ClientOp) {
+        if self.moments.is_some() {
+            match &op {
+                ClientOp::Request { request, .. } => self.notice(link, "client asks", request),
+                other => self.notice(link, "client sends", other),
+            }
+        }
         self.push_up(link, Parcel::Op(op));
     }
 
@@ -165,6 +184,18 @@ impl Net {
     }
 
     pub(crate) fn send_down(&mut self, key: LinkKey, op: ServerOp) {
+        if self.moments.is_some() {
+            match &op {
+                ServerOp::Response {
+                    response: Response::Error(error),
+                    ..
+                } => self.notice(key, "server refuses with", &error.err_code),
+                ServerOp::Response { response, .. } => {
+                    self.notice(key, "client is answered", response);
+                }
+                other => self.notice(key, "client hears", other),
+            }
+        }
         let Some(link) = self.links.get_mut(key) else {
             return;
         };

@@ -3,10 +3,12 @@
 //! They are the world's own, not the runtime's, for two reasons. The runtime's wake-up was measured at 85 ns, and 170 ns
 //! where a timer fires, five of them a heartbeat: more than everything else that a heartbeat needs together. And who of
 //! several ready tasks runs next decides which interleavings a seed explores: that choice is made in one place,
-//! [`Tasks::pick`], from a stream of its own.
+//! [`Tasks::pick`], from a stream of its own. Mostly any of them may; some runs are by [`Priorities`] instead.
 //!
 //! A task is ready from its wake-up until its next turn, however often it is woken. While its process stands still it keeps its
 //! turn and takes it afterwards.
+
+mod priorities;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -19,6 +21,7 @@ use std::thread::LocalKey;
 use slotmap::{Key as _, SlotMap, new_key_type};
 use squall_core::Rng;
 
+pub(crate) use self::priorities::Priorities;
 use crate::held::{Hand, Held, Holdable, TakenUp};
 use crate::world::ProcessKey;
 
@@ -50,6 +53,7 @@ pub(crate) struct State {
     /// Ended by somebody else; dropped between two turns, when nothing is locked and nobody runs.
     ended: Vec<Runnable>,
     scheduling: Rng,
+    priorities: Option<Box<Priorities>>,
 }
 
 thread_local! {
@@ -144,11 +148,18 @@ impl Tasks {
             frozen: Vec::new(),
             ended: Vec::new(),
             scheduling,
+            priorities: None,
         };
         Self(Arc::new(Shared {
             state: Held::new(state),
             is_rung: AtomicBool::new(false),
         }))
+    }
+
+    /// From now on tasks run by these.
+    pub(crate) fn prioritise(&self, priorities: Priorities) {
+        let priorities = Some(Box::new(priorities));
+        self.0.state.with(|state| state.priorities = priorities);
     }
 
     /// For the time of a run.
@@ -332,7 +343,10 @@ impl State {
         let place = match self.ready.len() {
             0 => return None,
             1 => 0,
-            several => self.scheduling.below(several as u64) as usize,
+            several => match &mut self.priorities {
+                None => self.scheduling.below(several as u64) as usize,
+                Some(priorities) => priorities.pick(self.ready.iter().map(|ready| ready.task)),
+            },
         };
         Some(self.ready.swap_remove(place))
     }

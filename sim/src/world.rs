@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::thread::LocalKey;
 
@@ -24,7 +24,7 @@ use crate::held::{Hand, Held, Holdable, TakenUp};
 use crate::link::Latency;
 use crate::net::{Net, Process, Processes};
 use crate::routes::Cluster;
-use crate::tasks::{self, Tasks};
+use crate::tasks::{self, Priorities, Tasks};
 use crate::trace::{Bites, Trace, Truth};
 
 new_key_type! {
@@ -118,6 +118,8 @@ struct Shared {
     state: Held<State>,
     /// `State::net.now`, to be read by anybody.
     now: AtomicU64,
+    /// Somebody wants to know what happens when.
+    is_noticing: AtomicBool,
     tasks: Tasks,
 }
 
@@ -147,6 +149,7 @@ impl World {
         Self(Arc::new(Shared {
             state: Held::new(state),
             now: AtomicU64::new(0),
+            is_noticing: AtomicBool::new(false),
             tasks: Tasks::new(Rng::labelled(seed, "scheduling")),
         }))
     }
@@ -159,6 +162,16 @@ impl World {
     /// Waits in true time: for scenarios and faults, never for code under test.
     pub async fn sleep_until(&self, at: Instant) {
         SleepUntil::new(self.clone(), None, at).await;
+    }
+
+    /// From now on ready tasks do not run in any order, but by priorities of their own, which change so many times within
+    /// about so many turns: see `tasks::priorities`.
+    pub fn run_by_priorities(&self, changes: u32, turns: u64) {
+        let seed = self.change(|state| state.net.seed);
+        let rng = Rng::labelled(seed, "priorities");
+        self.0
+            .tasks
+            .prioritise(Priorities::new(rng, changes, turns));
     }
 
     // --- who there is ---
@@ -226,6 +239,15 @@ impl World {
         self.0.tasks.clear();
         let witness = self.change(|state| state.witness.take());
         drop(witness);
+    }
+
+    pub(crate) fn notices(&self) {
+        self.0.is_noticing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody wants to know what happens when.
+    pub(crate) fn is_noticing(&self) -> bool {
+        self.0.is_noticing.load(Ordering::Relaxed)
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {

@@ -1,14 +1,11 @@
 //! Clients that live on sessions.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use squall_core::diagnostics::{EventType, NatsEvent};
 use squall_core::nats::NatsEnv;
-use squall_core::session::{
-    ApiKey, AuthService, Config, ExchangeError, ExchangeRequest, Issued, Session, SessionBucket,
-    SessionConnection,
-};
+use squall_core::session::{ApiKey, Config, Session, SessionBucket, SessionConnection};
 use squall_core::transport::{
     ConnectOptions, JetStream as _, Message, ReadStart, ReaderEvent, StoreOptions, Stream as _,
     WatchEvent, WatchStart,
@@ -16,7 +13,7 @@ use squall_core::transport::{
 use squall_core::{Bucket as _, Connection as _};
 
 use super::tally::{Kind, Ledger};
-use super::{Arm, Auth, BUCKET, Hands, MARGIN, STREAM, World};
+use super::{Arm, BUCKET, Hands, MARGIN, STREAM, World};
 
 /// They go on as long as this is there.
 #[derive(Default)]
@@ -26,21 +23,6 @@ pub(crate) struct Sessions(Mutex<Vec<Session<NatsEnv>>>);
 pub(crate) struct Client {
     connection: SessionConnection<NatsEnv>,
     bucket: SessionBucket<NatsEnv>,
-}
-
-/// When the newest credential came.
-type Came = Arc<Mutex<Option<Instant>>>;
-
-/// An auth service that notes when it has answered.
-#[derive(Clone)]
-struct Noted(Auth, Came);
-
-impl AuthService for Noted {
-    async fn exchange(&self, request: ExchangeRequest) -> Result<Issued, ExchangeError> {
-        let answer = self.0.exchange(request).await;
-        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        answer
-    }
 }
 
 impl Arm for Sessions {
@@ -56,17 +38,14 @@ impl Arm for Sessions {
             refresh_retry: Duration::from_millis(500),
             ..Config::default()
         };
-        let came = Came::default();
-        let auth = Noted(world.auth.clone(), Arc::clone(&came));
         let ledger = Arc::clone(&of);
-        // From the credential to the connection in use.
         let noted = move |event: &NatsEvent| {
-            let came = came.lock().unwrap_or_else(PoisonError::into_inner);
-            if let (EventType::Swap, Some(came)) = (&event.kind, *came) {
-                ledger.changed(came.elapsed());
+            if event.kind == EventType::Swap {
+                ledger.changed(event.took().expect("this core says so"));
             }
         };
-        let session = Session::open(&NatsEnv::new(number as u64), auth, config, noted);
+        let env = NatsEnv::new(number as u64);
+        let session = Session::open(&env, world.auth.clone(), config, noted);
         let session = session.expect("it can be");
         let login = session.login(ApiKey::new(format!("user{number}"))).await;
         login.expect("it is let in");

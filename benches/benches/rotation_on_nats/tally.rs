@@ -81,7 +81,7 @@ pub(crate) struct Column {
     operations: u64,
     failed: u64,
     missed: [u64; 3],
-    told_again: u64,
+    told_again: [u64; 3],
     changes: Vec<Duration>,
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn column(ledgers: &[Arc<Ledger>]) -> Column {
             column.operations += page.done.len() as u64 + page.failed;
             column.failed += page.failed;
             column.missed[kind as usize] += page.done.difference(&page.told).count() as u64;
-            column.told_again += page.told_again;
+            column.told_again[kind as usize] += page.told_again;
         }
         column.changes.extend(locked(&ledger.changes).iter());
     }
@@ -134,7 +134,15 @@ pub(crate) fn table(columns: &[(&str, Column)]) -> String {
     row("plain messages missed", &|column| {
         column.missed[2].to_string()
     });
-    row("told twice", &|column| column.told_again.to_string());
+    row("updates of the bucket told twice", &|column| {
+        column.told_again[0].to_string()
+    });
+    row("messages of the stream told twice", &|column| {
+        column.told_again[1].to_string()
+    });
+    row("plain messages told twice", &|column| {
+        column.told_again[2].to_string()
+    });
     row("connections replaced", &|column| {
         column.changes.len().to_string()
     });

@@ -195,6 +195,13 @@ impl Machine for Follower {
     }
 
     fn on_deadline(&mut self, _now: Instant, _effects: &mut Vec<FollowerEffect>) {}
+
+    fn state(&self) -> &'static str {
+        match self.checking {
+            Some(_) => "checking",
+            None => "following",
+        }
+    }
 }
 
 #[cfg(test)]

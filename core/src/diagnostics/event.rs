@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -18,6 +19,9 @@ use crate::transport::ConnectionId;
 
 /// The version of the schema that this core writes. An added field does not raise it.
 pub const SCHEMA_VERSION: u32 = 1;
+
+/// What this core adds to a swap.
+const TOOK_MS: &str = "took_ms";
 
 /// What happened to a connection, or to the program that holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +119,23 @@ impl NatsEvent {
             return None;
         }
         Swap::parse(self.reason.as_deref()?)
+    }
+
+    /// How long a swap took, from the attempt to connect until the new connection was in use: `took_ms` of the log, which
+    /// other writers may not have.
+    pub fn took(&self) -> Option<Duration> {
+        self.others
+            .get(TOOK_MS)?
+            .as_u64()
+            .map(Duration::from_millis)
+    }
+
+    /// It took so long, to the millisecond.
+    #[must_use]
+    pub fn in_time(mut self, took: Duration) -> Self {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.others.insert(TOOK_MS.to_owned(), millis.into());
+        self
     }
 
     /// Whether the account was left with it.
@@ -474,6 +495,19 @@ mod tests {
         ] {
             assert!(read(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_swap_tells_how_long_it_took_where_its_writer_says_so() {
+        let swap = |took: &str| {
+            let line = r#"{"type":"swap","at":"2026-05-28T20:26:41Z","reason":"old=a new=b""#;
+            read(&format!("{line}{took}}}"))
+                .expect("it is an event")
+                .took()
+        };
+        assert_eq!(swap(""), None);
+        assert_eq!(swap(r#","took_ms":23"#), Some(Duration::from_millis(23)));
+        assert_eq!(swap(r#","took_ms":"long""#), None, "another writer's");
     }
 
     #[test]

@@ -388,6 +388,16 @@ impl Machine for Keeper {
             }
         }
     }
+
+    fn state(&self) -> &'static str {
+        match (&self.evicted, self.connected) {
+            _ if self.yielded => "yielded",
+            (Some(_), _) => "evicted",
+            (None, false) => "cut off",
+            (None, true) if self.unsure => "unsure",
+            (None, true) => "present",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -386,6 +386,16 @@ impl Machine for Roster {
             self.go_blind(BlindReason::Silent, effects);
         }
     }
+
+    fn state(&self) -> &'static str {
+        match &self.blind {
+            _ if !self.snapshot_told => "listening",
+            Some(_) => "blind",
+            None if self.interrupted => "interrupted",
+            None if self.probe_again.is_some() => "doubting",
+            None => "seeing",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What a session tells of itself, before it has a time.
 
+use std::time::Duration;
+
 use crate::diagnostics::{Caller, EventType, NatsEvent};
 use crate::time::UnixTime;
 use crate::transport::ConnectionId;
@@ -17,6 +19,8 @@ pub struct Happened {
     pub expires: Option<UnixTime>,
     /// Which connection it took the place of; only of a swap.
     pub replaced: Option<ConnectionId>,
+    /// How long that took, from the first attempt to connect; only of a swap.
+    pub took: Option<Duration>,
     /// Why, in words.
     pub reason: Option<String>,
 }
@@ -30,6 +34,7 @@ impl Happened {
             connection: None,
             expires: None,
             replaced: None,
+            took: None,
             reason: None,
         }
     }
@@ -62,6 +67,10 @@ impl Happened {
             }
         };
         let event = event.jwt_exp(self.expires);
+        let event = match self.took {
+            Some(took) => event.in_time(took),
+            None => event,
+        };
         match self.reason {
             Some(reason) => event.because(reason),
             None => event,

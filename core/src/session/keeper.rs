@@ -253,6 +253,13 @@ impl Machine for Keeper {
         self.swapper.on_deadline(now, &mut decided);
         self.swapped(now, decided, effects);
     }
+
+    fn state(&self) -> &'static str {
+        match self.refresher.state() {
+            "waiting" => self.swapper.state(),
+            of_refresher => of_refresher,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -314,6 +314,14 @@ impl Machine for Refresher {
             self.ask(caller.clone(), effects);
         }
     }
+
+    fn state(&self) -> &'static str {
+        match self.state {
+            State::Stopped => "logged out",
+            State::Waiting { .. } => "waiting",
+            State::Asking { .. } => "asking",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -317,6 +317,16 @@ impl<T: Item> Machine for Splice<T> {
             effects.push(SpliceEffect::Seek);
         }
     }
+
+    fn state(&self) -> &'static str {
+        match (&self.next, &self.source) {
+            (Some((.., Stage::Describing)), _) => "describing",
+            (Some((.., Stage::Opening { .. })), _) => "opening",
+            (Some((.., Stage::Draining { .. })), _) => "draining",
+            (None, Some(_)) => "reading",
+            (None, None) => "adrift",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ struct Dialling {
     dial: Dial,
     credential: Credential,
     caller: Caller,
+    began: Instant,
     /// Connected, and being armed.
     arming: Option<ConnectionId>,
     /// When its turn was, where it has waited for one.
@@ -136,6 +137,7 @@ impl Swapper {
             dial,
             credential,
             caller,
+            began: now,
             arming: None,
             turn: None,
         });
@@ -245,6 +247,7 @@ impl Swapper {
             dial,
             credential,
             caller,
+            began,
             ..
         } = dialling;
         let old = self.current.take();
@@ -255,6 +258,7 @@ impl Swapper {
         };
         effects.push(SwapperEffect::Tell(Happened {
             replaced: old.as_ref().map(|old| old.id),
+            took: old.as_ref().map(|_| now.since(began)),
             ..Happened::new(kind, caller.clone()).to(id, credential.expires)
         }));
         if let Some(old) = old {
@@ -554,6 +558,17 @@ impl Machine for Swapper {
             if let Some(dialling) = waited {
                 dialling.turn = Some(turn);
             }
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match &self.current {
+            _ if self.dialling.is_some() => "dialling",
+            _ if self.probing.is_some() => "probing",
+            _ if self.waiting.is_some() => "backing off",
+            Some(_) if !self.retiring.is_empty() => "moving over",
+            Some(_) => "connected",
+            None => "without a connection",
         }
     }
 }

@@ -586,6 +586,17 @@ impl Machine for Tracker {
             _ => {}
         }
     }
+
+    fn state(&self) -> &'static str {
+        match self.state {
+            State::Waiting => "waiting",
+            State::Looking => "looking",
+            State::Retrying(_) => "retrying",
+            State::Comparing => "comparing",
+            State::Live => "live",
+            State::Over => "over",
+        }
+    }
 }
 
 #[cfg(test)]

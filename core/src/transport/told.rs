@@ -6,7 +6,7 @@ use super::stream::{ReadStart, ReaderEvent, Sequence, StoredMessage, StreamInfo}
 use crate::time::UnixTime;
 
 /// What a [`Watcher`](super::watcher::Watcher) tells one by one: records of a bucket, or messages of a stream.
-pub trait Item {
+pub trait Item: std::fmt::Debug {
     /// Whether an item is of no interest any more once a newer one of its subject is there. So it is with the records of
     /// a bucket, while a reader of a stream wants whatever is still held.
     const NEWEST_IS_ENOUGH: bool;

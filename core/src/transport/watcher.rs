@@ -470,6 +470,18 @@ impl<T: Item> Machine for Watcher<T> {
             _ => {}
         }
     }
+
+    fn state(&self) -> &'static str {
+        match self.state {
+            State::Down => "down",
+            State::Waiting(_) => "waiting",
+            State::Blocked(_) => "blocked",
+            State::Describing => "describing",
+            State::Creating => "creating",
+            State::Live { .. } => "live",
+            State::Over => "over",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -174,11 +174,10 @@ impl Lanes {
 
     /// The places of the lanes that a text names.
     fn named(&self, run: &Run, text: &str) -> Vec<usize> {
-        let part = |c: char| !c.is_alphanumeric() && !matches!(c, '-' | '_' | '.');
-        let words: BTreeSet<&str> = text.split(part).collect();
-        let named = |id: &&LaneId| words.contains(run.lane_name(**id).as_str());
-        let named = self.order.iter().filter(named);
-        named.map(|id| self.place(*id)).collect()
+        let named = run.lanes_named(text).into_iter();
+        let mut places: Vec<usize> = named.map(|id| self.place(id)).collect();
+        places.sort_unstable();
+        places
     }
 }
 

@@ -9,14 +9,17 @@
 //! network.
 
 mod data;
+mod sweep;
+
+pub use self::sweep::render_sweep;
 
 use std::fmt::Write as _;
 
 use crate::excerpt::{Excerpt, Weight, lasts};
 use crate::headline;
 use crate::model::{Fact, Run, Tone, Verdict, Violation};
-use crate::story;
-use crate::words::{clean, clock, thousands};
+use crate::words::{clock, escape, thousands};
+use crate::{spacetime, story};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPTS: [&str; 4] = [
@@ -39,14 +42,7 @@ pub fn render(run: &Run) -> String {
     let mut page = Page(String::new());
     let name = headline::name(run);
     let (_, verdict) = headline::verdict(run);
-    page.line(&format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <link rel=\"icon\" href=\"data:,\">\n<title>{verdict} {}</title>\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>",
-        escape(&name)
-    ));
+    open(&mut page, &format!("{verdict} {name}"));
     page.line("<script>document.documentElement.classList.add(\"scripted\");</script>");
     head(&mut page, run, &name);
     page.line("<main>");
@@ -61,8 +57,25 @@ pub fn render(run: &Run) -> String {
     for script in SCRIPTS {
         page.line(script);
     }
-    page.line("})();\n</script>\n</body>\n</html>");
+    page.line("})();\n</script>");
+    close(&mut page);
     page.0
+}
+
+/// What a page begins with.
+fn open(page: &mut Page, title: &str) {
+    page.line(&format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <link rel=\"icon\" href=\"data:,\">\n<title>{}</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>",
+        escape(title)
+    ));
+}
+
+fn close(page: &mut Page) {
+    page.line("</body>\n</html>");
 }
 
 fn class(tone: Tone) -> &'static str {
@@ -164,6 +177,11 @@ fn details(page: &mut Page, run: &Run) {
     let violations = run.violations();
     if let Some((first, others)) = violations.split_first() {
         story(page, run, first);
+        if let Some(svg) = spacetime::element(run) {
+            page.line(&format!(
+                "<h2>Who heard what</h2>\n<div class=\"spacetime\">\n{svg}</div>"
+            ));
+        }
         if !others.is_empty() {
             page.line("<h2>Violated later in the same run</h2>\n<ul>");
             for other in others {
@@ -247,20 +265,4 @@ impl Page {
         // Writing to a string does not fail.
         let _ = writeln!(self.0, "{text}");
     }
-}
-
-/// The text as text, in an element or an attribute.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for c in clean(text).chars() {
-        match c {
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }

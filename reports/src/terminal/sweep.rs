@@ -20,7 +20,7 @@ pub fn render_sweep(sweep: &Sweep, style: Style) -> String {
 }
 
 fn head(page: &mut Page, sweep: &Sweep) {
-    let never: usize = sweep.scenarios.values().map(Tally::never).sum();
+    let never = sweep.never();
     let (tone, verdict, text) = headline::sweep(sweep);
     let ink = page::ink(tone);
     let verdict = [piece(ink, verdict), piece(ink, "  ")];

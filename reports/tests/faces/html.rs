@@ -1,11 +1,12 @@
 //! The page of a run: its static part as snapshots, and what must hold for the rest, which a browser draws.
 
 use insta::assert_snapshot;
-use squall_reports::html::render;
+use squall_reports::html::{render, render_sweep};
 use squall_reports::model::{LaneId, MarkId, MarkKind, Run, TrueTime};
+use squall_reports::sweep::{Night, Sweep};
 
 use super::lock::lock_violation;
-use super::samples::{completeness_violation, inconclusive, mark, pass, presence_violation};
+use super::samples::{completeness_violation, inconclusive, mark, pass, presence_violation, sweep};
 
 /// What is read without JavaScript: neither style, nor tools, nor data, nor scripts.
 fn story(run: &Run) -> String {
@@ -44,6 +45,46 @@ fn an_inconclusive_run() {
     assert_snapshot!(story(&inconclusive()));
 }
 
+fn nights() -> Vec<Night> {
+    let night = |day: u64| Night {
+        began: format!("2026-05-{day:02}T22:00:00Z"),
+        elapsed: std::time::Duration::from_secs(8 * 3600),
+        seeds: 4_000_000 + day * day * 20_000,
+        failures: day % 3,
+        never: 9 - day / 3,
+        ..Night::default()
+    };
+    (1..=28).map(night).collect()
+}
+
+#[test]
+fn a_sweep_with_findings_and_nights() {
+    let page = render_sweep(&sweep(&[3, 17, 21]), &nights());
+    let body = page.split_once("<body>").expect("a body").1;
+    assert_snapshot!(body);
+}
+
+#[test]
+fn no_text_of_a_sweep_is_ever_markup() {
+    let evil = "</td><script>alert(1)</script>\"'&lt;";
+    let mut odd = Sweep::default();
+    for (name, mut tally) in sweep(&[3, 17]).scenarios {
+        tally.bit = [(evil.to_owned(), 2)].into();
+        tally.sometimes = [(evil.to_owned(), 0)].into();
+        odd.scenarios.insert(format!("{evil}{name}"), tally);
+    }
+    odd.findings = sweep(&[3, 17]).findings;
+    for finding in &mut odd.findings {
+        finding.scenario = evil.to_owned();
+        finding.what_happened = evil.to_owned();
+        finding.reproduce = evil.to_owned();
+        finding.invariant.property = evil.to_owned();
+    }
+    let mut nights = nights();
+    nights[0].began = evil.to_owned();
+    assert!(!render_sweep(&odd, &nights).contains("<script"));
+}
+
 /// Every text of a run, replaced by one that tries to leave whatever it stands in.
 #[test]
 fn no_text_is_ever_markup() {
@@ -66,7 +107,8 @@ fn no_text_is_ever_markup() {
 
 #[test]
 fn the_page_asks_nobody_for_anything() {
-    let page = render(&lock_violation());
+    // What is drawn refers to what is defined in the page.
+    let page = render(&lock_violation()).replace("url(#", "");
     for sign in [
         "http:", "https:", "//cdn", "url(", "@import", "import(", "fetch(",
     ] {

@@ -6,5 +6,6 @@ mod junit;
 mod lock;
 mod markdown;
 mod samples;
+mod spacetime;
 mod terminal;
 mod trace;

@@ -1,11 +1,11 @@
 //! Files that the command line reads and writes: whole, or not at all.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use squall_reports::terminal::{self, Style};
 
 use super::Unusable;
+use crate::hunt;
 use crate::parse::parse;
 use crate::plan::Plan;
 use crate::run::Run;
@@ -17,13 +17,18 @@ pub(super) fn read_plan(path: &Path) -> Result<Plan, Unusable> {
     parse(&text).map_err(|error| Unusable(format!("{}:{}: {error}", path.display(), error.line)))
 }
 
+/// How the files of a run begin, if nothing else is said.
+pub(super) fn name_of(run: &Run) -> String {
+    format!("{}.{}", run.plan.scenario.replace('/', "-"), run.plan.seed)
+}
+
 /// Writes plan, history, model and report of a run, each whole or not at all.
 pub(super) fn write_run(
     directory: &Path,
+    name: &str,
     run: &Run,
     model: &squall_reports::model::Run,
 ) -> Result<(), Unusable> {
-    let name = format!("{}.{}", run.plan.scenario.replace('/', "-"), run.plan.seed);
     let mut history = Vec::new();
     let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", directory.display()));
     run.history.write(&mut history).map_err(unwritable)?;
@@ -51,14 +56,5 @@ pub(super) fn write_run(
 
 /// Writes a file whole or not at all.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Unusable> {
-    let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", path.display()));
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(unwritable)?;
-    file.write_all(bytes).map_err(unwritable)?;
-    file.persist(path)
-        .map_err(|error| unwritable(error.error))?;
-    Ok(())
+    hunt::write_whole(path, bytes).map_err(|error| Unusable(format!("{}: {error}", path.display())))
 }

@@ -8,25 +8,30 @@
     reason = "the command line prints, reads the clock and the environment; nothing of it reaches a run"
 )]
 
+mod chaos;
 mod check;
 mod conformance;
 mod diagnose;
 mod faces;
 mod files;
+mod fleet;
+mod nightly;
 mod progress;
+mod shrink;
+mod specimens;
+mod steered;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use squall_reports::terminal::{self, Style};
 
 use self::diagnose::{Since, diagnose};
-use self::files::{read_plan, write_run, write_whole};
-use self::progress::Progress;
+use self::files::{name_of, read_plan, write_run};
+use crate::hunt::reproduce;
 use crate::invariants::{self, Verdict};
 use crate::linear;
 use crate::nats_testbed::{run_on_nats, unsupported};
@@ -34,10 +39,8 @@ use crate::nearest::nearest;
 use crate::plan::{self, Plan};
 use crate::report;
 use crate::run::simulate;
-use crate::shrink;
-use crate::specimens::{self, search};
 use crate::stories::{self, Scenario};
-use crate::sweep::{self, reproduce};
+use crate::vary::Origin;
 
 /// Raises deterministic storms over coordination code on NATS JetStream.
 #[derive(Debug, Parser)]
@@ -63,9 +66,10 @@ enum Command {
     Run {
         /// Which, such as presence/storm.
         scenario: String,
-        /// Decides everything. Default: 0; on a real server, the first whose faults can be done there.
+        /// Decides everything: a seed, or one and the numbers of its variations, such as 17.3. Default: 0; on a real server,
+        /// the first whose faults can be done there.
         #[arg(long)]
-        seed: Option<u64>,
+        seed: Option<Origin>,
         /// In which world.
         #[arg(long, value_enum, default_value_t = On::Sim)]
         on: On,
@@ -73,27 +77,10 @@ enum Command {
         #[arg(long)]
         report: Option<PathBuf>,
     },
-    /// Runs many seeds of many scenarios.
-    Chaos {
-        /// Only scenarios that match: `*` stands for any text; may be repeated.
-        #[arg(long, default_value = "*")]
-        scenario: Vec<String>,
-        /// Seeds of each scenario.
-        #[arg(long, conflicts_with = "for")]
-        seeds: Option<u64>,
-        /// The first of them.
-        #[arg(long, default_value_t = 0)]
-        first_seed: u64,
-        /// Goes on for so long instead, such as 10m.
-        #[arg(long, value_parser = humantime::parse_duration)]
-        r#for: Option<Duration>,
-        /// Threads; all cores, if not given.
-        #[arg(long)]
-        jobs: Option<usize>,
-        /// Writes plan, history and report of each violation into this directory.
-        #[arg(long)]
-        report: Option<PathBuf>,
-    },
+    /// Runs many seeds of many scenarios, and keeps what they find.
+    Chaos(chaos::Wanted),
+    /// Does the work of hunts that others have begun with `squall chaos --fleet`.
+    Worker(fleet::Wanted),
     /// Runs a plan again: the same violation, every time.
     Replay {
         /// A TOML file.
@@ -106,12 +93,15 @@ enum Command {
     Shrink {
         /// A TOML file, or a scenario together with --seed.
         plan: String,
-        /// The seed of the scenario.
+        /// The seed of the scenario, and the numbers of its variations, if it has any.
         #[arg(long)]
-        seed: Option<u64>,
+        seed: Option<Origin>,
         /// Runs that this may take.
-        #[arg(long, default_value_t = 2000)]
+        #[arg(long, default_value_t = 10_000)]
         runs: u32,
+        /// How long it may take, such as 30s; what is smallest by then is told.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        r#for: Option<Duration>,
         /// Writes the plan into this file instead of printing it.
         #[arg(long)]
         output: Option<PathBuf>,
@@ -121,6 +111,9 @@ enum Command {
         /// Writes the smallest failing plan of each into this directory.
         #[arg(long)]
         keep: Option<PathBuf>,
+        /// Looks for what hides deep in storms, too, as seeds come and steered, and writes a table of all into this file.
+        #[arg(long, num_args = 0..=1, default_missing_value = "docs/specimens.md")]
+        table: Option<PathBuf>,
     },
     /// Prints the fingerprint of each run: equal ones mean equal runs, to the nanosecond.
     Fingerprint {
@@ -182,6 +175,9 @@ enum Command {
         /// For whom.
         #[arg(long, value_enum, default_value_t = faces::Format::Terminal)]
         format: faces::Format,
+        /// Opens what was written in the browser; of several, the first.
+        #[arg(long)]
+        open: bool,
     },
     /// Says what a connection-event log amounts to: state, drops, patterns, the last events. Exit status 1 where a
     /// pattern was found.
@@ -206,9 +202,6 @@ const VIOLATION: u8 = 1;
 const UNUSABLE: u8 = 2;
 const INCONCLUSIVE: u8 = 3;
 
-/// Seeds of each scenario, if nothing else is said.
-const SEEDS_DEFAULT: u64 = 100;
-
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
     let done = match Args::parse().command {
@@ -219,22 +212,17 @@ pub fn main() -> ExitCode {
             on,
             report,
         } => run(&scenario, seed, on, report),
-        Command::Chaos {
-            scenario,
-            seeds,
-            first_seed,
-            r#for,
-            jobs,
-            report,
-        } => chaos(&scenario, seeds, first_seed, r#for, jobs, report),
+        Command::Chaos(wanted) => chaos::chaos(&wanted),
+        Command::Worker(wanted) => fleet::work(&wanted),
         Command::Replay { plan, report } => replay(&plan, report),
         Command::Shrink {
             plan,
             seed,
             runs,
+            r#for,
             output,
-        } => shrink(&plan, seed, runs, output),
-        Command::Specimens { keep } => inspect_specimens(keep),
+        } => shrink::shrink(&plan, seed, runs, r#for, output),
+        Command::Specimens { keep, table } => specimens::inspect(keep.as_deref(), table.as_deref()),
         Command::Fingerprint {
             scenario,
             seeds,
@@ -272,13 +260,18 @@ pub fn main() -> ExitCode {
             check::Format::Squall => check::history(&history),
             check::Format::Jepsen => check::log(&history, steps, r#for),
         },
-        Command::Report { path, format } => faces::report(&path, format),
+        Command::Report { path, format, open } => faces::report(&path, format, open),
         Command::Diagnose { log, since, json } => diagnose(&log, since, json),
     };
     done.unwrap_or_else(|Unusable(sentence)| {
-        eprintln!("squall: {sentence}");
+        eprintln!("squall: {}", squall_reports::clean(&sentence));
         ExitCode::from(UNUSABLE)
     })
+}
+
+/// How many threads this machine runs at once.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn style() -> Style {
@@ -339,20 +332,20 @@ fn list() -> Result<ExitCode, Unusable> {
 
 fn run(
     name: &str,
-    seed: Option<u64>,
+    seed: Option<Origin>,
     on: On,
     report: Option<PathBuf>,
 ) -> Result<ExitCode, Unusable> {
     let scenario = find(name)?;
     match on {
         On::Sim => {
-            let seed = seed.unwrap_or(0);
-            finish(&scenario.draw(seed), reproduce(name, seed), report)
+            let origin = seed.unwrap_or_else(|| Origin::of_seed(0));
+            finish(&origin.plan(scenario), reproduce(name, &origin), report)
         }
         On::Nats => {
-            let seed = seed.unwrap_or_else(|| first_real_seed(scenario));
-            let command = format!("{} --on nats", reproduce(name, seed));
-            finish(&scenario.draw(seed).in_real_time(), command, report)
+            let origin = seed.unwrap_or_else(|| Origin::of_seed(first_real_seed(scenario)));
+            let command = format!("{} --on nats", reproduce(name, &origin));
+            finish(&origin.plan(scenario).in_real_time(), command, report)
         }
     }
 }
@@ -386,7 +379,7 @@ fn finish(plan: &Plan, reproduce: String, report: Option<PathBuf>) -> Result<Exi
     model.elapsed = Some(began.elapsed());
     model.trace = run.trace.map(|trace| trace.to_string());
     if let Some(directory) = report {
-        write_run(&directory, &run, &model)?;
+        write_run(&directory, &name_of(&run), &run, &model)?;
     }
     print(&terminal::render(&model, style()));
     Ok(status(&run.verdict))
@@ -400,161 +393,9 @@ fn status(verdict: &Verdict) -> ExitCode {
     }
 }
 
-fn chaos(
-    patterns: &[String],
-    seeds: Option<u64>,
-    first_seed: u64,
-    for_how_long: Option<Duration>,
-    jobs: Option<usize>,
-    report: Option<PathBuf>,
-) -> Result<ExitCode, Unusable> {
-    let scenarios = matching(patterns)?;
-    if seeds == Some(0) {
-        return Err(Unusable("--seeds must be at least 1".to_owned()));
-    }
-    if jobs == Some(0) {
-        return Err(Unusable("--jobs must be at least 1".to_owned()));
-    }
-    if for_how_long == Some(Duration::ZERO) {
-        return Err(Unusable("--for must be longer than nothing".to_owned()));
-    }
-    let seeds = match for_how_long {
-        Some(_) => u64::MAX,
-        None => seeds.unwrap_or(SEEDS_DEFAULT),
-    };
-    let count = scenarios.len() as u64;
-    let total = seeds.checked_mul(count);
-    let threads = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
-    let stop = AtomicBool::new(false);
-    let began = Instant::now();
-    let progress = Progress::new(total.filter(|_| for_how_long.is_none()), began);
-    let unwritten = std::sync::Mutex::new(None);
-    let mut sweep = sweep::sweep(
-        threads.unwrap_or(1),
-        |number| {
-            // Seed by seed over all scenarios, so that a sweep that is stopped has seen something of each.
-            let scenario = scenarios.get(usize::try_from(number % count).ok()?)?;
-            let seed = number / count;
-            (seed < seeds).then(|| Some((*scenario, first_seed.checked_add(seed)?)))?
-        },
-        &stop,
-        |run| {
-            progress.step(1, run.verdict == Verdict::Pass);
-            if let (Some(directory), false) = (&report, run.verdict == Verdict::Pass) {
-                let command = reproduce(&run.plan.scenario, run.plan.seed);
-                let written = write_run(directory, run, &report::model(run, command));
-                if let (Err(error), Ok(mut unwritten)) = (written, unwritten.lock()) {
-                    *unwritten = Some(error);
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
-            if for_how_long.is_some_and(|limit| began.elapsed() >= limit) {
-                stop.store(true, Ordering::Relaxed);
-            }
-        },
-    );
-    progress.end();
-    sweep.elapsed = began.elapsed();
-    if let Ok(Some(error)) = unwritten.into_inner() {
-        return Err(error);
-    }
-    print(&terminal::render_sweep(&sweep, style()));
-    Ok(if sweep.failures() > 0 {
-        ExitCode::from(VIOLATION)
-    } else if sweep.inconclusive() > 0 {
-        ExitCode::from(INCONCLUSIVE)
-    } else {
-        ExitCode::SUCCESS
-    })
-}
-
-fn shrink(
-    plan: &str,
-    seed: Option<u64>,
-    runs: u32,
-    output: Option<PathBuf>,
-) -> Result<ExitCode, Unusable> {
-    let original = match seed {
-        Some(seed) => find(plan)?.draw(seed),
-        None => read_plan(Path::new(plan))?,
-    };
-    let Verdict::Fail(violations) = simulate(&original).verdict else {
-        return Err(Unusable(
-            "the plan violates nothing: there is nothing to shrink".to_owned(),
-        ));
-    };
-    let Some(code) = violations.first().map(|violation| violation.code.as_str()) else {
-        return Err(Unusable(
-            "the plan violates nothing: there is nothing to shrink".to_owned(),
-        ));
-    };
-    let Some(shrunk) = shrink::shrink(&original, code, runs) else {
-        return Err(Unusable(
-            "the plan did not violate the same a second time".to_owned(),
-        ));
-    };
-    let (before, after) = (original.faults.len(), shrunk.plan.faults.len());
-    let (many, few) = (original.agents.len(), shrunk.plan.agents.len());
-    eprintln!(
-        "faults {before} -> {after}, agents {many} -> {few}, in {} runs",
-        shrunk.runs
-    );
-    let text = format!("# {}\n{}", shrunk.violation, shrunk.plan);
-    match output {
-        Some(path) => write_whole(&path, text.as_bytes())?,
-        None => print(&text),
-    }
-    Ok(ExitCode::from(VIOLATION))
-}
-
-fn inspect_specimens(keep: Option<PathBuf>) -> Result<ExitCode, Unusable> {
-    let mut all_hold = true;
-    let heads = [
-        "specimen",
-        "level",
-        "code",
-        "seeds needed",
-        "faults left",
-        "right twin",
-    ];
-    let [name, level, code, seeds, faults, twin] = heads;
-    print(&format!(
-        "{name:<38} {level:>5}  {code:<4}  {seeds:>12}  {faults:>11}  {twin}\n"
-    ));
-    for specimen in specimens::all() {
-        let inspection = search::inspect(specimen);
-        all_hold &= inspection.holds();
-        let or_missed =
-            |number: Option<u64>| number.map_or_else(|| "missed".to_owned(), |n| n.to_string());
-        print(&format!(
-            "{:<38} {:>5}  {:<4}  {:>12}  {:>11}  {}\n",
-            specimen.name,
-            specimen.level,
-            inspection.code().unwrap_or("-"),
-            or_missed(inspection.seeds_needed()),
-            or_missed(inspection.faults_left()),
-            if inspection.twin_passes() {
-                "passes"
-            } else {
-                "FAILS"
-            },
-        ));
-        if let (Some(directory), Some(shrunk)) = (&keep, inspection.smallest()) {
-            let unwritable = |error| Unusable(format!("{}: {error}", directory.display()));
-            std::fs::create_dir_all(directory).map_err(unwritable)?;
-            let path = directory.join(format!("{}.toml", specimen.name));
-            write_whole(&path, search::kept(specimen, shrunk).as_bytes())?;
-        }
-    }
-    let (ranges, each) = (search::RANGES, search::SEEDS_MAX);
-    print(&format!(
-        "\nSeeds needed: the median of {ranges} ranges of up to {each} seeds.\n"
-    ));
-    Ok(if all_hold {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(VIOLATION)
-    })
+/// Panics of runs are findings, which their histories tell: nothing is said of each where there are many.
+fn hush_panics() {
+    std::panic::set_hook(Box::new(|_| {}));
 }
 
 fn fingerprint(patterns: &[String], seeds: u64, first_seed: u64) -> Result<ExitCode, Unusable> {
@@ -571,17 +412,26 @@ fn fingerprint(patterns: &[String], seeds: u64, first_seed: u64) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// The scenarios that one of these matches, each once; every one must match something.
+/// The scenarios that one of these matches, each once; every one must match something. Those that are not listed have to
+/// be named.
 fn matching(patterns: &[String]) -> Result<Vec<&'static Scenario>, Unusable> {
     let names = || stories::all().iter().map(|scenario| scenario.name);
     for pattern in patterns {
-        if !names().any(|name| matches(pattern, name)) {
+        let is_named = stories::find(pattern).is_some();
+        if !is_named && !names().any(|name| matches(pattern, name)) {
             let hint = nearest(pattern, names());
             return Err(Unusable(format!("no scenario matches {pattern:?}{hint}")));
         }
     }
     let is_wanted = |scenario: &&Scenario| patterns.iter().any(|p| matches(p, scenario.name));
-    Ok(stories::all().iter().filter(is_wanted).collect())
+    let listed = stories::all().iter().filter(is_wanted);
+    let is_listed = |name: &str| names().any(|listed| listed == name);
+    let mut hidden: Vec<&'static Scenario> = Vec::new();
+    for pattern in patterns.iter().filter(|pattern| !is_listed(pattern)) {
+        let known = stories::find(pattern);
+        hidden.extend(known.filter(|it| hidden.iter().all(|other| other.name != it.name)));
+    }
+    Ok(listed.chain(hidden).collect())
 }
 
 /// `*` stands for any text, everything else for itself.

@@ -1,12 +1,14 @@
 //! How far long work has come: a bar on a terminal, a line now and then elsewhere.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::linear;
+use crate::shrink::Shrunk;
 
 /// How far a sweep has come: a bar on a terminal, a line now and then elsewhere.
 pub(super) struct Progress {
@@ -22,14 +24,18 @@ impl Progress {
     pub(super) fn new(total: Option<u64>, began: Instant) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-            let template = "{wide_bar} {pos}/{len} runs, {per_sec}, {msg}";
+            let template = "{wide_bar} {pos}/{len} runs, {speed}, {eta} left, {msg}";
             let template = if total.is_some() {
                 template
             } else {
-                "{spinner} {pos} runs, {per_sec}, {msg}"
+                "{spinner} {pos} runs in {elapsed}, {speed}, {msg}"
             };
             if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
+                let speed = |state: &ProgressState, to: &mut dyn fmt::Write| {
+                    // Nobody hears of a terminal that is gone.
+                    let _gone = write!(to, "{:.0}/s", state.per_sec());
+                };
+                bar.set_style(style.with_key("speed", speed));
             }
             bar.set_message("no violation");
             bar
@@ -62,6 +68,29 @@ impl Progress {
                 .map_or_else(String::new, |total| format!(" of {total}"));
             let seconds = self.began.elapsed().as_secs();
             eprintln!("{done}{of} runs in {seconds} s, {failed} not passed");
+        }
+    }
+
+    /// Says a sentence, above the bar where there is one.
+    pub(super) fn say(&self, sentence: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(sentence),
+            None => eprintln!("{sentence}"),
+        }
+    }
+
+    /// So many runs were done before, of which so many did not pass.
+    pub(super) fn resume(&self, done_before: u64, not_passed: u64) {
+        let Ok(mut state) = self.state.lock() else {
+            return;
+        };
+        (state.0, state.1) = (done_before, not_passed);
+        if let Some(bar) = &self.bar {
+            bar.set_position(done_before);
+            bar.reset_eta();
+            if not_passed > 0 {
+                bar.set_message(format!("{not_passed} not passed"));
+            }
         }
     }
 
@@ -110,6 +139,51 @@ impl Searching {
             self.told.set(Instant::now());
             let seconds = self.began.elapsed().as_secs();
             eprintln!("{explained} of {of} explained in {seconds} s, {steps} steps");
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// How far shrinking has come.
+pub(super) struct Shrinking {
+    bar: Option<ProgressBar>,
+    began: Instant,
+    told: Cell<Instant>,
+}
+
+impl Shrinking {
+    pub(super) fn new(began: Instant) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner} {pos} runs, {per_sec}, {msg}")
+            {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self {
+            bar,
+            began,
+            told: Cell::new(began),
+        }
+    }
+
+    pub(super) fn step(&self, best: &Shrunk) {
+        let (faults, agents) = (best.plan.faults.len(), best.plan.agents.len());
+        let left = format!("{faults} faults and {agents} agents left");
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::from(best.runs));
+            bar.set_message(left);
+        } else if self.told.get().elapsed() >= Progress::LINE_EVERY {
+            self.told.set(Instant::now());
+            let seconds = self.began.elapsed().as_secs();
+            eprintln!("{} runs in {seconds} s, {left}", best.runs);
         }
     }
 

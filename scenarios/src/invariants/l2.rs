@@ -46,13 +46,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
 }
 
 fn check_effects(facts: &Facts<'_>, findings: &mut Findings) {
-    // Values are unlike each other, so each tells the call that wrote it.
-    let mut stamped: BTreeMap<(String, u64), u64> = BTreeMap::new();
-    for called in &facts.calls {
-        if let Call::Lock(LockCall::Effect { key, token, value }) = called.call {
-            stamped.insert((guarded_key(key), *value), *token);
-        }
-    }
+    let stamped = stamped(facts);
     for key in facts.keys.iter().filter(|key| **key.bucket == *BUCKET) {
         let token = |commit: &Commit| stamped.get(&(key.name.to_string(), commit.value)).copied();
         for (place, (at, commit)) in key.commits.iter().enumerate() {
@@ -73,6 +67,31 @@ fn check_effects(facts: &Facts<'_>, findings: &mut Findings) {
             }
         }
     }
+}
+
+/// The tokens of all that effects have written, by its key and value: values are unlike each other. Whatever a process
+/// writes of what a lock guards while it is at an effect is of that one.
+fn stamped(facts: &Facts<'_>) -> BTreeMap<(String, u64), u64> {
+    let mut stamped = BTreeMap::new();
+    let mut doing: BTreeMap<&str, (String, u64, Instant)> = BTreeMap::new();
+    for called in &facts.calls {
+        match called.call {
+            Call::Lock(LockCall::Effect { key, token, .. }) => {
+                let until = called.ended.map_or(facts.end, |(at, _)| at);
+                doing.insert(called.process, (guarded_key(key), *token, until));
+            }
+            Call::Write { key, value, .. } => {
+                if let Some((guarded, token, until)) = doing.get(&**called.process)
+                    && **key == **guarded
+                    && called.invoked <= *until
+                {
+                    stamped.insert((guarded.clone(), *value), *token);
+                }
+            }
+            _ => {}
+        }
+    }
+    stamped
 }
 
 /// What was stored before, newest first, and was not lost by then.

@@ -49,6 +49,7 @@ impl Tale {
             faults: Vec::new(),
             foreign: Vec::new(),
             specimen: None,
+            expect: None,
         };
         let mut tale = Self {
             plan,
@@ -308,8 +309,21 @@ impl Tale {
         let key = LOCK.into();
         let value = revision;
         let call = Call::Lock(lock::Call::Effect { key, token, value });
-        self.call(process, call, Reply::Done);
-        self.stored(process, "d.", Operation::Put, revision, None)
+        let effect = self.invoke(process, call);
+        let write = Call::Write {
+            bucket: crate::roles::lock::BUCKET.into(),
+            key: format!("d.{LOCK}").into(),
+            operation: Operation::Put,
+            expected: None,
+            value,
+        };
+        let revision = Revision(revision);
+        let write = self.invoke(process, write);
+        self.stored(process, "d.", Operation::Put, revision.0, None);
+        let reply = Reply::Stored { revision };
+        self.add(What::Ok { id: write, reply });
+        let reply = Reply::Done;
+        self.add(What::Ok { id: effect, reply })
     }
 
     /// The record of the lock is written, as this revision.

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufRead, Write};
 
+use squall_reports::clean;
+
 use super::model::{Effect, Held, Need, Operation, Register};
 
 /// What a process calls.
@@ -86,7 +88,10 @@ pub fn read(input: impl BufRead) -> Result<Vec<Entry>, LogError> {
         let Some((process, kind, rest)) = event(&text) else {
             continue;
         };
-        let wrong = |reason: String| LogError::Line { line, reason };
+        let wrong = |reason: String| LogError::Line {
+            line,
+            reason: clean(&reason),
+        };
         let Some((name, value)) = rest.split_once('\t') else {
             return Err(wrong(format!("{rest:?} has no value")));
         };

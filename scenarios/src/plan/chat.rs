@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use squall_core::chat::Config;
 
-use super::{text, time};
+use super::written::{text, time};
 use crate::parse::PROJECT;
 
 /// Who takes longer has not read it in any run.

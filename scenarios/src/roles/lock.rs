@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use squall_core::state::lock::{AcquireError, LostReason, RefreshError, UnlockError};
-use squall_core::transport::{BucketConfig, BucketError, Connection, Fallible};
+use squall_core::state::{BUCKET_DEFAULT, Config, StateError, StateStore};
+use squall_core::transport::{Connection, Fallible};
 use squall_core::{Clock, Env, Rng};
 use tokio::sync::mpsc;
 
@@ -17,11 +18,11 @@ use super::actor::{Actor, Order};
 use crate::history::lock::{Call, Reply, Tell};
 use crate::history::{self, What, value_hash};
 use crate::plan::LockPlan;
-use crate::variant::lock::{Exclusive, Fenced, FencedError, Held};
+use crate::variant::lock::{Exclusive, Held};
 use crate::variant::{BucketOf, ConnectionOf, lock as variant};
 
 /// Their bucket.
-pub(crate) const BUCKET: &str = "agent-state";
+pub(crate) const BUCKET: &str = BUCKET_DEFAULT;
 
 /// What is said of a lock that cannot be had.
 pub(crate) const IN_VAIN: &str = "waits in vain";
@@ -121,27 +122,26 @@ impl Worker {
         self.actor.note(|standing| change(&mut standing.lock));
     }
 
-    /// The bucket, which the first who comes makes.
-    async fn bucket<E: Env>(&self, env: &E, connection: &ConnectionOf<E>) -> BucketOf<E> {
+    /// Their bucket, which the first who comes makes, and the store in it, of what locks guard.
+    async fn store<E: Env>(
+        &self,
+        env: &E,
+        connection: &ConnectionOf<E>,
+    ) -> (BucketOf<E>, StateStore) {
+        let config = Config::default();
         loop {
-            match connection.create_bucket(&BucketConfig::new(BUCKET)).await {
-                Ok(bucket) => return bucket,
-                // As somebody wants it who came before.
-                Err(BucketError::Exists) => {
-                    if let Ok(bucket) = connection.bucket(BUCKET) {
-                        return bucket;
-                    }
-                }
-                Err(_) => {}
+            let opened = StateStore::open(env, connection, &config).await;
+            if let (Ok(store), Ok(bucket)) = (opened, connection.bucket(BUCKET)) {
+                return (bucket, store);
             }
             self.actor.wait(env).await;
         }
     }
 
     async fn work<E: Env>(self, env: E, connection: ConnectionOf<E>) {
-        let bucket = self.bucket(&env, &connection).await;
+        let (bucket, store) = self.store(&env, &connection).await;
         let specimen = self.actor.specimen.as_deref();
-        let locks = variant::open(specimen, &env, &connection, bucket);
+        let locks = variant::open(specimen, &env, &connection, bucket, store);
         let LockPlan { ttl, keys, .. } = settings(&self.actor.plan);
         let mut rng = env.rng("work");
         let mut written = 0;
@@ -211,20 +211,16 @@ impl Worker {
                 break;
             }
             *written += 1;
-            let value = Fenced {
-                token,
-                by: Arc::clone(&self.actor.process),
-                number: *written,
-            };
+            let value = format!("{}: {written} with {token}", self.actor.process);
             let call = Call::Effect {
                 key: Arc::clone(key),
                 token,
-                value: value_hash(&value.encode()),
+                value: value_hash(value.as_bytes()),
             };
-            let is_stale = |error: &FencedError| {
-                matches!(error, FencedError::Stale { .. } | FencedError::Contended)
+            let is_stale = |error: &StateError| {
+                matches!(error, StateError::StaleToken { .. } | StateError::Contended)
             };
-            let writing = locks.put_fenced(key, value);
+            let writing = locks.put_fenced(key, value.into(), token);
             self.call(call, writing, |_| history::Reply::Done, is_stale)
                 .await;
             if renews == 1 && clock.now().since(refreshed) > ttl / 3 {

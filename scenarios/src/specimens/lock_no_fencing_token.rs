@@ -5,17 +5,19 @@
 //! the late write arrives and takes the place of the newer one. No lock can prevent that, only what is written to.
 //!
 //! Right: stamp the write with the token, and write over the very revision that bore no higher one
-//! (`crate::variant::lock::put_fenced`).
+//! ([`squall_core::state::StateStore::put_fenced`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use squall_core::state::StateError;
 use squall_core::state::lock::AcquireError;
 use squall_core::transport::{Bucket, Revision};
 use squall_core::{Env, Instant};
 
-use crate::variant::lock::{Exclusive, Fenced, FencedError, Held, Right, guarded_key};
+use crate::variant::lock::{Exclusive, Held, Right, guarded_key};
 
 pub(super) const NAME: &str = "lock-no-fencing-token";
 
@@ -34,12 +36,12 @@ impl<E: Env> Exclusive for PutsWhateverIsThere<E> {
     fn put_fenced<'a>(
         &'a self,
         key: &'a str,
-        value: Fenced,
-    ) -> BoxFuture<'a, Result<Revision, FencedError>> {
+        value: Bytes,
+        _token: u64,
+    ) -> BoxFuture<'a, Result<Revision, StateError>> {
         Box::pin(async move {
             // The flaw: no token is looked at.
-            let written = self.0.bucket.put(&guarded_key(key), value.encode()).await;
-            Ok(written?)
+            Ok(self.0.bucket.put(&guarded_key(key), value).await?)
         })
     }
 }

@@ -9,13 +9,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use squall_core::state::StateError;
 use squall_core::state::lock::{AcquireError, Lock, LostReason, RefreshError, UnlockError};
 use squall_core::transport::{Bucket, Revision, UpdateError};
 use squall_core::{Env, Instant};
 
 use crate::variant::BucketOf;
-use crate::variant::lock::{Exclusive, Fenced, FencedError, Held, Right, record_key};
+use crate::variant::lock::{Exclusive, Held, Right, record_key};
 
 pub(super) const NAME: &str = "lock-unlock-not-owner";
 
@@ -38,9 +40,10 @@ impl<E: Env> Exclusive for UnlocksWhateverIsThere<E> {
     fn put_fenced<'a>(
         &'a self,
         key: &'a str,
-        value: Fenced,
-    ) -> BoxFuture<'a, Result<Revision, FencedError>> {
-        self.0.put_fenced(key, value)
+        value: Bytes,
+        token: u64,
+    ) -> BoxFuture<'a, Result<Revision, StateError>> {
+        self.0.put_fenced(key, value, token)
     }
 }
 

@@ -6,14 +6,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use squall_core::state::StateError;
 use squall_core::state::lock::{AcquireError, LostReason, RefreshError, UnlockError};
 use squall_core::transport::{Bucket, KvEntry, Revision, UpdateError};
 use squall_core::{Clock, Env, Instant, UnixTime};
 
 use crate::variant::BucketOf;
-use crate::variant::lock::{Exclusive, Fenced, FencedError, Held, Right, record_key};
+use crate::variant::lock::{Exclusive, Held, Right, record_key};
 
 /// Who waits asks this often.
 const POLL: Duration = Duration::from_millis(100);
@@ -154,9 +156,10 @@ impl<E: Env> Exclusive for SimpleLocks<E> {
     fn put_fenced<'a>(
         &'a self,
         key: &'a str,
-        value: Fenced,
-    ) -> BoxFuture<'a, Result<Revision, FencedError>> {
-        self.right.put_fenced(key, value)
+        value: Bytes,
+        token: u64,
+    ) -> BoxFuture<'a, Result<Revision, StateError>> {
+        self.right.put_fenced(key, value, token)
     }
 }
 

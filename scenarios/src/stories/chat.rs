@@ -1,6 +1,6 @@
 //! The scenarios of chat. How their stories are told is in `chat_acts.rs`.
 
-use super::{Scenario, Sometimes, acts, any, chat_acts, told};
+use super::{LOST_TAIL, Scenario, Sometimes, acts, any, chat_acts, ends, secs, told};
 use crate::history::chat::{Call as ChatCall, Reply as ChatReply, Tell as ChatTell, Told};
 use crate::history::{Call, History, Life, Reply, Tell, What};
 
@@ -216,20 +216,10 @@ const UNCONFIRMED: Sometimes = Sometimes {
 const REPLY_LOST: Sometimes = Sometimes {
     fact: "a send took as long as a lost acknowledgement makes it take, and was stored",
     reached: |_, history| {
-        let took = |(id, at)| {
-            history.0.iter().any(|record| {
-                let is_it = matches!(&record.what, What::Invoke { id: asked, call: Call::Chat(ChatCall::Send { .. }), .. } if *asked == id);
-                is_it && record.at + std::time::Duration::from_secs(4) < at
-            })
-        };
-        let sent = history.0.iter().filter_map(|record| match &record.what {
-            What::Ok {
-                id,
-                reply: Reply::Chat(ChatReply::Sent { .. }),
-            } => Some((*id, record.at)),
-            _ => None,
-        });
-        sent.into_iter().any(took)
+        ends(history).any(|(call, end, took)| {
+            let is_send = matches!(call, Call::Chat(ChatCall::Send { .. }));
+            is_send && matches!(end, What::Ok { .. }) && took > secs(4)
+        })
     },
 };
 const REBORN: Sometimes = Sometimes {
@@ -240,10 +230,6 @@ const REBORN: Sometimes = Sometimes {
             |what| matches!(what, What::Life { process, event: Life::Started } if !process.ends_with("/1")),
         )
     },
-};
-const LOST_TAIL: Sometimes = Sometimes {
-    fact: "a loss of power took what had been acknowledged",
-    reached: |_, history| any(history, |what| matches!(what, What::LostTail { .. })),
 };
 const CUT_OFF_YOUNG: Sometimes = Sometimes {
     fact: "a watch was interrupted before it had told anything",
@@ -287,17 +273,8 @@ fn listed(history: &History, wanted: impl Fn(&[(std::sync::Arc<str>, u64)]) -> b
 
 /// Whether such a call succeeded.
 fn done(history: &History, wanted: impl Fn(&ChatCall) -> bool) -> bool {
-    let mut asked = std::collections::BTreeSet::new();
-    history.0.iter().any(|record| match &record.what {
-        What::Invoke {
-            id,
-            call: Call::Chat(call),
-            ..
-        } if wanted(call) => {
-            asked.insert(*id);
-            false
-        }
-        What::Ok { id, .. } => asked.contains(id),
-        _ => false,
+    ends(history).any(|(call, end, _)| {
+        let is_it = matches!(call, Call::Chat(call) if wanted(call));
+        is_it && matches!(end, What::Ok { .. })
     })
 }

@@ -1,10 +1,11 @@
 //! The scenarios of locks. How their stories are told is in `lock_acts.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use squall_core::transport::Operation;
 
-use super::{Scenario, Sometimes, acts, any, lock_acts, told};
+use super::{LOST_TAIL, Scenario, Sometimes, acts, any, lock_acts, told};
 use crate::history::lock::{Call as LockCall, Tell as LockTell};
 use crate::history::{Call, History, Tell, What};
 
@@ -205,10 +206,6 @@ const UNANSWERED: Sometimes = Sometimes {
         })
     },
 };
-const LOST_TAIL: Sometimes = Sometimes {
-    fact: "a loss of power took what had been acknowledged",
-    reached: |_, history| any(history, |what| matches!(what, What::LostTail { .. })),
-};
 
 fn lost(history: &History, why: &str) -> bool {
     told(
@@ -218,24 +215,9 @@ fn lost(history: &History, why: &str) -> bool {
 }
 
 /// What was asked of locks, how it ended, and how long that took.
-fn ends(history: &History) -> impl Iterator<Item = (&LockCall, &What, std::time::Duration)> {
-    let mut asked = BTreeMap::new();
-    history
-        .0
-        .iter()
-        .filter_map(move |record| match &record.what {
-            What::Invoke {
-                id,
-                call: Call::Lock(call),
-                ..
-            } => {
-                asked.insert(*id, (record.at, call));
-                None
-            }
-            What::Ok { id, .. } | What::Refused { id, .. } | What::Unknown { id, .. } => {
-                let (invoked, call) = asked.remove(id)?;
-                Some((call, &record.what, record.at.since(invoked)))
-            }
-            _ => None,
-        })
+fn ends(history: &History) -> impl Iterator<Item = (&LockCall, &What, Duration)> {
+    super::ends(history).filter_map(|(call, end, took)| match call {
+        Call::Lock(call) => Some((call, end, took)),
+        _ => None,
+    })
 }

@@ -68,6 +68,7 @@
 //! | `chat/storm` | all of it, as the seed will have it |
 
 mod acts;
+mod canary;
 mod chat;
 mod chat_acts;
 mod lock;
@@ -80,12 +81,14 @@ mod state;
 mod state_acts;
 mod story;
 
+pub(crate) use self::story::NAMES;
 pub use self::story::Story;
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::history::{History, Tell, What};
+use crate::history::{Call, History, Tell, What};
 use crate::plan::Plan;
 
 /// Something that a sweep must see happen at least once: a storm that never bites is a failure of the harness.
@@ -138,7 +141,10 @@ const ROOMS: [&[Scenario]; 5] = [
     &chat::SCENARIOS,
 ];
 
-/// All scenarios, room by room.
+/// Scenarios for who asks for them by their names.
+static HIDDEN: [Scenario; 1] = [canary::SCENARIO];
+
+/// All scenarios, room by room; not the canary.
 pub fn all() -> &'static [Scenario] {
     static ALL: LazyLock<Vec<Scenario>> = LazyLock::new(|| ROOMS.concat());
     &ALL
@@ -157,6 +163,30 @@ fn told(history: &History, wanted: impl Fn(&Tell) -> bool) -> bool {
     )
 }
 
+const LOST_TAIL: Sometimes = Sometimes {
+    fact: "a loss of power took what had been acknowledged",
+    reached: |_, history| any(history, |what| matches!(what, What::LostTail { .. })),
+};
+
+/// What was asked, how it ended, and how long that took.
+fn ends(history: &History) -> impl Iterator<Item = (&Call, &What, Duration)> {
+    let mut asked = BTreeMap::new();
+    history
+        .0
+        .iter()
+        .filter_map(move |record| match &record.what {
+            What::Invoke { id, call, .. } => {
+                asked.insert(*id, (record.at, call));
+                None
+            }
+            What::Ok { id, .. } | What::Refused { id, .. } | What::Unknown { id, .. } => {
+                let (invoked, call) = asked.remove(id)?;
+                Some((call, &record.what, record.at.since(invoked)))
+            }
+            _ => None,
+        })
+}
+
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -165,9 +195,10 @@ const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The scenario of this name.
+/// The scenario of this name, be it the canary.
 pub fn find(name: &str) -> Option<&'static Scenario> {
-    all().iter().find(|scenario| scenario.name == name)
+    let mut known = all().iter().chain(&HIDDEN);
+    known.find(|scenario| scenario.name == name)
 }
 
 #[cfg(test)]

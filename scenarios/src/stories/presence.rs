@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Scenario, Sometimes, acts, any, presence_acts, told};
+use super::{LOST_TAIL, Scenario, Sometimes, acts, any, presence_acts, told};
 use crate::fault::FaultKind;
 use crate::history::{History, Life, Tell, What};
 
@@ -211,10 +211,6 @@ const JUMPED: Sometimes = Sometimes {
     },
 };
 
-const LOST_TAIL: Sometimes = Sometimes {
-    fact: "a loss of power took what had been acknowledged",
-    reached: |_, history| any(history, |what| matches!(what, What::LostTail { .. })),
-};
 const CAME_BACK: Sometimes = Sometimes {
     fact: "an entry that had been replaced was there again",
     reached: |_, history| {

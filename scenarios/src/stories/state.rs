@@ -1,10 +1,8 @@
 //! The scenarios of shared state. How their stories are told is in `state_acts.rs`.
 
-use std::collections::BTreeMap;
-
 use squall_core::transport::Operation;
 
-use super::{Scenario, Sometimes, acts, any, state_acts, told};
+use super::{LOST_TAIL, Scenario, Sometimes, acts, any, ends, state_acts, told};
 use crate::history::state::{Call as StateCall, Tell as StateTell};
 use crate::history::{Call, History, Tell, What};
 
@@ -138,7 +136,7 @@ const ENDED: Sometimes = Sometimes {
 const STALE: Sometimes = Sometimes {
     fact: "a put was refused because its token was stale",
     reached: |_, history| {
-        ends(history).any(|(call, end)| {
+        ends(history).any(|(call, end, _)| {
             let is_refused = matches!(end, What::Refused { conflict: true, .. });
             is_refused && matches!(call, Call::State(StateCall::Put { .. }))
         })
@@ -147,7 +145,7 @@ const STALE: Sometimes = Sometimes {
 const OVERTAKEN: Sometimes = Sometimes {
     fact: "a write came after another that it had not seen, and was tried again",
     reached: |_, history| {
-        ends(history).any(|(call, end)| {
+        ends(history).any(|(call, end, _)| {
             let is_refused = matches!(end, What::Refused { conflict: true, .. });
             is_refused && matches!(call, Call::Write { key, .. } if key.starts_with("d."))
         })
@@ -156,7 +154,7 @@ const OVERTAKEN: Sometimes = Sometimes {
 const UNANSWERED: Sometimes = Sometimes {
     fact: "nobody knew whether a value was put or deleted",
     reached: |_, history| {
-        ends(history).any(|(call, end)| {
+        ends(history).any(|(call, end, _)| {
             let is_unknown = matches!(end, What::Unknown { .. });
             let is_write = matches!(
                 call,
@@ -186,10 +184,6 @@ const SWEPT: Sometimes = Sometimes {
         plan.world.delete_markers.is_none() && any(history, is_deletion) && tells(history, expires)
     },
 };
-const LOST_TAIL: Sometimes = Sometimes {
-    fact: "a loss of power took what had been acknowledged",
-    reached: |_, history| any(history, |what| matches!(what, What::LostTail { .. })),
-};
 
 fn tells(history: &History, is_it: impl Fn(&StateTell) -> bool) -> bool {
     told(
@@ -203,22 +197,4 @@ fn gap(history: &History, why: &str) -> bool {
         history,
         |tell| matches!(tell, StateTell::Gap { reason } if reason.starts_with(why)),
     )
-}
-
-/// What was asked, and how it ended.
-fn ends(history: &History) -> impl Iterator<Item = (&Call, &What)> {
-    let mut asked = BTreeMap::new();
-    history
-        .0
-        .iter()
-        .filter_map(move |record| match &record.what {
-            What::Invoke { id, call, .. } => {
-                asked.insert(*id, call);
-                None
-            }
-            What::Ok { id, .. } | What::Refused { id, .. } | What::Unknown { id, .. } => {
-                Some((asked.remove(id)?, &record.what))
-            }
-            _ => None,
-        })
 }

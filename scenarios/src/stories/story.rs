@@ -8,7 +8,7 @@ use squall_core::{Rng, presence};
 use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, Member, Scope};
 use crate::parse::{AUTH, CLUSTER, PROJECT};
 use crate::plan::{
-    AgentPlan, AuthPlan, ChatPlan, ForeignWrite, LockPlan, Plan, Role, StatePlan, WorldPlan,
+    AgentPlan, AuthPlan, ChatPlan, ForeignWrite, LockPlan, Plan, Role, SETTLE, StatePlan, WorldPlan,
 };
 
 /// See the head of this file. All times are from the start of the run.
@@ -22,7 +22,7 @@ pub struct Story {
 }
 
 /// Names for agents, in the order they enter.
-const NAMES: [&str; 20] = [
+pub(crate) const NAMES: [&str; 20] = [
     "alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "mallory",
     "niaj", "olivia", "peggy", "quentin", "rupert", "sybil", "trent", "victor", "walter",
 ];
@@ -34,13 +34,14 @@ impl Story {
             scenario: scenario.to_owned(),
             seed,
             duration: Duration::from_secs(30),
-            settle: Duration::from_secs(30),
+            settle: SETTLE,
             world: WorldPlan::default(),
             auth: None,
             agents: Vec::new(),
             faults: Vec::new(),
             foreign: Vec::new(),
             specimen: None,
+            expect: None,
         };
         let stream = |purpose: &str| Rng::labelled(seed, &format!("{scenario}/{purpose}"));
         Self {
@@ -54,6 +55,16 @@ impl Story {
     pub fn into_plan(mut self) -> Plan {
         self.plan.faults.sort_by_key(|fault| fault.at);
         self.plan
+    }
+
+    /// The seed it follows from.
+    pub const fn seed(&self) -> u64 {
+        self.plan.seed
+    }
+
+    /// The agents are wrong in the way of this specimen.
+    pub fn has_flaw(&mut self, specimen: &str) {
+        self.plan.specimen = Some(specimen.to_owned());
     }
 
     /// So long do faults and workload go on.

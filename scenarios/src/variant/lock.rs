@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use serde::{Deserialize, Serialize};
 use squall_core::state::lock::{AcquireError, Lock, Locks, LostReason, RefreshError, UnlockError};
-use squall_core::transport::{
-    Bucket, Connection, Fallible, Outcome, ReadError, Revision, UpdateError, WriteError,
-};
+use squall_core::state::{StateError, StateStore};
+use squall_core::transport::{Connection, Revision};
 use squall_core::{Env, Instant};
 
 use super::{BucketOf, ConnectionOf};
@@ -35,12 +33,13 @@ pub(crate) trait Exclusive: Send + Sync {
         until: Option<Instant>,
     ) -> BoxFuture<'a, Result<Arc<dyn Held>, AcquireError>>;
 
-    /// Writes what the lock of this name guards, unless that bears a higher token.
+    /// As [`StateStore::put_fenced`], of what the lock of this name guards.
     fn put_fenced<'a>(
         &'a self,
         key: &'a str,
-        value: Fenced,
-    ) -> BoxFuture<'a, Result<Revision, FencedError>>;
+        value: Bytes,
+        token: u64,
+    ) -> BoxFuture<'a, Result<Revision, StateError>>;
 }
 
 /// What agents use of a lock that they hold.
@@ -89,13 +88,19 @@ impl Held for Lock {
 pub(crate) struct Right<E: Env> {
     pub(crate) locks: Locks<E, BucketOf<E>>,
     pub(crate) bucket: BucketOf<E>,
+    /// In the same bucket.
+    pub(crate) store: StateStore,
 }
 
 impl<E: Env> Right<E> {
-    pub(crate) fn new(env: &E, connection: &ConnectionOf<E>, bucket: BucketOf<E>) -> Self {
+    fn new(env: &E, connection: &ConnectionOf<E>, bucket: BucketOf<E>, store: StateStore) -> Self {
         let listened = connection.clone();
         let locks = Locks::new(env, bucket.clone(), move || listened.events());
-        Self { locks, bucket }
+        Self {
+            locks,
+            bucket,
+            store,
+        }
     }
 
     /// The same, with the type of the lock.
@@ -129,9 +134,10 @@ impl<E: Env> Exclusive for Right<E> {
     fn put_fenced<'a>(
         &'a self,
         key: &'a str,
-        value: Fenced,
-    ) -> BoxFuture<'a, Result<Revision, FencedError>> {
-        Box::pin(async move { put_fenced(&self.bucket, &guarded_key(key), &value).await })
+        value: Bytes,
+        token: u64,
+    ) -> BoxFuture<'a, Result<Revision, StateError>> {
+        Box::pin(self.store.put_fenced(key, value, token))
     }
 }
 
@@ -141,81 +147,11 @@ pub(crate) fn open<E: Env>(
     env: &E,
     connection: &ConnectionOf<E>,
     bucket: BucketOf<E>,
+    store: StateStore,
 ) -> Arc<dyn Exclusive> {
-    let right = Right::new(env, connection, bucket);
+    let right = Right::new(env, connection, bucket, store);
     match specimen {
         Some(name) => specimens::open_locks(name, env, right),
         None => Arc::new(right),
-    }
-}
-
-/// What is written under a lock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Fenced {
-    /// The token of the acquisition under which it was written.
-    pub(crate) token: u64,
-    /// By whom.
-    pub(crate) by: Arc<str>,
-    /// Its number, of those that this one has written.
-    pub(crate) number: u64,
-}
-
-impl Fenced {
-    /// As it is stored.
-    pub(crate) fn encode(&self) -> Bytes {
-        serde_json::to_vec(self).unwrap_or_default().into()
-    }
-}
-
-/// Nothing was written under a lock, as far as is known.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FencedError {
-    /// Somebody has written with a higher token.
-    #[error("the token is stale: {newest} was there")]
-    Stale {
-        /// The highest that was found.
-        newest: u64,
-    },
-    /// Somebody else wrote in between, or what was read was not the latest.
-    #[error("somebody else wrote in between")]
-    Contended,
-    /// What is there could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// It was not written, or nobody knows.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
-
-impl Fallible for FencedError {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::Stale { .. } | Self::Contended | Self::Read(_) => Outcome::Refused,
-            Self::Write(error) => error.outcome(),
-        }
-    }
-}
-
-/// Compares tokens and writes over the very revision that was compared with.
-async fn put_fenced<B: Bucket>(
-    bucket: &B,
-    key: &str,
-    value: &Fenced,
-) -> Result<Revision, FencedError> {
-    let found = bucket.entry(key).await?;
-    let over = found
-        .as_ref()
-        .map_or(Revision::NONE, |entry| entry.revision);
-    let newest = found.and_then(|entry| serde_json::from_slice::<Fenced>(&entry.value).ok());
-    if let Some(newest) = newest
-        && newest.token > value.token
-    {
-        let newest = newest.token;
-        return Err(FencedError::Stale { newest });
-    }
-    match bucket.update(key, value.encode(), over).await {
-        Ok(revision) => Ok(revision),
-        Err(UpdateError::WrongRevision { .. }) => Err(FencedError::Contended),
-        Err(UpdateError::Write(error)) => Err(error.into()),
     }
 }

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use squall_scenarios::{stories, sweep};
+use squall_scenarios::hunt::{Book, Limit, Settings, hunt};
+use squall_scenarios::stories;
 
 const FIRST_SEED: u64 = 7;
 const SEEDS: u64 = 3;
@@ -47,25 +48,25 @@ fn a_seed_gives_the_same_run_in_other_processes_and_inside_a_sweep() {
     assert_eq!(alone, again, "two processes differ");
 
     let swept = Mutex::new(Fingerprints::new());
-    let scenarios = stories::all();
-    let count = scenarios.len() as u64;
-    sweep::sweep(
-        3,
-        |number| {
-            // Backwards, so that the order of runs differs too.
-            let number = (count * SEEDS).checked_sub(number + 1)?;
-            Some((
-                &scenarios[(number % count) as usize],
-                FIRST_SEED + number / count,
-            ))
-        },
-        &AtomicBool::new(false),
-        |run| {
-            let key = (run.plan.scenario.clone(), run.plan.seed);
-            let hash = format!("{:016x}", run.fingerprint());
-            swept.lock().expect("nobody panics here").insert(key, hash);
-        },
-    );
+    let settings = Settings {
+        // Backwards, so that the order of runs differs too.
+        scenarios: stories::all()
+            .iter()
+            .rev()
+            .map(|scenario| scenario.name.to_owned())
+            .collect(),
+        first_seed: FIRST_SEED,
+        limit: Limit::Seeds(SEEDS),
+        nightly: false,
+        fleet: None,
+    };
+    let book = Book::new(settings, None).expect("these are the settings of a hunt");
+    let hunted = hunt(&book, 3, &AtomicBool::new(false), |run| {
+        let key = (run.plan.scenario.clone(), run.plan.seed);
+        let hash = format!("{:016x}", run.fingerprint());
+        swept.lock().expect("nobody panics here").insert(key, hash);
+    });
+    hunted.expect("nothing is written");
     assert_eq!(
         alone,
         swept.into_inner().expect("nobody panics here"),

@@ -70,6 +70,8 @@ fn a_recorded_run_can_be_drawn_for_every_reader() {
         draw("markdown", &written("run.json")),
         draw("junit", report),
         file(&draw("trace", report)),
+        file(&draw("svg", report)),
+        draw("json", report),
         page,
         told,
     ];
@@ -80,6 +82,8 @@ fn a_recorded_run_can_be_drawn_for_every_reader() {
     let nothing = tempfile::tempdir().expect("a folder");
     let nothing = squall(&["report", nothing.path().to_str().expect("text")]);
     assert_eq!(nothing.status.code(), Some(2), "nothing to draw");
+    let shown = squall(&["report", report, "--open"]);
+    assert_eq!(shown.status.code(), Some(2), "text opens in no browser");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The `squall` program as its users meet it: what it says to bad input, and that a seed means one run.
+//! The `squall` program as its users meet it: what it says to bad input, that a seed means one run, and that no hunt loses
+//! what it finds.
 #![allow(
     clippy::disallowed_methods,
     reason = "starts the program under test, and reads what it wrote"
@@ -7,5 +8,7 @@
 mod bad_input;
 mod determinism;
 mod diagnose;
+mod fleet;
 mod fuzz;
 mod good_input;
+mod hunting;

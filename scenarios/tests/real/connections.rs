@@ -3,13 +3,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use squall_core::nats::NatsTransport;
+use squall_core::nats::{NatsEnv, NatsTransport};
 use squall_core::transport::{
     ConnectError, ConnectOptions, ConnectionEvent, ConnectionState, FlushError, Message,
     PublishError, RequestError, SubscribeError, WriteError,
 };
-use squall_core::{Bucket as _, Connection as _, Transport as _};
-use squall_scenarios::real::ServerOptions;
+use squall_core::{Bucket as _, Connection as _, Env as _, Transport as _};
+use squall_scenarios::real::{Direction, ServerOptions};
 
 use crate::world::{World, heard, soon};
 
@@ -279,4 +279,75 @@ async fn a_failed_connect_says_why_and_leaves_nothing() {
         matches!(nobody, Some(ConnectError::Unreachable(_))),
         "{nobody:?}"
     );
+}
+
+/// async-nats delays a tick of its pings that it has missed, and does not catch up with those behind it: a client that
+/// stood still for many of them loses nothing. (The runtime stands still here, as a process does that was stopped.)
+#[test]
+fn a_client_that_stood_still_keeps_its_connection() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
+    let world = runtime.block_on(World::new());
+    let client = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
+    let options = ConnectOptions {
+        servers: vec![world.server.url()],
+        ping_interval: Duration::from_millis(200),
+        ..World::options()
+    };
+    client.block_on(async {
+        let env = NatsEnv::new(2);
+        let near = env.transport().connect(options).await;
+        let near = near.expect("the server accepts");
+        let mut events = near.events();
+        near.flush().await.expect("it is answered");
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_secs(2));
+            near.flush().await.expect("it is answered");
+            tokio::time::sleep(Duration::from_millis(900)).await;
+        }
+        assert_eq!(events.try_next(), None);
+        near.close().await;
+    });
+}
+
+/// What a server says shows that it is there, and not that it hears: only answers to pings do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hears_nothing_is_found_dead_though_it_speaks() {
+    let world = World::new().await;
+    let other = world.direct().await;
+    let options = ConnectOptions {
+        servers: vec![world.proxy.url()],
+        ping_interval: Duration::from_millis(400),
+        ..World::options()
+    };
+    let far = world.connect_with(options).await;
+    let mut events = far.events();
+    let mut messages = far.subscribe("s", None).await.expect("it is subscribed");
+    far.flush().await.expect("it comes back");
+    world.proxy.hold(Direction::ToServer);
+    // Each comes when a ping has been sent since the one before.
+    let says = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(520)).await;
+            other.publish(Message::new("s", "m")).await.expect("sent");
+        }
+    };
+    let lost = heard(&mut events, "disconnected", |event| {
+        matches!(event, ConnectionEvent::Disconnected(_))
+    });
+    tokio::select! {
+        () = says => unreachable!("it never ends"),
+        _lost = lost => {}
+    }
+    let mut count = 0;
+    while messages.try_next().is_some() {
+        count += 1;
+    }
+    assert!(count >= 2, "{count} messages came before");
 }

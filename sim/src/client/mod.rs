@@ -10,6 +10,8 @@ mod handle;
 mod reading;
 mod requests;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod watches;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -126,8 +128,9 @@ pub(crate) struct Client {
     max_payload: usize,
     /// Of the server that greeted last.
     version: Version,
-    /// Local time of the last sign of the server.
-    heard: Instant,
+    /// Local time of the next ping, unless the server is heard before. A client that stood still sends one when it goes on,
+    /// however many it has missed.
+    ping_at: Instant,
     pings_outstanding: u32,
     pongs: VecDeque<Pong>,
     commands: VecDeque<ClientOp>,
@@ -179,7 +182,7 @@ impl Client {
             attempts: 0,
             max_payload: 1024 * 1024,
             version: Version::REFERENCE,
-            heard: Instant::ZERO,
+            ping_at: Instant::ZERO,
             pings_outstanding: 0,
             pongs: VecDeque::new(),
             commands: VecDeque::new(),
@@ -231,8 +234,7 @@ impl Client {
         if self.link() != Some(link) {
             return;
         }
-        self.heard = net.local(self.host);
-        self.pings_outstanding = 0;
+        self.ping_at = net.local(self.host) + self.ping_interval;
         match op {
             ServerOp::Info {
                 version,
@@ -257,7 +259,9 @@ impl Client {
             ServerOp::Pong => match self.pongs.pop_front() {
                 Some(Pong::Handshake) => self.connected(net, link),
                 Some(Pong::Flush(request)) => self.requests.complete(request, Reply::Flushed),
-                Some(Pong::KeepAlive) | None => {}
+                // Nothing else answers a ping: a server may be heard that hears nothing.
+                Some(Pong::KeepAlive) => self.pings_outstanding -= 1,
+                None => {}
             },
             ServerOp::Err(text) => match self.phase {
                 Phase::Dialling { .. } => {
@@ -328,12 +332,13 @@ impl Client {
                 net.hang_up(link);
                 self.attempt_failed(net, ConnectError::TimedOut);
             }
-            Phase::Connected { link } if self.heard_deadline() <= now => {
+            Phase::Connected { link } if self.ping_at <= now => {
                 if self.pings_outstanding >= PINGS_OUTSTANDING_MAX {
                     net.hang_up(link);
                     self.lost(net);
                 } else {
                     self.pings_outstanding += 1;
+                    self.ping_at = now + self.ping_interval;
                     self.pongs.push_back(Pong::KeepAlive);
                     net.send_up(link, ClientOp::Ping);
                 }
@@ -412,7 +417,7 @@ impl Client {
     fn deadline(&self) -> Option<Instant> {
         let mut deadline = match self.phase {
             Phase::Dialling { until, .. } | Phase::BackingOff { until } => until,
-            Phase::Connected { .. } => self.heard_deadline(),
+            Phase::Connected { .. } => self.ping_at,
             Phase::Closed => return None,
         };
         if let Some(oldest) = self.requests.deadline() {
@@ -427,10 +432,6 @@ impl Client {
             deadline = pulls.fold(deadline, Instant::min);
         }
         Some(deadline)
-    }
-
-    fn heard_deadline(&self) -> Instant {
-        self.heard + self.ping_interval * (self.pings_outstanding + 1)
     }
 
     fn connected(&mut self, net: &mut Net, link: LinkKey) {

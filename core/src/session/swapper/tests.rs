@@ -130,8 +130,15 @@ fn a_new_generation_makes_one_connection_before_the_old_one_goes() {
         desk.swapper.current(),
         Some((ConnectionId(1), Generation(1)))
     );
+    desk.now += Duration::from_millis(23);
     desk.succeed(dial);
     assert!(desk.wants(&SwapperEffect::Retire(ConnectionId(1))));
+    let took = |effect: &SwapperEffect| match effect {
+        SwapperEffect::Tell(told) => told.took,
+        _ => None,
+    };
+    let took: Vec<_> = desk.effects.iter().filter_map(took).collect();
+    assert_eq!(took, [Duration::from_millis(23)], "without the wait before");
     assert_eq!(desk.told(), ["swap of c2 for c1 by refresh"]);
     desk.hear(1, ConnectionEvent::Closed);
     desk.tell(SwapperEvent::Retired(ConnectionId(1)));

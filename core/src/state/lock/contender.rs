@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AcquireError;
+pub(super) use super::contending::{Acquired, ContenderEffect, ContenderEvent};
 use super::record::{Sight, Stamp, is_of};
 use crate::machine::Machine;
 use crate::time::Instant;
@@ -17,64 +18,14 @@ use crate::transport::{Fallible, KvEntry, Outcome, ReadError, Revision, UpdateEr
 
 /// Others may take the place between a look and a write; after so many rounds they mean it.
 const ROUNDS_MAX: u32 = 8;
+/// Looks in a row that may be those of a replica that is behind, one every [`RETRY`].
+const BEHIND_MAX: u32 = 8;
 /// What has failed for now is tried again after so long.
 const RETRY: Duration = Duration::from_millis(500);
 /// Who is next in the queue comes at once, and everybody after it so much later than the one before.
 pub(super) const TURN: Duration = Duration::from_millis(100);
 /// Nobody comes later than this, however many stand before it.
 pub(super) const TURNS_MAX: Duration = Duration::from_secs(2);
-
-/// What a [`Contender`] hears.
-#[derive(Clone, Debug)]
-pub(super) enum ContenderEvent {
-    /// The look of this number was answered.
-    Looked {
-        number: u64,
-        result: Result<Option<KvEntry>, ReadError>,
-    },
-    /// The write was answered.
-    Written {
-        sent: Stamp,
-        result: Result<Revision, UpdateError>,
-    },
-    /// There is a ticket and, perhaps, a watch; these are before us, the first one first.
-    Queued { ahead: Vec<Arc<str>>, watches: bool },
-    /// The watch tells a record of the lock.
-    Seen(KvEntry),
-    /// The watch has ended.
-    Blind,
-    /// Nobody wants the lock any more.
-    Abandoned,
-}
-
-/// What a [`Contender`] wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ContenderEffect {
-    /// Read the record.
-    Look { number: u64 },
-    /// Write the record of this acquisition over this revision.
-    Write { over: Revision },
-    /// Watch the record, take a ticket if there is none yet, and see who is before it.
-    Queue,
-    /// The lock is held.
-    Acquired(Acquired),
-    /// It is not, and nothing is asked for any more.
-    Failed(AcquireError),
-    /// See to it that no record of this acquisition remains, where one may have been or may yet be written over this
-    /// revision, or is this revision.
-    Settle { over: Revision },
-}
-
-/// An acquisition that has succeeded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Acquired {
-    /// The revision of its record, which is the fencing token.
-    pub(super) revision: Revision,
-    /// When the write was handed to the transport, or the first that may have been the one.
-    pub(super) sent: Stamp,
-    /// Who stood before us in the queue and did not come when it was their turn.
-    pub(super) skipped: Vec<Arc<str>>,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -85,6 +36,10 @@ enum State {
     /// Somebody else holds it. Looks again at this time, if at one.
     Waiting {
         look: Option<Instant>,
+    },
+    /// Something went wrong: looks again at this time, and does nothing before.
+    Retrying {
+        at: Instant,
     },
     /// It is free: our turn comes then.
     Turn {
@@ -98,8 +53,8 @@ enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Unresolved {
     over: Revision,
-    /// The first of those that may have been stored.
-    sent: Stamp,
+    /// When the first of those left that may have been stored; `None`: longer ago than can be told.
+    sent: Option<Stamp>,
     error: WriteError,
 }
 
@@ -121,6 +76,11 @@ pub(super) struct Contender {
     /// The newest revision under which the lock was seen to be free.
     free: Revision,
     ahead: Vec<Arc<str>>,
+    /// Places before ours that somebody after us has not waited for.
+    skipped: Vec<Arc<str>>,
+    is_down: bool,
+    /// Looks in a row that showed less than was there when it was written.
+    behind: u32,
 }
 
 /// Whether it would be told that the lock is free.
@@ -153,6 +113,9 @@ impl Contender {
             sees: Sees::NotYet,
             free: Revision::NONE,
             ahead: Vec::new(),
+            skipped: Vec::new(),
+            is_down: false,
+            behind: 0,
         };
         contender.look(effects);
         contender
@@ -172,6 +135,15 @@ impl Contender {
     }
 
     fn write(&mut self, over: Revision, effects: &mut Vec<ContenderEffect>) {
+        if self.is_down {
+            // A client would keep it until it is connected again, to a server that has lost its power perhaps, where that
+            // revision is another's record by then. We look first.
+            self.state = State::Waiting { look: None };
+            if self.until.is_none() {
+                self.fail(AcquireError::Read(ReadError::TimedOut), effects);
+            }
+            return;
+        }
         self.state = State::Writing { over };
         effects.push(ContenderEffect::Write { over });
     }
@@ -202,7 +174,9 @@ impl Contender {
         };
         let unresolved = self.unresolved.take().map(|unresolved| unresolved.over);
         if let Some(over) = under_way.or(unresolved) {
-            effects.push(ContenderEffect::Settle { over });
+            let seen = self.sight.clone();
+            let seen = seen.filter(|sight| sight.revision == over);
+            effects.push(ContenderEffect::Settle { over, seen });
         }
         self.state = State::Over;
         effects.push(ContenderEffect::Failed(error));
@@ -237,42 +211,60 @@ impl Contender {
         if self.until.is_none() || is_final {
             self.fail(error, effects);
         } else {
-            self.state = State::Waiting {
-                look: Some(now + RETRY),
-            };
+            self.state = State::Retrying { at: now + RETRY };
         }
     }
 
     fn acquired(&mut self, revision: Revision, sent: Stamp, effects: &mut Vec<ContenderEffect>) {
         self.state = State::Over;
         self.unresolved = None;
+        let mut skipped = std::mem::take(&mut self.skipped);
+        skipped.append(&mut self.ahead);
         effects.push(ContenderEffect::Acquired(Acquired {
             revision,
             sent,
-            skipped: std::mem::take(&mut self.ahead),
+            skipped,
         }));
     }
 
-    /// A record of one's own is there, of a write whose answer is lost or was late.
+    /// A record of one's own is there, of a write whose answer is lost or was late, which left then.
     fn found(
         &mut self,
         revision: Revision,
-        sent: Stamp,
+        sent: Option<Stamp>,
         now: Stamp,
         effects: &mut Vec<ContenderEffect>,
     ) {
-        self.unresolved = None;
-        if !sent.is_over(now, self.ttl) {
+        if let Some(sent) = sent
+            && !sent.is_over(now, self.ttl)
+        {
             return self.acquired(revision, sent, effects);
         }
+        self.resolve(revision);
         // It is not to be relied on any more, and there until somebody takes it over: why not we.
         self.rounds += 1;
         if self.rounds > ROUNDS_MAX && self.until.is_none() {
-            effects.push(ContenderEffect::Settle { over: revision });
-            self.fail(AcquireError::Expired, effects);
-        } else {
-            self.write(revision, effects);
+            let (over, seen) = (revision, None);
+            effects.push(ContenderEffect::Settle { over, seen });
+            return self.fail(AcquireError::Expired, effects);
         }
+        if self.is_down && self.unresolved.is_none() {
+            // Nothing takes its place now, and it must not be forgotten.
+            self.unresolved = Some(Unresolved {
+                over: revision,
+                sent: None,
+                error: WriteError::TimedOut,
+            });
+        }
+        self.write(revision, effects);
+    }
+
+    /// When the write left that has stored this record of one's own, if it is the one whose answer was lost.
+    fn sent(&self, revision: Revision) -> Option<Stamp> {
+        let unresolved = self.unresolved.as_ref();
+        unresolved
+            .filter(|unresolved| revision > unresolved.over)?
+            .sent
     }
 
     /// What a record proves of the write that may have happened: over another revision it never can.
@@ -285,11 +277,13 @@ impl Contender {
     fn held(&mut self, now: Instant, entry: &KvEntry) {
         self.resolve(entry.revision);
         let sight = Sight::of(entry, now, self.ttl);
-        // Who has come, and who was to come before: they are not waited for any more.
-        if let Some(id) = &sight.id
-            && let Some(place) = self.ahead.iter().position(|before| before == id)
-        {
-            self.ahead.drain(..=place);
+        if let Some(place) = &sight.place {
+            match self.ahead.iter().position(|before| before == place) {
+                // Who has come, and who was to come before: they are not waited for any more.
+                Some(position) => drop(self.ahead.drain(..=position)),
+                // Somebody after us, who has not waited for those before us; or we ourselves, before.
+                None => self.skipped.append(&mut self.ahead),
+            }
         }
         // What was read may be older than what the watch has told.
         if !self
@@ -309,22 +303,21 @@ impl Contender {
         if let Some(entry) = &entry
             && is_of(entry, &self.id)
         {
-            return match self.unresolved.clone() {
-                Some(Unresolved { sent, .. }) => self.found(entry.revision, sent, now, effects),
-                // From when it counts is not known any more.
-                None => self.write(entry.revision, effects),
-            };
+            let sent = self.sent(entry.revision);
+            return self.found(entry.revision, sent, now, effects);
         }
         // What the watch has told since is newer than what was read.
         if latest < self.free {
             return self.write(self.free, effects);
         }
         self.resolve(latest);
-        if let Some(Unresolved { over, error, .. }) = self.unresolved.clone()
-            && (self.until.is_none() || latest < over)
-        {
-            // Still on its way, perhaps; or this was read from a replica that is behind.
-            return self.retry(now.at, AcquireError::Write(error), effects);
+        if let Some(Unresolved { over, error, .. }) = self.unresolved.clone() {
+            self.behind = if latest < over { self.behind + 1 } else { 0 };
+            // For longer no replica is behind: the server has lost its power, and what was there with it.
+            if self.until.is_none() || (1..=BEHIND_MAX).contains(&self.behind) {
+                // Still on its way, perhaps; or this was read from a replica that is behind.
+                return self.retry(now.at, AcquireError::Write(error), effects);
+            }
         }
         let Some(entry) = entry else {
             self.sight = None;
@@ -376,7 +369,7 @@ impl Contender {
             return;
         };
         match result {
-            Ok(revision) => self.found(revision, sent, answered, effects),
+            Ok(revision) => self.found(revision, Some(sent), answered, effects),
             Err(UpdateError::WrongRevision { .. }) => {
                 // What was known is no more: also where a bucket has been made anew, and revisions are lower now.
                 (self.sight, self.free) = (None, Revision::NONE);
@@ -394,7 +387,7 @@ impl Contender {
                 let first = self.unresolved.take().map(|unresolved| unresolved.sent);
                 self.unresolved = Some(Unresolved {
                     over,
-                    sent: first.unwrap_or(sent),
+                    sent: first.unwrap_or(Some(sent)),
                     error,
                 });
                 self.look(effects);
@@ -405,7 +398,8 @@ impl Contender {
     fn seen(&mut self, now: Stamp, entry: &KvEntry, effects: &mut Vec<ContenderEffect>) {
         let is_idle = matches!(self.state, State::Waiting { .. } | State::Turn { .. });
         if is_of(entry, &self.id) {
-            if let (true, Some(Unresolved { sent, .. })) = (is_idle, self.unresolved.clone()) {
+            if is_idle && self.unresolved.is_some() {
+                let sent = self.sent(entry.revision);
                 self.found(entry.revision, sent, now, effects);
             }
         } else if entry.operation.is_put() {
@@ -423,7 +417,7 @@ impl Contender {
                     self.state = State::Turn { at, over };
                 }
                 State::Turn { over: known, .. } => *known = over,
-                State::Looking | State::Writing { .. } | State::Over => {}
+                State::Retrying { .. } | State::Looking | State::Writing { .. } | State::Over => {}
             }
         }
     }
@@ -462,16 +456,26 @@ impl Machine for Contender {
             }
             ContenderEvent::Seen(entry) => self.seen(now, &entry, effects),
             ContenderEvent::Blind => self.sees(false, now.at),
+            ContenderEvent::Disconnected => self.is_down = true,
+            ContenderEvent::Reconnected => {
+                self.is_down = false;
+                // An answer to what was asked before may never come; and what was seen before may be another's by now.
+                if !matches!(self.state, State::Writing { .. }) {
+                    self.look(effects);
+                }
+            }
             ContenderEvent::Abandoned => self.give_up(effects),
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         let next = match self.state {
-            State::Turn { at, .. } => Some(at),
+            State::Over => return None,
+            // Until it is up again.
+            _ if self.is_down => None,
+            State::Turn { at, .. } | State::Retrying { at } => Some(at),
             State::Waiting { look } => look.into_iter().chain(self.takeover()).min(),
             State::Looking | State::Writing { .. } => None,
-            State::Over => return None,
         };
         self.until.into_iter().chain(next).min()
     }
@@ -482,6 +486,7 @@ impl Machine for Contender {
         }
         match self.state {
             State::Turn { at, over } if at <= now => self.write(over, effects),
+            State::Retrying { at } if at <= now => self.look(effects),
             State::Waiting { look: Some(look) } if look <= now => {
                 if self.sees == Sees::Nothing {
                     self.sees = Sees::Soon;
@@ -494,7 +499,22 @@ impl Machine for Contender {
                     self.write(over, effects);
                 }
             }
-            State::Turn { .. } | State::Looking | State::Writing { .. } | State::Over => {}
+            State::Turn { .. }
+            | State::Retrying { .. }
+            | State::Looking
+            | State::Writing { .. }
+            | State::Over => {}
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match self.state {
+            State::Looking => "looking",
+            State::Writing { .. } => "writing",
+            State::Waiting { .. } => "waiting",
+            State::Retrying { .. } => "retrying",
+            State::Turn { .. } => "in turn",
+            State::Over => "over",
         }
     }
 }
@@ -554,5 +574,147 @@ mod tests {
         assert_eq!(looks, [ContenderEffect::Look { number: 2 }]);
         let fails = hear(&mut contender, looked(2));
         assert_eq!(fails, [ContenderEffect::Failed(AcquireError::Held)]);
+    }
+
+    fn looked(number: u64, entry: KvEntry) -> ContenderEvent {
+        ContenderEvent::Looked {
+            number,
+            result: Ok(Some(entry)),
+        }
+    }
+
+    /// One that waits for what another holds under revision 5, behind `ahead`.
+    fn waiting(
+        ahead: &[&str],
+    ) -> (
+        Contender,
+        impl Fn(&mut Contender, u64, ContenderEvent) -> Vec<ContenderEffect>,
+    ) {
+        let mut effects = Vec::new();
+        let until = Some(at(1000).at);
+        let mut contender = Contender::new("own".into(), TTL, until, None, &mut effects);
+        let hear = |contender: &mut Contender, now, event| {
+            let mut effects = Vec::new();
+            contender.handle(at(now).at, (at(now), event), &mut effects);
+            effects
+        };
+        let queues = hear(&mut contender, 0, looked(1, others(5)));
+        assert_eq!(queues, [ContenderEffect::Queue]);
+        let ahead = ahead.iter().map(|place| Arc::from(*place)).collect();
+        let queued = ContenderEvent::Queued {
+            ahead,
+            watches: true,
+        };
+        assert_eq!(hear(&mut contender, 0, queued), []);
+        (contender, hear)
+    }
+
+    fn of_place(place: &str, revision: u64) -> KvEntry {
+        let record = Record::new(&"other".into(), TTL, None, 0);
+        let place = Some(place.into());
+        KvEntry {
+            value: Record { place, ..record }.encode(),
+            ..others(revision)
+        }
+    }
+
+    #[test]
+    fn who_was_passed_over_waits_no_longer_for_those_before() {
+        let (mut contender, hear) = waiting(&["dead", "b", "c"]);
+        hear(&mut contender, 1, ContenderEvent::Seen(of_place("b", 6)));
+        assert_eq!(
+            contender.ahead,
+            ["c".into()],
+            "b has come, and dead has not"
+        );
+        hear(
+            &mut contender,
+            2,
+            ContenderEvent::Seen(of_place("behind", 7)),
+        );
+        assert_eq!(contender.delay(), Duration::ZERO);
+        let freed = KvEntry {
+            operation: Operation::Delete,
+            ..others(8)
+        };
+        hear(&mut contender, 3, ContenderEvent::Seen(freed));
+        let mut effects = Vec::new();
+        contender.on_deadline(at(3).at, &mut effects);
+        let over = Revision(8);
+        assert_eq!(effects, [ContenderEffect::Write { over }]);
+        let written = ContenderEvent::Written {
+            sent: at(3),
+            result: Ok(Revision(9)),
+        };
+        let acquired = ContenderEffect::Acquired(Acquired {
+            revision: Revision(9),
+            sent: at(3),
+            skipped: vec!["c".into()],
+        });
+        assert_eq!(hear(&mut contender, 3, written), [acquired]);
+    }
+
+    /// Its life is over all the time, and that is no reason to hurry.
+    #[test]
+    fn a_write_that_is_refused_is_not_tried_again_at_once() {
+        let (mut contender, hear) = waiting(&[]);
+        let mut effects = Vec::new();
+        contender.on_deadline(at(5).at, &mut effects);
+        assert_eq!(effects.len(), 1);
+        let refused = ContenderEvent::Written {
+            sent: at(5),
+            result: Err(UpdateError::Write(WriteError::NoBucket)),
+        };
+        assert_eq!(hear(&mut contender, 5, refused), []);
+        assert_eq!(contender.deadline(), Some(at(5).at + RETRY));
+    }
+
+    /// A write that waits for a connection may find another's record under its revision, where the power was lost.
+    #[test]
+    fn nothing_is_written_while_the_connection_is_down() {
+        let (mut contender, hear) = waiting(&[]);
+        hear(&mut contender, 1, ContenderEvent::Disconnected);
+        assert_eq!(contender.deadline(), Some(at(1000).at));
+        let mut effects = Vec::new();
+        contender.on_deadline(at(100).at, &mut effects);
+        assert_eq!(effects, [], "though its life is over");
+        let looks = hear(&mut contender, 101, ContenderEvent::Reconnected);
+        assert_eq!(looks, [ContenderEffect::Look { number: 2 }]);
+        let over = Revision(5);
+        let writes = hear(&mut contender, 101, looked(2, others(5)));
+        assert_eq!(writes, [ContenderEffect::Write { over }]);
+    }
+
+    /// What was written over is gone with the power of the server: then it does not wait for ever to be there again.
+    #[test]
+    fn a_write_that_was_lost_with_the_power_is_not_waited_for() {
+        let (mut contender, hear) = waiting(&[]);
+        let mut effects = Vec::new();
+        contender.on_deadline(at(5).at, &mut effects);
+        let unanswered = ContenderEvent::Written {
+            sent: at(5),
+            result: Err(UpdateError::Write(WriteError::TimedOut)),
+        };
+        assert_eq!(
+            hear(&mut contender, 10, unanswered),
+            [ContenderEffect::Look { number: 2 }]
+        );
+        let freed = KvEntry {
+            operation: Operation::Delete,
+            ..others(3)
+        };
+        let mut looks = 0;
+        let wrote = loop {
+            let number = contender.number;
+            let effects = hear(&mut contender, 11 + looks, looked(number, freed.clone()));
+            if let [ContenderEffect::Write { over }] = *effects {
+                break over;
+            }
+            looks += 1;
+            let mut effects = Vec::new();
+            contender.on_deadline(at(11 + looks).at, &mut effects);
+            assert_eq!(effects, [ContenderEffect::Look { number: number + 1 }]);
+        };
+        assert_eq!((wrote, looks), (Revision(3), u64::from(BEHIND_MAX)));
     }
 }

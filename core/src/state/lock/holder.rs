@@ -96,6 +96,8 @@ pub(super) struct Holder {
     ttl: Duration,
     over: Revision,
     sent: Stamp,
+    /// Until then it can be relied on, as both clocks said when they were read last.
+    ends: Instant,
     lost: Option<LostReason>,
     /// Whether the record must be looked at before it is written.
     unsure: bool,
@@ -118,6 +120,7 @@ impl Holder {
             ttl,
             over,
             sent,
+            ends: sent.at + ttl,
             lost: None,
             unsure: false,
             doing: Doing::Nothing,
@@ -151,7 +154,11 @@ impl Holder {
     }
 
     fn check(&mut self, now: Stamp, effects: &mut Vec<HolderEffect>) {
-        if self.lost.is_none() && self.sent.is_over(now, self.ttl) {
+        if self.lost.is_some() {
+            return;
+        }
+        self.ends = now.at + self.sent.left(now, self.ttl);
+        if self.sent.is_over(now, self.ttl) {
             self.lose(LostReason::Expired, effects);
         }
     }
@@ -251,13 +258,15 @@ impl Holder {
             self.act(effects);
             self.rounds = rounds;
         } else if latest < self.over && self.rounds < ROUNDS_MAX && self.undecided.is_none() {
-            // A replica that is behind, or a server that has lost its power: the write finds out, as nothing of ours can
-            // be there under that revision but our own.
-            self.unsure = false;
-            let rounds = self.rounds + 1;
-            self.act(effects);
-            self.rounds = rounds;
+            // A replica that is behind, or a server that has lost its power. Before it is known which, nothing is touched: our
+            // revision may be given out again, to another's record.
+            self.rounds += 1;
+            self.look(effects);
         } else {
+            if latest < self.over {
+                // Should it be there all the same.
+                effects.push(HolderEffect::Settle { over: self.over });
+            }
             self.gone(effects);
         }
     }
@@ -271,6 +280,16 @@ impl Holder {
             let error = RefreshError::Write(WriteError::TimedOut);
             self.unsure = true;
             self.refreshed(now.at, Err(error), effects);
+        }
+    }
+
+    /// Another revision is the latest, says who knows.
+    fn refused(&mut self, actual: Revision, effects: &mut Vec<HolderEffect>) {
+        if actual < self.over {
+            // Ours was lost with the power of the server, or has expired and left nothing.
+            self.gone(effects);
+        } else {
+            self.look(effects);
         }
     }
 
@@ -310,11 +329,11 @@ impl Holder {
                     self.refreshed(now.at, Ok(()), effects);
                 }
             }
-            Err(UpdateError::WrongRevision { .. }) => {
+            Err(UpdateError::WrongRevision { actual }) => {
                 if self.lost.is_some() && !self.wants_unlock {
                     self.refreshed(now.at, Err(RefreshError::Expired), effects);
                 } else {
-                    self.look(effects);
+                    self.refused(actual, effects);
                 }
             }
             Err(UpdateError::Write(error)) => {
@@ -337,7 +356,7 @@ impl Holder {
         }
         match result {
             Ok(_) => self.unlocked(Ok(()), effects),
-            Err(UpdateError::WrongRevision { .. }) => self.look(effects),
+            Err(UpdateError::WrongRevision { actual }) => self.refused(actual, effects),
             Err(UpdateError::Write(error)) if error.outcome() == Outcome::Unknown => {
                 self.undecided = Some(error);
                 self.look(effects);
@@ -401,13 +420,15 @@ impl Machine for Holder {
             return None;
         }
         let keep = self.keep.filter(|_| self.doing == Doing::Nothing);
-        let end = self.sent.at + self.ttl;
-        Some(keep.map_or(end, |keep| keep.min(end)).min(self.tick))
+        Some(
+            keep.map_or(self.ends, |keep| keep.min(self.ends))
+                .min(self.tick),
+        )
     }
 
     fn on_deadline(&mut self, now: Instant, effects: &mut Vec<HolderEffect>) {
         self.tick = self.next_tick(now);
-        if self.sent.at + self.ttl <= now {
+        if self.ends <= now {
             return self.lose(LostReason::Expired, effects);
         }
         effects.push(HolderEffect::ReadClock);
@@ -416,5 +437,111 @@ impl Machine for Holder {
             self.wants_refresh = true;
             self.act(effects);
         }
+    }
+
+    fn state(&self) -> &'static str {
+        match self.doing {
+            _ if self.lost.is_some() => "lost",
+            Doing::Nothing => "resting",
+            Doing::Looking => "looking",
+            Doing::Writing => "writing",
+            Doing::Deleting => "deleting",
+            Doing::Over => "over",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Record;
+    use super::*;
+    use crate::time::UnixTime;
+    use crate::transport::Operation;
+
+    const TTL: Duration = Duration::from_secs(4);
+
+    /// So long after it was acquired, by the monotonic and by the wall clock.
+    fn stamp(at: u64, wall: u64) -> Stamp {
+        Stamp {
+            at: Instant::ZERO + Duration::from_millis(at),
+            wall: UnixTime::EPOCH + Duration::from_millis(wall),
+        }
+    }
+
+    /// Holds what is of revision 5.
+    fn holder() -> Holder {
+        Holder::new("own".into(), TTL, Revision(5), stamp(0, 0))
+    }
+
+    fn hear(holder: &mut Holder, now: Stamp, event: HolderEvent) -> Vec<HolderEffect> {
+        let mut effects = Vec::new();
+        holder.handle(now.at, (now, event), &mut effects);
+        effects
+    }
+
+    fn record(id: &str, revision: u64) -> KvEntry {
+        KvEntry {
+            key: "l.a".into(),
+            value: Record::new(&id.into(), TTL, None, 0).encode(),
+            revision: Revision(revision),
+            operation: Operation::Put,
+            created: UnixTime::EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_machine_that_slept_knows_the_end_from_the_first_look_at_its_clocks_on() {
+        let mut holder = holder();
+        assert_eq!(holder.deadline(), Some(stamp(500, 0).at), "a tick");
+        let effects = hear(&mut holder, stamp(600, 3800), HolderEvent::Clock);
+        assert_eq!(effects, []);
+        assert_eq!(holder.deadline(), Some(stamp(500, 0).at));
+        let mut effects = Vec::new();
+        holder.on_deadline(stamp(600, 0).at, &mut effects);
+        assert_eq!(effects, [HolderEffect::ReadClock]);
+        // 0.2 s are left, and the next tick is after 0.5 s.
+        assert_eq!(holder.deadline(), Some(stamp(800, 0).at));
+        effects.clear();
+        holder.on_deadline(stamp(800, 0).at, &mut effects);
+        assert_eq!(effects, [HolderEffect::Lost(LostReason::Expired)]);
+    }
+
+    /// A server that has lost its power may give the revision of the lock out again, to another's record.
+    #[test]
+    fn nothing_is_touched_where_less_is_there_than_was_written() {
+        let mut holder = holder();
+        hear(&mut holder, stamp(1, 1), HolderEvent::Reconnected);
+        let mut effects = hear(&mut holder, stamp(2, 2), HolderEvent::Unlock);
+        for _ in 0..=ROUNDS_MAX {
+            assert_eq!(effects, [HolderEffect::Look]);
+            let before = HolderEvent::Looked(Ok(Some(record("other", 3))));
+            effects = hear(&mut holder, stamp(3, 3), before);
+        }
+        let over = Revision(5);
+        let expected = [
+            HolderEffect::Settle { over },
+            HolderEffect::Lost(LostReason::Replaced),
+            HolderEffect::Unlocked(Err(UnlockError::NotHeld)),
+        ];
+        assert_eq!(effects, expected);
+    }
+
+    #[test]
+    fn a_write_that_finds_less_than_was_written_says_that_it_is_lost() {
+        let mut holder = holder();
+        let effects = hear(&mut holder, stamp(1, 1), HolderEvent::Refresh);
+        let over = Revision(5);
+        assert_eq!(effects, [HolderEffect::Write { over }]);
+        let actual = Revision(3);
+        let refused = HolderEvent::Written {
+            sent: stamp(1, 1),
+            result: Err(UpdateError::WrongRevision { actual }),
+        };
+        let effects = hear(&mut holder, stamp(2, 2), refused);
+        let expected = [
+            HolderEffect::Lost(LostReason::Replaced),
+            HolderEffect::Refreshed(Err(RefreshError::Expired)),
+        ];
+        assert_eq!(effects, expected);
     }
 }

@@ -37,16 +37,23 @@
 //! **Waiting.** Who waits watches the record and takes a ticket (one more record). When the lock becomes free, the first in
 //! the order of tickets comes at once and the others each [`TURN`] later than the one before, if it is still free then:
 //! a release wakes all and starts one. The order is kept as long as whoever's turn it is answers within that time; who
-//! does not wait may still come first.
+//! does not wait may still come first. Who gives up keeps its place for the life of the lock it wanted, and has it again
+//! if it comes back in time with the same [`Locks`]: so everybody has its turn, also where that is further away than
+//! anybody's patience.
 //!
 //! **What remains.** Whatever fails, or is dropped while it is under way, is undone in the background: a write whose answer
 //! was lost is not forgotten before it is clear that it never can be stored, or until it is deleted. Only the end of the
 //! process or of its connection leaves a record behind, until its life is over.
 
+mod acquiring;
 mod contender;
+mod contending;
 mod holder;
+mod holding;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod model_world;
 mod queue;
 mod record;
 mod settle;
@@ -58,9 +65,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::holding::Command;
 pub use self::record::Record;
 use self::record::Stamp;
-use self::shell::Command;
 pub use self::shell::Locks;
 use crate::transport::{Fallible, Outcome, ReadError, WriteError};
 
@@ -227,15 +234,10 @@ impl Lock {
     /// How long it can still be relied on, without a renewal; zero if not at all.
     pub fn remaining(&self) -> Duration {
         let lease = lease(&self.lease);
-        let now = (self.now)();
-        if lease.lost.is_some() || lease.sent.is_over(now, self.ttl) {
-            return Duration::ZERO;
+        match lease.lost {
+            Some(_) => Duration::ZERO,
+            None => lease.sent.left((self.now)(), self.ttl),
         }
-        let passed = now
-            .at
-            .since(lease.sent.at)
-            .max(now.wall.since(lease.sent.wall));
-        self.ttl.saturating_sub(passed)
     }
 
     /// Ready once it can be relied on no more, with the reason. Cancel-safe.

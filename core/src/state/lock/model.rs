@@ -4,9 +4,7 @@
 //! What must hold at every step: of all who rely on the lock by their own clocks there is one at most, and tokens increase
 //! with every acquisition. And at the end, once everything has arrived and everybody has let go, nothing is left.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -14,225 +12,12 @@ use proptest::test_runner::RngSeed;
 
 use super::contender::{Contender, ContenderEffect, ContenderEvent};
 use super::holder::{Holder, HolderEffect, HolderEvent};
-use super::record::{Record, Stamp, is_of};
+use super::model_world::{ACTORS, Actor, Answer, Message, Request, Role, STEP, TTL, World, name};
+use super::record::Record;
 use crate::machine::Machine;
-use crate::time::{Instant, UnixTime};
-use crate::transport::{KvEntry, Operation, Revision, UpdateError, WriteError};
-
-const TTL: Duration = Duration::from_millis(1600);
-/// What one step of time is, in microseconds.
-const STEP: u64 = 50_000;
-const ACTORS: usize = 3;
-
-/// What was asked of the register, or is answered.
-#[derive(Clone, Debug)]
-enum Request {
-    Look {
-        number: u64,
-    },
-    Write {
-        over: Revision,
-        sent: Stamp,
-        value: Bytes,
-    },
-    Delete {
-        over: Revision,
-    },
-    /// Of an acquisition that is over, by its name.
-    Settle {
-        id: Arc<str>,
-        over: Revision,
-    },
-    Join,
-}
-
-#[derive(Clone, Debug)]
-struct Message {
-    actor: usize,
-    /// Of which acquisition of that actor.
-    acquisition: u64,
-    request: Request,
-    /// Its caller has stopped waiting.
-    is_ghost: bool,
-}
-
-#[derive(Debug)]
-enum Role {
-    Idle,
-    Contends(Box<Contender>),
-    Holds {
-        holder: Box<Holder>,
-        token: Revision,
-        sent: Stamp,
-        is_lost: bool,
-        is_unlocking: bool,
-    },
-}
-
-#[derive(Debug)]
-struct Actor {
-    role: Role,
-    acquisition: u64,
-    /// How fast its clock runs, in thousandths.
-    rate: u64,
-    is_paused: bool,
-    watches: bool,
-    /// Records that its watch will tell.
-    watched: VecDeque<KvEntry>,
-}
-
-struct World {
-    /// True time in microseconds.
-    now: u64,
-    latest: Option<KvEntry>,
-    revision: u64,
-    stored: u64,
-    actors: Vec<Actor>,
-    requests: VecDeque<Message>,
-    answers: VecDeque<(Message, Answer)>,
-    tokens: Vec<Revision>,
-    /// Whether the server ends records by their own life.
-    expires: bool,
-    acquired: u32,
-}
-
-#[derive(Clone, Debug)]
-enum Answer {
-    Looked(Option<KvEntry>),
-    Written(Result<Revision, UpdateError>),
-    Joined,
-}
-
-fn name(actor: usize, acquisition: u64) -> Arc<str> {
-    format!("{actor}-{acquisition}").into()
-}
+use crate::transport::Operation;
 
 impl World {
-    fn new(rates: [u64; ACTORS], expires: bool) -> Self {
-        let actor = |rate| Actor {
-            role: Role::Idle,
-            acquisition: 0,
-            rate,
-            is_paused: false,
-            watches: false,
-            watched: VecDeque::new(),
-        };
-        Self {
-            now: 0,
-            latest: None,
-            revision: 0,
-            stored: 0,
-            actors: rates.map(actor).into(),
-            requests: VecDeque::new(),
-            answers: VecDeque::new(),
-            tokens: Vec::new(),
-            expires,
-            acquired: 0,
-        }
-    }
-
-    fn stamp(&self, actor: usize) -> Stamp {
-        let micros = self.now * self.actors[actor].rate / 1000;
-        Stamp {
-            at: Instant::ZERO + Duration::from_micros(micros),
-            wall: UnixTime::EPOCH + Duration::from_micros(micros),
-        }
-    }
-
-    fn ask(&mut self, actor: usize, request: Request) {
-        let acquisition = self.actors[actor].acquisition;
-        self.requests.push_back(Message {
-            actor,
-            acquisition,
-            request,
-            is_ghost: false,
-        });
-    }
-
-    fn store(&mut self, operation: Operation, value: Bytes) -> Revision {
-        self.revision += 1;
-        self.stored = self.now;
-        let entry = KvEntry {
-            key: "l.a".into(),
-            value,
-            revision: Revision(self.revision),
-            operation,
-            created: UnixTime::EPOCH,
-        };
-        for actor in self.actors.iter_mut().filter(|actor| actor.watches) {
-            actor.watched.push_back(entry.clone());
-        }
-        self.latest = Some(entry);
-        Revision(self.revision)
-    }
-
-    fn change(
-        &mut self,
-        over: Revision,
-        operation: Operation,
-        value: Bytes,
-    ) -> Result<Revision, UpdateError> {
-        let actual = self
-            .latest
-            .as_ref()
-            .map_or(Revision::NONE, |entry| entry.revision);
-        if actual != over {
-            return Err(UpdateError::WrongRevision { actual });
-        }
-        Ok(self.store(operation, value))
-    }
-
-    /// A request arrives.
-    fn arrive(&mut self, message: Message, answered: bool) {
-        let answer = match message.request.clone() {
-            Request::Look { .. } => Answer::Looked(self.latest.clone()),
-            Request::Join => Answer::Joined,
-            Request::Write { over, value, .. } => {
-                Answer::Written(self.change(over, Operation::Put, value))
-            }
-            Request::Delete { over } => {
-                Answer::Written(self.change(over, Operation::Delete, Bytes::new()))
-            }
-            Request::Settle { id, over } => {
-                let deleted = self.change(over, Operation::Delete, Bytes::new());
-                if deleted.is_err()
-                    && let Some(latest) = &self.latest
-                    && is_of(latest, &id)
-                {
-                    let over = latest.revision;
-                    self.ask(message.actor, Request::Settle { id, over });
-                }
-                return;
-            }
-        };
-        if message.is_ghost {
-            return;
-        }
-        let answer = match answer {
-            Answer::Written(_) if !answered => {
-                Answer::Written(Err(UpdateError::Write(WriteError::TimedOut)))
-            }
-            answer => answer,
-        };
-        self.answers.push_back((message, answer));
-    }
-
-    /// Its caller gives a request up; it arrives all the same, some time.
-    fn time_out(&mut self, at: usize) {
-        let message = &mut self.requests[at];
-        if message.is_ghost
-            || !matches!(
-                message.request,
-                Request::Write { .. } | Request::Delete { .. }
-            )
-        {
-            return;
-        }
-        message.is_ghost = true;
-        let answer = Answer::Written(Err(UpdateError::Write(WriteError::TimedOut)));
-        self.answers.push_back((message.clone(), answer));
-    }
-
     fn hear(&mut self, message: &Message, answer: Answer) {
         let actor = message.actor;
         if self.actors[actor].acquisition != message.acquisition {
@@ -298,7 +83,7 @@ impl World {
                     self.actors[actor].watches = true;
                     self.ask(actor, Request::Join);
                 }
-                ContenderEffect::Settle { over } => {
+                ContenderEffect::Settle { over, .. } => {
                     let id = Arc::clone(&id);
                     self.ask(actor, Request::Settle { id, over });
                 }
@@ -332,6 +117,16 @@ impl World {
         actor.role = Role::Idle;
         actor.watches = false;
         actor.watched.clear();
+    }
+
+    /// The connection of one who contends is down, or up again. What it had asked may be answered all the same.
+    fn link(&mut self, actor: usize, event: ContenderEvent) {
+        let now = self.stamp(actor);
+        let mut effects = Vec::new();
+        if let Role::Contends(contender) = &mut self.actors[actor].role {
+            contender.handle(now.at, (now, event), &mut effects);
+        }
+        self.contend(actor, effects);
     }
 
     fn tell(&mut self, actor: usize, event: HolderEvent) {
@@ -500,7 +295,12 @@ impl World {
                 self.wake();
             }
             12 | 13 => self.acquire(actor, whom >= 128),
-            14 if !self.actors[actor].is_paused => match whom / 85 {
+            14 if self.actors[actor].is_paused => {}
+            14 if matches!(self.actors[actor].role, Role::Contends(_)) => match whom / 128 {
+                0 => self.link(actor, ContenderEvent::Disconnected),
+                _ => self.link(actor, ContenderEvent::Reconnected),
+            },
+            14 => match whom / 85 {
                 0 => self.tell(actor, HolderEvent::Refresh),
                 1 => self.tell(actor, HolderEvent::Keep),
                 _ => self.tell(actor, HolderEvent::Disconnected),

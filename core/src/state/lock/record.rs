@@ -31,6 +31,9 @@ pub struct Record {
     /// The fencing token; absent in the first record of an acquisition, whose revision is the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<u64>,
+    /// Whose turn it was, where it had waited for one: names the place in the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Arc<str>>,
 }
 
 impl Record {
@@ -40,6 +43,7 @@ impl Record {
             write,
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
             token,
+            place: None,
         }
     }
 
@@ -69,6 +73,8 @@ pub(super) struct Sight {
     pub(super) id: Option<Arc<str>>,
     /// Which of its writes.
     write: Option<u64>,
+    /// Whose turn it was.
+    pub(super) place: Option<Arc<str>>,
     /// When it was first seen, which is after it was written.
     pub(super) since: Instant,
     /// How long it lives.
@@ -86,6 +92,7 @@ impl Sight {
                 .as_ref()
                 .map_or(ttl, |record| Duration::from_millis(record.ttl_ms)),
             write: record.as_ref().map(|record| record.write),
+            place: record.as_ref().and_then(|record| record.place.clone()),
             id: record.map(|record| record.id),
         }
     }
@@ -95,6 +102,12 @@ impl Sight {
     pub(super) fn covers(&self, other: &Self) -> bool {
         let is_same = (&self.id, self.write) == (&other.id, other.write);
         self.revision > other.revision || (self.revision == other.revision && is_same)
+    }
+
+    /// Whether this is the very record that was seen.
+    pub(super) fn is_of(&self, entry: &KvEntry) -> bool {
+        let other = Self::of(entry, self.since, self.life);
+        self.covers(&other) && self.revision == other.revision
     }
 
     /// From then on it may be taken over.
@@ -122,6 +135,15 @@ impl Stamp {
         let tolerated = i64::try_from(nanos(margin(life))).unwrap_or(i64::MAX);
         passed >= life || now.wall.since(self.wall) >= life || behind > tolerated
     }
+
+    /// How much of `life` is left, by the clock that says less.
+    pub(super) fn left(&self, now: Self, life: Duration) -> Duration {
+        if self.is_over(now, life) {
+            return Duration::ZERO;
+        }
+        let passed = now.at.since(self.at).max(now.wall.since(self.wall));
+        life.saturating_sub(passed)
+    }
 }
 
 /// The keys of one lock.
@@ -135,7 +157,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Of the lock whose record stands under this key, `l.` and the name of the lock: tickets stand beside it, under `w.`,
-    /// the name, and the name of the acquisition.
+    /// the name, and the name of the place in the queue.
     pub(super) fn new(record: &str) -> Self {
         let name = record.strip_prefix("l.").unwrap_or(record);
         Self {
@@ -144,16 +166,16 @@ impl Keys {
         }
     }
 
-    pub(super) fn ticket(&self, id: &str) -> String {
-        format!("{}{id}", self.tickets)
+    pub(super) fn ticket(&self, place: &str) -> String {
+        format!("{}{place}", self.tickets)
     }
 
     pub(super) fn all_tickets(&self) -> String {
         format!("{}*", self.tickets)
     }
 
-    /// Whose ticket stands under this key.
-    pub(super) fn holder_of<'a>(&self, ticket: &'a str) -> Option<&'a str> {
+    /// The place whose ticket stands under this key.
+    pub(super) fn place_of<'a>(&self, ticket: &'a str) -> Option<&'a str> {
         ticket.strip_prefix(&*self.tickets)
     }
 }
@@ -181,6 +203,9 @@ mod tests {
         assert!(sent.is_over(stamp(40, 38), life), "by the monotonic clock");
         assert!(!sent.is_over(stamp(10, 8), life), "set back a little");
         assert!(sent.is_over(stamp(10, 5), life), "set back: who knows");
+        let left = |clock, wall| sent.left(stamp(clock, wall), life).as_secs();
+        assert_eq!((left(31, 31), left(1, 30), left(30, 29)), (1, 2, 2));
+        assert_eq!((left(32, 32), left(10, 5)), (0, 0));
     }
 
     #[test]
@@ -205,6 +230,6 @@ mod tests {
         let (a, ab) = (Keys::new("l.a"), Keys::new("l.a.b"));
         assert_eq!(a.all_tickets(), "w.a.*");
         assert_eq!(ab.ticket("7"), "w.a.b.7");
-        assert_eq!(ab.holder_of("w.a.b.7"), Some("7"));
+        assert_eq!(ab.place_of("w.a.b.7"), Some("7"));
     }
 }

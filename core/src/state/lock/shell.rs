@@ -1,30 +1,20 @@
-//! The hands of contender and holder: one task for each acquisition, from the first look to the end of the lock.
+//! What all acquisitions over one bucket share, and [`Locks`], the handle that begins them.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::contender::{Acquired, Contender, ContenderEffect, ContenderEvent};
-use super::holder::{Holder, HolderEffect, HolderEvent};
-use super::record::{Keys, Record, Sight, Stamp, margin};
-use super::settle::settle;
-use super::{
-    AcquireError, Lease, Lock, LostReason, RefreshError, SharedLease, UnlockError, lease, queue,
-};
+use super::acquiring::Acquisition;
+use super::queue::Kept;
+use super::record::{Keys, Sight, Stamp};
+use super::{AcquireError, Lock};
 use crate::env::{Env, Rng};
-use crate::machine::{Machine, Shell, drive};
 use crate::time::{Clock, Instant};
-use crate::transport::{
-    Bucket, ConnectionEvent, Events, MessageTtl, PutOptions, Revision, UpdateError, Watch,
-    WatchEvent, WriteError,
-};
+use crate::transport::{Bucket, Events, MessageTtl, PutOptions, Revision, UpdateError, WriteError};
 
 /// "Per-message TTL is disabled": the server knows no lives of records here.
 const TTL_DISABLED: u64 = 10166;
@@ -33,19 +23,11 @@ const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Other holders' records that are remembered.
 const SIGHTS_MAX: usize = 1024;
 
-/// What the handle of a lock asks of its task.
-pub(super) enum Command {
-    Refresh(oneshot::Sender<Result<(), RefreshError>>),
-    Unlock(oneshot::Sender<Result<(), UnlockError>>),
-    Keep,
-    Listen(oneshot::Sender<LostReason>),
-}
-
 /// Over what a record is put.
 #[derive(Clone, Copy)]
-pub(super) enum Place {
-    Over(Revision),
-    Any,
+pub(super) enum Over {
+    Revision(Revision),
+    Anything,
 }
 
 type ListensTo = Box<dyn Fn() -> Events + Send + Sync>;
@@ -58,6 +40,8 @@ pub(super) struct Inner<E: Env, B: Bucket> {
     ids: Mutex<Rng>,
     /// Other holders' records, as they were first seen.
     sights: Mutex<BTreeMap<Arc<str>, Sight>>,
+    /// Places in queues that were left and may be taken up again.
+    pub(super) kept: Kept,
     /// Whether the server ends records by their own life, as far as is known.
     expires: AtomicBool,
     /// Counts the writes.
@@ -70,7 +54,7 @@ impl<E: Env, B: Bucket> Inner<E, B> {
         self.connection.as_ref().map(|listen| listen())
     }
 
-    fn stamp(&self) -> Stamp {
+    pub(super) fn stamp(&self) -> Stamp {
         let clock = self.env.clock();
         Stamp {
             at: clock.now(),
@@ -83,12 +67,12 @@ impl<E: Env, B: Bucket> Inner<E, B> {
         format!("{:016x}", ids.next_u64()).into()
     }
 
-    fn sight(&self, key: &str) -> Option<Sight> {
+    pub(super) fn sight(&self, key: &str) -> Option<Sight> {
         let sights = self.sights.lock().unwrap_or_else(PoisonError::into_inner);
         sights.get(key).cloned()
     }
 
-    fn remember(&self, key: &Arc<str>, sight: Option<Sight>) {
+    pub(super) fn remember(&self, key: &Arc<str>, sight: Option<Sight>) {
         let mut sights = self.sights.lock().unwrap_or_else(PoisonError::into_inner);
         match sight {
             None => drop(sights.remove(key)),
@@ -108,12 +92,12 @@ impl<E: Env, B: Bucket> Inner<E, B> {
         &self,
         key: &str,
         value: impl Fn(u64) -> Bytes + Send,
-        place: Place,
+        over: Over,
         life: Duration,
     ) -> Result<Revision, UpdateError> {
-        let expected = match place {
-            Place::Over(revision) => Some(revision),
-            Place::Any => None,
+        let expected = match over {
+            Over::Revision(revision) => Some(revision),
+            Over::Anything => None,
         };
         let next = || value(self.writes.fetch_add(1, Ordering::Relaxed));
         if self.expires.load(Ordering::Relaxed) {
@@ -169,6 +153,7 @@ impl<E: Env, B: Bucket> Locks<E, B> {
             bucket,
             connection,
             sights: Mutex::default(),
+            kept: Kept::default(),
             expires: AtomicBool::new(true),
             writes: AtomicU64::new(0),
         }))
@@ -217,6 +202,7 @@ impl<E: Env, B: Bucket> Locks<E, B> {
             inner: Arc::clone(&self.0),
             keys: Keys::new(record),
             id: self.0.id(),
+            place: None,
             ttl,
         };
         let task = acquisition.run(key.into(), until, answer);
@@ -224,358 +210,5 @@ impl<E: Env, B: Bucket> Locks<E, B> {
         answered
             .await
             .unwrap_or(Err(AcquireError::Write(WriteError::Closed)))
-    }
-}
-
-/// One acquisition, by its name.
-struct Acquisition<E: Env, B: Bucket> {
-    inner: Arc<Inner<E, B>>,
-    keys: Keys,
-    id: Arc<str>,
-    ttl: Duration,
-}
-
-type Writing = BoxFuture<'static, (Stamp, Result<Revision, UpdateError>)>;
-
-impl<E: Env, B: Bucket> Acquisition<E, B> {
-    async fn run(
-        self,
-        key: Arc<str>,
-        until: Option<Instant>,
-        answer: oneshot::Sender<Result<Lock, AcquireError>>,
-    ) {
-        // From before the first write on, so that nothing that happens to the connection is missed.
-        let events = self.inner.events();
-        let clock = self.inner.env.clock().clone();
-        let mut effects = Vec::new();
-        let sight = self.inner.sight(&self.keys.record);
-        let contender = Contender::new(Arc::clone(&self.id), self.ttl, until, sight, &mut effects);
-        let mut shell = ContenderShell {
-            acquisition: self,
-            until,
-            answer,
-            under_way: FuturesUnordered::new(),
-            watch: None,
-            has_ticket: false,
-            ended: None,
-        };
-        for effect in effects {
-            // The first look ends nothing.
-            let _begun = shell.perform(effect).await;
-        }
-        let mut contender = contender;
-        drive(&clock, &mut contender, &mut shell).await;
-        let ContenderShell {
-            acquisition,
-            answer,
-            has_ticket,
-            ended,
-            ..
-        } = shell;
-        let record = Arc::clone(&acquisition.keys.record);
-        match ended {
-            Some(Ok(acquired)) => {
-                acquisition.inner.remember(&record, None);
-                acquisition.leave(has_ticket, acquired.skipped.clone());
-                acquisition.hold(key, acquired, events, answer).await;
-            }
-            Some(Err(error)) => {
-                acquisition.inner.remember(&record, contender.into_sight());
-                acquisition.leave(has_ticket, Vec::new());
-                // Whoever asked may be gone.
-                let _gone = answer.send(Err(error));
-            }
-            None => {}
-        }
-    }
-
-    fn leave(&self, has_ticket: bool, skipped: Vec<Arc<str>>) {
-        if has_ticket {
-            let ids = std::iter::once(Arc::clone(&self.id)).chain(skipped);
-            let leaving = queue::leave(Arc::clone(&self.inner), self.keys.clone(), ids.collect());
-            self.inner.env.spawn("lock queue", leaving).detach();
-        }
-    }
-
-    fn write(&self, over: Revision, token: Option<u64>) -> Writing {
-        let (inner, key) = (Arc::clone(&self.inner), Arc::clone(&self.keys.record));
-        let (id, ttl) = (Arc::clone(&self.id), self.ttl);
-        Box::pin(async move {
-            let sent = inner.stamp();
-            let value = move |write| Record::new(&id, ttl, token, write).encode();
-            let place = Place::Over(over);
-            (sent, inner.put(&key, value, place, ttl + margin(ttl)).await)
-        })
-    }
-
-    async fn hold(
-        self,
-        key: Arc<str>,
-        acquired: Acquired,
-        events: Option<Events>,
-        answer: oneshot::Sender<Result<Lock, AcquireError>>,
-    ) {
-        let Acquired { revision, sent, .. } = acquired;
-        let (commands, inbox) = mpsc::unbounded_channel();
-        let shared: SharedLease = Arc::new(Mutex::new(Lease { sent, lost: None }));
-        let clock = self.inner.env.clock().clone();
-        let now = clock.clone();
-        let lock = Lock {
-            key,
-            token: revision.0,
-            ttl: self.ttl,
-            lease: Arc::clone(&shared),
-            now: Box::new(move || Stamp {
-                at: now.now(),
-                wall: now.wall(),
-            }),
-            commands,
-        };
-        // Where nobody waits for it any more it is dropped, and that unlocks it.
-        let _gone = answer.send(Ok(lock));
-        let mut holder = Holder::new(Arc::clone(&self.id), self.ttl, revision, sent);
-        let mut shell = HolderShell {
-            acquisition: self,
-            token: revision.0,
-            inbox: Some(inbox),
-            events,
-            under_way: FuturesUnordered::new(),
-            lease: shared,
-            listeners: Vec::new(),
-            refreshes: Vec::new(),
-            unlocks: Vec::new(),
-        };
-        drive(&clock, &mut holder, &mut shell).await;
-    }
-}
-
-// --- acquiring ---
-
-enum Answered {
-    Event(ContenderEvent),
-    Joined(Option<Watch>, Vec<Arc<str>>),
-}
-
-struct ContenderShell<E: Env, B: Bucket> {
-    acquisition: Acquisition<E, B>,
-    until: Option<Instant>,
-    answer: oneshot::Sender<Result<Lock, AcquireError>>,
-    under_way: FuturesUnordered<BoxFuture<'static, Answered>>,
-    watch: Option<Watch>,
-    has_ticket: bool,
-    ended: Option<Result<Acquired, AcquireError>>,
-}
-
-impl<E: Env, B: Bucket> ContenderShell<E, B> {
-    /// The next record that the watch tells, or that it has ended; never without one.
-    async fn watched(watch: &mut Option<Watch>) -> ContenderEvent {
-        if let Some(watching) = watch {
-            while let Some(event) = watching.next().await {
-                if let WatchEvent::Entry(entry) = event {
-                    return ContenderEvent::Seen(entry);
-                }
-            }
-            *watch = None;
-            return ContenderEvent::Blind;
-        }
-        std::future::pending().await
-    }
-}
-
-impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
-    async fn next(&mut self) -> Option<<Contender as Machine>::Event> {
-        let event = tokio::select! {
-            biased;
-            Some(answered) = self.under_way.next(), if !self.under_way.is_empty() => match answered {
-                Answered::Event(event) => event,
-                Answered::Joined(watch, ahead) => {
-                    let watches = watch.is_some();
-                    self.watch = watch;
-                    ContenderEvent::Queued { ahead, watches }
-                }
-            },
-            event = Self::watched(&mut self.watch) => event,
-            () = self.answer.closed() => ContenderEvent::Abandoned,
-        };
-        Some((self.acquisition.inner.stamp(), event))
-    }
-
-    async fn perform(&mut self, effect: ContenderEffect) -> ControlFlow<()> {
-        let Acquisition {
-            inner, keys, id, ..
-        } = &self.acquisition;
-        match effect {
-            ContenderEffect::Look { number } => {
-                let (inner, key) = (Arc::clone(inner), Arc::clone(&keys.record));
-                self.under_way.push(Box::pin(async move {
-                    let result = inner.bucket.entry(&key).await;
-                    Answered::Event(ContenderEvent::Looked { number, result })
-                }));
-            }
-            ContenderEffect::Write { over } => {
-                let writing = self.acquisition.write(over, None);
-                self.under_way.push(Box::pin(async move {
-                    let (sent, result) = writing.await;
-                    Answered::Event(ContenderEvent::Written { sent, result })
-                }));
-            }
-            ContenderEffect::Queue => {
-                let left = self.until.map(|until| until.since(inner.stamp().at));
-                let waits = left.filter(|_| !self.has_ticket);
-                self.has_ticket = true;
-                let joining = queue::join(Arc::clone(inner), keys.clone(), Arc::clone(id), waits);
-                self.under_way.push(Box::pin(async move {
-                    let (watch, ahead) = joining.await;
-                    Answered::Joined(watch, ahead)
-                }));
-            }
-            ContenderEffect::Settle { over } => settle(inner, keys, id, over),
-            ContenderEffect::Acquired(acquired) => {
-                self.ended = Some(Ok(acquired));
-                return ControlFlow::Break(());
-            }
-            ContenderEffect::Failed(error) => {
-                self.ended = Some(Err(error));
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-// --- holding ---
-
-struct HolderShell<E: Env, B: Bucket> {
-    acquisition: Acquisition<E, B>,
-    token: u64,
-    /// `None` once nobody holds the handle any more.
-    inbox: Option<mpsc::UnboundedReceiver<Command>>,
-    events: Option<Events>,
-    under_way: FuturesUnordered<BoxFuture<'static, HolderEvent>>,
-    lease: SharedLease,
-    listeners: Vec<oneshot::Sender<LostReason>>,
-    refreshes: Vec<oneshot::Sender<Result<(), RefreshError>>>,
-    unlocks: Vec<oneshot::Sender<Result<(), UnlockError>>>,
-}
-
-impl<E: Env, B: Bucket> HolderShell<E, B> {
-    fn command(&mut self, command: Command) -> Option<HolderEvent> {
-        match command {
-            Command::Refresh(answer) => {
-                self.refreshes.push(answer);
-                Some(HolderEvent::Refresh)
-            }
-            Command::Unlock(answer) => {
-                self.unlocks.push(answer);
-                Some(HolderEvent::Unlock)
-            }
-            Command::Keep => Some(HolderEvent::Keep),
-            Command::Listen(listener) => {
-                match lease(&self.lease).lost {
-                    // It may have stopped waiting.
-                    Some(reason) => drop(listener.send(reason)),
-                    None => self.listeners.push(listener),
-                }
-                None
-            }
-        }
-    }
-}
-
-/// The next command; never, once nobody can give one and that has been told.
-async fn next_command(inbox: &mut Option<mpsc::UnboundedReceiver<Command>>) -> Option<Command> {
-    match inbox {
-        Some(commands) => {
-            let command = commands.recv().await;
-            if command.is_none() {
-                *inbox = None;
-            }
-            command
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// The next event of the connection; never, once it has none.
-async fn next_event(events: &mut Option<Events>) -> ConnectionEvent {
-    if let Some(listening) = events {
-        if let Some(event) = listening.next().await {
-            return event;
-        }
-        *events = None;
-    }
-    std::future::pending().await
-}
-
-impl<E: Env, B: Bucket> Shell<Holder> for HolderShell<E, B> {
-    async fn next(&mut self) -> Option<<Holder as Machine>::Event> {
-        loop {
-            let heard = tokio::select! {
-                biased;
-                Some(event) = self.under_way.next(), if !self.under_way.is_empty() => Some(event),
-                event = next_event(&mut self.events) => match event {
-                    ConnectionEvent::Disconnected(_) => Some(HolderEvent::Disconnected),
-                    ConnectionEvent::Reconnected => Some(HolderEvent::Reconnected),
-                    _ => None,
-                },
-                command = next_command(&mut self.inbox) => match command {
-                    Some(command) => self.command(command),
-                    None => Some(HolderEvent::Unlock),
-                },
-            };
-            if let Some(event) = heard {
-                return Some((self.acquisition.inner.stamp(), event));
-            }
-        }
-    }
-
-    async fn perform(&mut self, effect: HolderEffect) -> ControlFlow<()> {
-        let Acquisition {
-            inner, keys, id, ..
-        } = &self.acquisition;
-        let (bucket, key) = (inner.bucket.clone(), Arc::clone(&keys.record));
-        match effect {
-            HolderEffect::Look => self.under_way.push(Box::pin(async move {
-                HolderEvent::Looked(bucket.entry(&key).await)
-            })),
-            HolderEffect::Write { over } => {
-                let writing = self.acquisition.write(over, Some(self.token));
-                self.under_way.push(Box::pin(async move {
-                    let (sent, result) = writing.await;
-                    HolderEvent::Written { sent, result }
-                }));
-            }
-            HolderEffect::Delete { over } => self.under_way.push(Box::pin(async move {
-                HolderEvent::Deleted(bucket.delete(&key, Some(over)).await)
-            })),
-            HolderEffect::ReadClock => self
-                .under_way
-                .push(Box::pin(std::future::ready(HolderEvent::Clock))),
-            HolderEffect::Renewed { sent } => lease(&self.lease).sent = sent,
-            HolderEffect::Lost(reason) => {
-                lease(&self.lease).lost = Some(reason);
-                for listener in self.listeners.drain(..) {
-                    let _gone = listener.send(reason);
-                }
-            }
-            HolderEffect::Refreshed(result) => {
-                for answer in self.refreshes.drain(..) {
-                    let _gone = answer.send(result.clone());
-                }
-            }
-            HolderEffect::Settle { over } => settle(inner, keys, id, over),
-            HolderEffect::Unlocked(result) => {
-                // Of several who unlock it at once one does.
-                let mut answers = self.unlocks.drain(..);
-                if let Some(first) = answers.next() {
-                    let _gone = first.send(result);
-                }
-                for answer in answers {
-                    let _gone = answer.send(Err(UnlockError::NotHeld));
-                }
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
     }
 }

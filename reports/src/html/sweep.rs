@@ -1,0 +1,248 @@
+//! Many runs as one HTML file: what was found, whether the storms were storms, and how the nights went.
+//!
+//! Everything is plain HTML and SVG, and is read without JavaScript.
+
+use std::collections::BTreeSet;
+
+use super::{Page, class, close, open};
+use crate::headline;
+use crate::sweep::{Night, Sweep, Tally};
+use crate::words::{clean, duration, escape, rate, thousands};
+
+/// Seeds told in full for one invariant of one scenario.
+const EXAMPLES: usize = 2;
+/// Nights that a plot shows, the latest of them.
+const NIGHTS: usize = 90;
+/// The size of a plot, in pixels.
+const PLOT: (f64, f64) = (300.0, 72.0);
+
+/// A sweep as the text of an HTML file, with what the nights before it came to; there need not be any.
+pub fn render_sweep(sweep: &Sweep, nights: &[Night]) -> String {
+    let (tone, verdict, text) = headline::sweep(sweep);
+    let mut page = Page(String::new());
+    open(&mut page, &format!("{verdict} {text}"));
+    page.line(&format!(
+        "<header>\n<span class=\"verdict {}\">{verdict}</span><h1>{}</h1>\n<p class=\"faint\">{}</p>\n</header>\n<main>",
+        class(tone),
+        escape(&text),
+        escape(&headline::speed(sweep))
+    ));
+    findings(&mut page, sweep);
+    undecided(&mut page, sweep);
+    trend(&mut page, nights);
+    scenarios(&mut page, sweep);
+    faults(&mut page, sweep);
+    sometimes(&mut page, sweep);
+    page.line("</main>");
+    close(&mut page);
+    page.0
+}
+
+fn findings(page: &mut Page, sweep: &Sweep) {
+    for ((invariant, scenario), findings) in headline::findings(sweep) {
+        let all: Vec<_> = findings.iter().map(|finding| finding.seed).collect();
+        page.line(&format!(
+            "<section class=\"violation\">\n<h2>{} {} in {}</h2>\n<p>{}</p>\n<p class=\"faint\">{}</p>",
+            escape(&invariant.code),
+            escape(&invariant.name),
+            escape(scenario),
+            escape(&invariant.property),
+            headline::seeds(&all)
+        ));
+        for finding in findings.iter().take(EXAMPLES) {
+            page.line(&format!(
+                "<p>{}: <span class=\"happened\">{}</span><br><code>{}</code></p>",
+                headline::seed(finding.seed),
+                escape(&finding.what_happened),
+                escape(&finding.reproduce)
+            ));
+        }
+        page.line("</section>");
+    }
+}
+
+fn undecided(page: &mut Page, sweep: &Sweep) {
+    for ((scenario, why), runs) in headline::undecided(sweep) {
+        let all: Vec<_> = runs.iter().map(|run| run.seed).collect();
+        page.line(&format!(
+            "<h2>Undecided in {}</h2>\n<p>{}: {}</p>",
+            escape(scenario),
+            headline::seeds(&all),
+            escape(why)
+        ));
+        if let Some(run) = runs.first() {
+            page.line(&format!("<p><code>{}</code></p>", escape(&run.reproduce)));
+        }
+    }
+}
+
+/// One line of each figure over the nights.
+fn trend(page: &mut Page, nights: &[Night]) {
+    let nights = &nights[nights.len().saturating_sub(NIGHTS)..];
+    let [first, .., last] = nights else {
+        return;
+    };
+    page.line("<h2>Nights</h2>\n<div class=\"plots\">");
+    plot(page, "seeds", nights, |night| night.seeds as f64);
+    plot(page, "seeds/s", nights, Night::seeds_per_second);
+    plot(page, "failures", nights, |night| night.failures as f64);
+    plot(page, "never done", nights, |night| night.never as f64);
+    page.line(&format!(
+        "</div>\n<p class=\"faint\">{} nights, {} to {}</p>",
+        thousands(nights.len() as u64),
+        escape(&first.began),
+        escape(&last.began)
+    ));
+}
+
+fn plot(page: &mut Page, name: &str, nights: &[Night], of: impl Fn(&Night) -> f64) {
+    let values: Vec<f64> = nights.iter().map(of).collect();
+    let top = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let last = values.last().copied().unwrap_or_default();
+    let (width, height) = PLOT;
+    let step = (width - 8.0) / (values.len().max(2) - 1) as f64;
+    let x = |night: usize| 4.0 + step * night as f64;
+    let y = |value: f64| height - 4.0 - (height - 8.0) * value / top;
+    let points = values.iter().enumerate();
+    let points: Vec<String> = points
+        .map(|(night, value)| format!("{:.1},{:.1}", x(night), y(*value)))
+        .collect();
+    let (most, now) = (figure(top), figure(last));
+    page.line(&format!(
+        "<figure><figcaption>{name}: {now} <span class=\"faint\">(most {most})</span></figcaption>\n\
+         <svg width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{name} over the nights: {now} in the \
+         last, {most} at most\">\n<polyline points=\"{}\" fill=\"none\" stroke=\"var(--call)\" \
+         stroke-width=\"1.5\"/>\n<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"var(--call)\"/>\n</svg></figure>",
+        points.join(" "),
+        x(values.len() - 1),
+        y(last)
+    ));
+}
+
+/// Counts as such.
+fn figure(value: f64) -> String {
+    if value.fract() == 0.0 {
+        // The cast saturates.
+        thousands(value as u64)
+    } else {
+        rate(value)
+    }
+}
+
+fn scenarios(page: &mut Page, sweep: &Sweep) {
+    if sweep.scenarios.is_empty() {
+        return;
+    }
+    page.line(
+        "<h2>Scenarios</h2>\n<table>\n<tr><th>scenario</th><th>seeds</th><th>failures</th><th>undecided</th>\
+         <th>true time</th><th>never done</th></tr>",
+    );
+    for (name, tally) in &sweep.scenarios {
+        let class = |number: u64, class| if number > 0 { class } else { "number" };
+        page.line(&format!(
+            "<tr><td>{}</td><td class=\"number\">{}</td><td class=\"{}\">{}</td><td class=\"{}\">{}</td>\
+             <td class=\"number\">{}</td><td class=\"{}\">{}</td></tr>",
+            escape(name),
+            thousands(tally.runs),
+            class(tally.failures, "number bad"),
+            thousands(tally.failures),
+            class(tally.inconclusive, "number warn"),
+            thousands(tally.inconclusive),
+            duration(tally.simulated),
+            class(tally.never() as u64, "number warn"),
+            thousands(tally.never() as u64)
+        ));
+    }
+    page.line("</table>");
+}
+
+/// A cell for each kind of fault and scenario, the darker the more of its runs it changed.
+fn faults(page: &mut Page, sweep: &Sweep) {
+    let tallies = sweep.scenarios.values();
+    let kinds: BTreeSet<&str> = tallies
+        .flat_map(|it| it.bit.keys().map(String::as_str))
+        .collect();
+    if kinds.is_empty() {
+        return;
+    }
+    page.line(
+        "<h2>Faults that bit</h2>\n<p class=\"faint\">The share of a scenario's seeds in which a fault of this kind \
+         changed something. ! is drawn, and never did.</p>\n<div class=\"wide\"><table class=\"heat\">\n<tr><th></th>",
+    );
+    for kind in &kinds {
+        page.line(&format!(
+            "<th class=\"upright\"><span>{}</span></th>",
+            escape(kind)
+        ));
+    }
+    page.line("</tr>");
+    for (name, tally) in sweep
+        .scenarios
+        .iter()
+        .filter(|(_, tally)| !tally.bit.is_empty())
+    {
+        page.line(&format!("<tr><td>{}</td>", escape(name)));
+        for kind in &kinds {
+            page.line(&cell(tally, kind));
+        }
+        page.line("</tr>");
+    }
+    page.line("</table></div>");
+}
+
+fn cell(tally: &Tally, kind: &str) -> String {
+    match tally.bit.get(kind) {
+        None => "<td></td>".to_owned(),
+        Some(0) => "<td class=\"never\">!</td>".to_owned(),
+        Some(runs) => {
+            let percent = share(*runs, tally.runs);
+            format!(
+                "<td style=\"background:color-mix(in srgb, var(--fault) {percent}%, var(--ground))\" \
+                 title=\"{} of {}\"><span>{percent}</span></td>",
+                thousands(*runs),
+                thousands(tally.runs)
+            )
+        }
+    }
+}
+
+/// In percent, and never 0 of something.
+fn share(runs: u64, of: u64) -> u64 {
+    (u128::from(runs) * 100 / u128::from(of.max(1)))
+        .try_into()
+        .map_or(100, |percent: u64| percent.clamp(1, 100))
+}
+
+fn sometimes(page: &mut Page, sweep: &Sweep) {
+    if sweep
+        .scenarios
+        .values()
+        .all(|tally| tally.sometimes.is_empty())
+    {
+        return;
+    }
+    page.line(
+        "<h2>Sometimes</h2>\n<table>\n<tr><th>scenario</th><th>what a storm must reach</th><th>seeds</th><th></th></tr>",
+    );
+    for (name, tally) in &sweep.scenarios {
+        for (fact, runs) in &tally.sometimes {
+            let (class, bar) = match runs {
+                0 => ("number warn", "never".to_owned()),
+                runs => {
+                    let width = share(*runs, tally.runs);
+                    (
+                        "number",
+                        format!("<span class=\"bar\" style=\"width:{width}px\"></span>"),
+                    )
+                }
+            };
+            page.line(&format!(
+                "<tr><td>{}</td><td>{}</td><td class=\"{class}\">{}</td><td>{bar}</td></tr>",
+                escape(name),
+                escape(&clean(fact)),
+                thousands(*runs)
+            ));
+        }
+    }
+    page.line("</table>");
+}
