@@ -1,8 +1,9 @@
-//! What others than the agents do to the bucket: the operator who made it before they came, where a plan wants it special,
-//! and programs that write what is no entry.
+//! What others than the agents do to the bucket, or to the stream of the chat: the operator who made it before they came,
+//! where a plan wants it special, and programs that write what is no entry.
 
 use std::time::Duration;
 
+use squall_core::chat::{self, Chat};
 use squall_core::presence::TTL_MULTIPLIER;
 use squall_core::transport::{
     Bucket, BucketConfig, BucketError, ConnectOptions, Connection, Transport,
@@ -10,7 +11,8 @@ use squall_core::transport::{
 use squall_core::{Clock as _, Env};
 
 use crate::parse::BUCKET;
-use crate::plan::{ForeignWrite, Plan};
+use crate::plan::{ChatPlan, ForeignWrite, Plan, Role};
+use crate::variant::ConnectionOf;
 
 /// Time between two tries.
 const RETRY: Duration = Duration::from_millis(200);
@@ -49,12 +51,17 @@ pub(crate) async fn create<E: Env>(env: &E, servers: Vec<String>, plan: &Plan) {
     let clock = env.clock();
     match env.transport().connect(options).await {
         Ok(connection) => {
-            while let Err(error) = connection.create_bucket(&config).await {
+            // Where everybody chats nobody uses it.
+            let is_used = plan.agents.iter().any(|agent| agent.role != Role::Chat);
+            while is_used && let Err(error) = connection.create_bucket(&config).await {
                 tracing::warn!(%error, "the bucket was not made beforehand");
                 if !is_cluster || error == BucketError::Exists {
                     break;
                 }
                 clock.sleep_until(clock.now() + RETRY).await;
+            }
+            if is_cluster && plan.has_chat() {
+                open_chat(env, &connection, plan).await;
             }
             connection.close().await;
         }
@@ -62,6 +69,19 @@ pub(crate) async fn create<E: Env>(env: &E, servers: Vec<String>, plan: &Plan) {
     }
     if is_cluster {
         clock.sleep_until(clock.now() + KNOWN_AFTER).await;
+    }
+}
+
+/// Makes the stream of the agents' chat, as the first of them would.
+async fn open_chat<E: Env>(env: &E, connection: &ConnectionOf<E>, plan: &Plan) {
+    let config = chat::Config {
+        replicas: plan.world.replicas as u8,
+        ..ChatPlan::default().config("operator")
+    };
+    let clock = env.clock();
+    while let Err(error) = Chat::open(env, connection, config.clone()).await {
+        tracing::warn!(%error, "the chat was not made beforehand");
+        clock.sleep_until(clock.now() + RETRY).await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! Calls are closed intervals: an `invoke` and then `ok`, `refused` or `unknown` with the same `id`. A call without an end
 //! was still under way when its process died or the run ended.
 
+pub mod chat;
 pub mod lock;
 pub mod state;
 
@@ -271,6 +272,8 @@ pub enum Call {
     Lock(lock::Call),
     /// Something with a store.
     State(state::Call),
+    /// Something of a chat.
+    Chat(chat::Call),
 }
 
 /// What a call gave.
@@ -327,6 +330,8 @@ pub enum Reply {
         /// Agents and their incarnations.
         present: Vec<Agent>,
     },
+    /// Something of a chat.
+    Chat(chat::Reply),
 }
 
 /// An agent as others see it.
@@ -413,6 +418,8 @@ pub enum Tell {
         /// It; boxed, as every record of a history has room for the largest kind.
         event: Box<NatsEvent>,
     },
+    /// Something of a chat.
+    Chat(chat::Tell),
 }
 
 /// What becomes of a connection.

@@ -42,4 +42,5 @@ pub use nats_testbed::{
 pub use recorded::RecordedEnv;
 pub use sim_testbed::SimTestbed;
 pub use testbed::Testbed;
+pub use variant::talk::{Talk, Told};
 pub use variant::{Present, Watching};

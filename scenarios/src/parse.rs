@@ -1,5 +1,7 @@
 //! Reads plans: TOML in, a checked [`Plan`] or one sentence with its line out.
 
+mod chat;
+
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use squall_sim::Latency;
 use squall_sim::broker::{SyncInterval, Version};
 use toml::Spanned;
 
+use self::chat::RawChat;
 use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, KINDS, Member, Scope};
 use crate::nearest::nearest;
 use crate::plan::{
@@ -95,6 +98,7 @@ struct RawAgent {
     reconnects_max: Option<NonZeroU32>,
     lock: Option<Spanned<RawLock>>,
     state: Option<Spanned<RawState>>,
+    chat: Option<Spanned<RawChat>>,
 }
 
 #[derive(Deserialize)]
@@ -397,6 +401,8 @@ impl Reader<'_> {
             return self.wrong(every.span(), "who-every must be greater than zero");
         }
         let role = self.role(raw.role.as_ref())?;
+        let chat = raw.chat.as_ref();
+        let chat = chat.map(|raw| self.chat(raw, &name, role)).transpose()?;
         Ok(AgentPlan {
             name,
             role,
@@ -416,6 +422,7 @@ impl Reader<'_> {
                 .as_ref()
                 .map(|raw| self.state(raw, role))
                 .transpose()?,
+            chat,
         })
     }
 

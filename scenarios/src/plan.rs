@@ -2,6 +2,7 @@
 //!
 //! A plan, not only a seed, is what is kept as a regression: what a seed means changes with the code that draws from it.
 
+mod chat;
 mod lock;
 mod state;
 mod written;
@@ -10,15 +11,17 @@ use std::fmt;
 use std::time::Duration;
 
 use squall_core::session;
+use squall_core::transport::names;
 use squall_sim::Latency;
 use squall_sim::broker::{SyncInterval, Version};
 
+pub use self::chat::ChatPlan;
 pub use self::lock::LockPlan;
 pub use self::state::StatePlan;
 use self::written::time;
 use crate::fault::{Fault, FaultKind};
 use crate::invariants::Verdict;
-use crate::parse::BUCKET;
+use crate::parse::{BUCKET, PROJECT};
 use crate::roles;
 
 /// The shortest heartbeat interval in real time. What does not shrink with it sets the bound: servers are up to 0.3 s late
@@ -202,6 +205,8 @@ pub struct AgentPlan {
     pub lock: Option<LockPlan>,
     /// How it keeps state, if that is its role and not as its pace suggests.
     pub state: Option<StatePlan>,
+    /// How it chats, where that is its role and not as usual.
+    pub chat: Option<ChatPlan>,
 }
 
 /// What an agent does.
@@ -216,11 +221,19 @@ pub enum Role {
     Lock,
     /// It keeps state, and watches it.
     State,
+    /// It talks to the others, and hears what they say.
+    Chat,
 }
 
 impl Role {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Presence, Self::User, Self::Lock, Self::State];
+    pub const ALL: [Self; 5] = [
+        Self::Presence,
+        Self::User,
+        Self::Lock,
+        Self::State,
+        Self::Chat,
+    ];
 
     /// As plans write it.
     pub const fn name(self) -> &'static str {
@@ -229,6 +242,7 @@ impl Role {
             Self::User => "user",
             Self::Lock => "lock",
             Self::State => "state",
+            Self::Chat => "chat",
         }
     }
 }
@@ -258,6 +272,7 @@ impl AgentPlan {
             reconnects_max: None,
             lock: None,
             state: None,
+            chat: None,
         }
     }
 }
@@ -307,6 +322,10 @@ impl Plan {
                 shorten(&mut state.life);
                 shorten(&mut state.dwells);
             }
+            if let Some(chat) = &mut agent.chat {
+                shorten(&mut chat.retention);
+                shorten(&mut chat.dwells);
+            }
         }
         for write in &mut plan.foreign {
             shorten(&mut write.at);
@@ -345,6 +364,19 @@ impl Plan {
             true => roles::lock::BUCKET,
             false => BUCKET,
         }
+    }
+
+    /// The stream that the run is about: that of the chat, or of the bucket.
+    pub fn stream(&self) -> String {
+        match self.has_chat() {
+            true => squall_core::chat::stream(PROJECT),
+            false => names::bucket_stream(self.bucket()),
+        }
+    }
+
+    /// Whether any of its agents chats.
+    pub fn has_chat(&self) -> bool {
+        self.agents.iter().any(|agent| agent.role == Role::Chat)
     }
 
     /// Whether a fault of the plan takes the power from a server.

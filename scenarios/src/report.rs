@@ -15,7 +15,7 @@ use squall_reports::model::{
     Moment, Tone, TrueTime,
 };
 
-use crate::history::{Call, Life, Record, Reply, Tell, What, Wire, lock, state};
+use crate::history::{Call, Life, Record, Reply, Tell, What, Wire, chat, lock, state};
 use crate::invariants::{self, Verdict};
 use crate::parse::SERVER;
 use crate::plan::On;
@@ -515,6 +515,7 @@ impl<'a> Writer<'a> {
             }
             Tell::State(tell) => (MarkKind::Told, tell.to_string()),
             Tell::Logged { event } => (MarkKind::Connection, event.to_line()),
+            Tell::Chat(tell) => (MarkKind::Told, tell.to_string()),
         };
         let failed = text.starts_with("reconnect failed");
         let who = self
@@ -524,7 +525,11 @@ impl<'a> Writer<'a> {
             .get(lane.0)
             .map_or("", |agent| agent.name.as_str());
         let routine = match tell {
-            Tell::Saw { .. } => Some(format!("sight of {who}")),
+            Tell::Saw { .. }
+            | Tell::Chat(chat::Tell {
+                told: chat::Told::Got { .. },
+                ..
+            }) => Some(format!("sight of {who}")),
             _ => failed.then(|| format!("attempt of {who}")),
         };
         let text = self.named(process, text);
@@ -590,11 +595,13 @@ fn routine(call: &Call, process: &Arc<str>) -> Option<String> {
             ..
         } => Some(format!("beat of {of}")),
         Call::Read { .. } | Call::Who | Call::Present { .. } => Some(format!("read of {of}")),
-        Call::Flush => Some(format!("round trip of {of}")),
+        Call::Flush | Call::Chat(chat::Call::Ask { .. }) => Some(format!("round trip of {of}")),
         Call::Lock(lock::Call::Effect { .. }) => Some(format!("effect of {of}")),
         Call::State(call @ (state::Call::Get { .. } | state::Call::Keys)) => {
             Some(format!("{} of {of}", call.name()))
         }
+        Call::Chat(chat::Call::Send { .. }) => Some(format!("message of {of}")),
+        Call::Chat(chat::Call::Scan { .. }) => Some(format!("read of {of}")),
         _ => None,
     }
 }
@@ -636,6 +643,7 @@ fn call_text(call: &Call) -> String {
         Call::Load { file } => format!("read {file}"),
         Call::Lock(call) => call.to_string(),
         Call::State(call) => call.to_string(),
+        Call::Chat(call) => call.to_string(),
     }
 }
 
@@ -670,6 +678,7 @@ fn reply_text(reply: &Reply) -> String {
         Reply::Who { present } | Reply::Watching { present } => names(present),
         Reply::Lock(reply) => reply.to_string(),
         Reply::State(reply) => reply.to_string(),
+        Reply::Chat(reply) => reply.to_string(),
         Reply::Present { present } => if *present { "yes" } else { "no" }.to_owned(),
     }
 }

@@ -367,6 +367,7 @@ impl<T: Testbed> Stage<'_, T> {
             exchange: self.exchange(&self.plan.agents[agent].name),
             files: self.testbed.files(&self.plan.agents[agent].name),
             specimen: self.plan.specimen.clone(),
+            replicas: self.plan.world.replicas as u8,
             recorder: self.recorder.clone(),
             board: self.board.clone(),
         };

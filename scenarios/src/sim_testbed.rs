@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use squall_core::files::Files;
-use squall_core::transport::names;
 use squall_core::{Instant, UnixTime};
 use squall_sim::broker::{Loss, ServerConfig};
 use squall_sim::clock::{WALL_START, ppm};
@@ -29,8 +28,8 @@ pub struct SimTestbed {
     servers: Vec<ServerKey>,
     /// Agents, in the order of the plan: their clients begin with different servers.
     agents: Arc<[String]>,
-    /// The bucket that the run is about.
-    bucket: &'static str,
+    /// The stream that the run is about.
+    stream: String,
     authority: Option<Authority<SimKey>>,
     names: Arc<Mutex<Names>>,
 }
@@ -70,7 +69,7 @@ impl SimTestbed {
             world,
             servers,
             agents: plan.agents.iter().map(|agent| agent.name.clone()).collect(),
-            bucket: plan.bucket(),
+            stream: plan.stream(),
             authority,
             names: Arc::default(),
         };
@@ -113,9 +112,8 @@ impl SimTestbed {
     }
 
     fn step_down(&self) {
-        let stream = names::bucket_stream(self.bucket);
         for server in &self.servers {
-            self.world.step_down(*server, Some(&stream));
+            self.world.step_down(*server, Some(&self.stream));
         }
     }
 

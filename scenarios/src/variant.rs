@@ -1,7 +1,8 @@
-//! What is under test: the core's own presence, locks and stores, or a specimen that stands in for them.
+//! What is under test: the core's own presence, locks, stores and chats, or a specimen that stands in for them.
 
 pub(crate) mod lock;
 pub(crate) mod state;
+pub(crate) mod talk;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt as _};

@@ -15,6 +15,7 @@ use squall_core::transport::{
 use squall_core::{Clock as _, Connection as _, Env as _, Transport as _};
 
 use crate::broker::{Loss, ServerConfig, SyncInterval};
+use crate::trace::Bite;
 use crate::{Direction, HostKey, Latency, ServerKey, SimConnection, SimEnv, Simulation, World};
 
 /// Two names that come to the same id in the project `demo`.
@@ -176,6 +177,7 @@ fn a_send_whose_acknowledgement_is_lost_is_stored_once() {
         let mut all = alice.chat.watch_all().await.expect("it is watched");
         room.world.lose_reply(alice.host, room.server);
         assert_eq!(alice.says(&deploy, "a").await, Sequence(1));
+        assert_eq!(room.world.bites().count(Bite::LoseReply), 1);
         assert_eq!(alice.says(&deploy, "b").await, Sequence(2));
         assert_eq!(alice.told(&mut all, 100).await, ["a", "b"]);
     });

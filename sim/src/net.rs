@@ -300,7 +300,7 @@ fn is_reply(op: &ServerOp) -> bool {
     matches!(
         op,
         ServerOp::Response {
-            response: Response::Stored(_),
+            response: Response::Stored(_) | Response::Acked(_),
             ..
         }
     )

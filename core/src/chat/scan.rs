@@ -1,15 +1,22 @@
 //! Scans: which threads there are, by reading all that is held. Complete or an error, and in bounded time.
 //!
 //! A scan reads from the first message held to the one that was the last when it began. It never counts on a number of
-//! messages, which expiry may make unreachable: it is over when a message of that place or a later one comes, or when the
-//! reader says that nothing more was there. Where the stream may have changed under it, it begins anew.
+//! messages, which expiry may make unreachable: it is over when a message of that place or a later one comes. A reader that
+//! says before that that nothing more was there may be at a server that is behind: then it is over only if the stream has
+//! nothing else. Where the stream may have changed under it, it begins anew.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::ScanError;
 use super::envelope::{self, Received, ThreadId};
-use crate::time::UnixTime;
-use crate::transport::{InterruptCause, ReadStart, ReaderEvent, Sequence, StoredMessage, Stream};
+use crate::time::{Clock, UnixTime};
+use crate::transport::{
+    InterruptCause, ReadStart, ReaderEvent, Sequence, StoredMessage, Stream, StreamInfo,
+};
+
+/// A reader that is behind is given so long before the stream is looked at again.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A thread, as far as it is still held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +51,8 @@ pub(super) struct Tallies<'a> {
     /// Only threads in which this agent has said something.
     agent: Option<&'a str>,
     threads: BTreeMap<(ThreadId, Option<String>), Tally>,
+    /// All that was read, in order.
+    read: Vec<Sequence>,
 }
 
 impl<'a> Tallies<'a> {
@@ -52,11 +61,13 @@ impl<'a> Tallies<'a> {
             project,
             agent,
             threads: BTreeMap::new(),
+            read: Vec::new(),
         }
     }
 
     /// Counts a message in. What cannot be read denies nobody the rest.
     fn add(&mut self, message: &StoredMessage) {
+        self.read.push(message.sequence);
         let Some(received) = Received::decode(self.project, message) else {
             tracing::warn!(subject = %message.subject, sequence = %message.sequence, "not an envelope");
             return;
@@ -80,6 +91,15 @@ impl<'a> Tallies<'a> {
         tally.is_wanted |= is_wanted;
     }
 
+    /// Whether everything up to this place is counted that the stream still has.
+    fn is_all(&self, stream: &StreamInfo, end: Sequence) -> bool {
+        let held = self.read.iter().rev();
+        let held = held.take_while(|read| **read >= stream.first_sequence);
+        // What was stored meanwhile comes after the rest: then there is no need to count.
+        let is_counted = stream.last_sequence == end && held.count() as u64 >= stream.messages;
+        stream.first_sequence > end || is_counted
+    }
+
     /// Most recent first: in the order of the stream, which no clock can turn.
     fn summaries(self) -> Vec<ThreadSummary> {
         let mut threads: Vec<_> = self.threads.into_iter().collect();
@@ -97,21 +117,23 @@ impl<'a> Tallies<'a> {
 }
 
 /// Reads everything. Whoever calls it puts a limit to its time.
-pub(super) async fn scan<S: Stream>(
+pub(super) async fn scan<C: Clock, S: Stream>(
+    clock: &C,
     stream: &S,
     project: &str,
     agent: Option<&str>,
 ) -> Result<Vec<ThreadSummary>, ScanError> {
     loop {
         let tallies = Tallies::new(project, agent);
-        if let Some(complete) = read(stream, tallies).await? {
+        if let Some(complete) = read(clock, stream, tallies).await? {
             return Ok(complete);
         }
     }
 }
 
 /// Reads everything once; `None` if the stream may have changed under it.
-async fn read<S: Stream>(
+async fn read<C: Clock, S: Stream>(
+    clock: &C,
     stream: &S,
     mut tallies: Tallies<'_>,
 ) -> Result<Option<Vec<ThreadSummary>>, ScanError> {
@@ -122,8 +144,17 @@ async fn read<S: Stream>(
     let filter = envelope::all(tallies.project);
     let mut reader = stream.read(&[&filter], ReadStart::All).await?;
     let mut is_sure = true;
-    while let Some(event) = reader.next().await {
-        match event {
+    let mut look_again = None;
+    loop {
+        let event = match look_again {
+            None => reader.next().await,
+            Some(at) => tokio::select! {
+                biased;
+                event = reader.next() => event,
+                () = clock.sleep_until(at) => Some(ReaderEvent::CaughtUp),
+            },
+        };
+        match event.ok_or(ScanError::ConnectionLost)? {
             ReaderEvent::Message(message) => {
                 if message.sequence <= info.last_sequence {
                     tallies.add(&message);
@@ -132,7 +163,16 @@ async fn read<S: Stream>(
                     return Ok(Some(tallies.summaries()));
                 }
             }
-            ReaderEvent::CaughtUp => return Ok(Some(tallies.summaries())),
+            ReaderEvent::CaughtUp => {
+                let now = stream.info().await?;
+                if now.created != info.created {
+                    return Ok(None);
+                }
+                if tallies.is_all(&now, info.last_sequence) {
+                    return Ok(Some(tallies.summaries()));
+                }
+                look_again = Some(clock.now() + PATIENCE);
+            }
             // A reader that was slow goes on in the same stream. Another outage may have ended otherwise.
             ReaderEvent::Interrupted(cause) => is_sure = cause == InterruptCause::Gap,
             ReaderEvent::Resumed { same_stream, .. } => {
@@ -142,13 +182,13 @@ async fn read<S: Stream>(
             }
         }
     }
-    Err(ScanError::ConnectionLost)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::envelope::Envelope;
     use super::*;
+    use crate::transport::StreamConfig;
 
     fn said(sequence: u64, from: &str, name: &str, body: &str) -> StoredMessage {
         let time = UnixTime::from_secs(1_700_000_000 + sequence as i64);
@@ -183,6 +223,42 @@ mod tests {
             .iter()
             .map(|s| (s.name.as_deref(), s.message_count, &*s.last_body))
             .collect()
+    }
+
+    #[test]
+    fn a_reader_that_is_behind_has_not_told_all() {
+        let mut tallies = Tallies::new("demo", None);
+        for sequence in [3, 4, 6] {
+            tallies.add(&said(sequence, "alice", "deploy", "a"));
+        }
+        let is_all = |first, last, messages, end| {
+            let stream = StreamInfo {
+                first_sequence: Sequence(first),
+                last_sequence: Sequence(last),
+                messages,
+                ..described()
+            };
+            tallies.is_all(&stream, Sequence(end))
+        };
+        assert!(is_all(3, 6, 3, 6) && is_all(4, 6, 2, 6), "all is counted");
+        assert!(is_all(3, 8, 3, 8), "the last two were deleted");
+        assert!(is_all(8, 7, 0, 7) && is_all(8, 9, 2, 7), "it has expired");
+        assert!(!is_all(3, 7, 4, 7), "the last is missing");
+        assert!(!is_all(3, 9, 6, 7), "nobody can say");
+    }
+
+    fn described() -> StreamInfo {
+        StreamInfo {
+            config: StreamConfig::new("chat-demo"),
+            created: UnixTime::EPOCH,
+            now: UnixTime::EPOCH,
+            messages: 0,
+            bytes: 0,
+            first_sequence: Sequence(1),
+            last_sequence: Sequence::NONE,
+            consumers: 0,
+            leader: None,
+        }
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl<E: Env> Api for Inner<E> {
             let deadline = clock.now() + self.sender.settings.scan_timeout;
             let scanned = tokio::select! {
                 biased;
-                scanned = scan(&self.sender.stream, &self.project, agent) => scanned,
+                scanned = scan(clock, &self.sender.stream, &self.project, agent) => scanned,
                 () = clock.sleep_until(deadline) => Err(ScanError::TimedOut),
             };
             self.check_open(ScanError::Closed)?;

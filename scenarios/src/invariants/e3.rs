@@ -6,13 +6,22 @@
 
 use std::sync::Arc;
 
+use super::chats::ChatStored;
 use super::facts::{Called, Ended, Facts, Key};
 use super::{Findings, lives, seconds};
-use crate::history::{Call, Reply};
+use crate::history::{Call, Reply, chat};
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     lives::check(facts, findings);
     for called in facts.questionable() {
+        if let (Some((at, ended)), Call::Chat(chat::Call::Send { body, .. })) =
+            (called.ended, called.call)
+            && let Some(wrong) = wrong_of_chat(facts, body, ended)
+        {
+            let process = called.process;
+            let text = format!("{process} was answered at {}, but {wrong}", seconds(at));
+            findings.add(at, [process.clone()], text);
+        }
         let (Some((at, ended)), Some(number)) = (called.ended, called.key) else {
             continue;
         };
@@ -49,6 +58,28 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
+/// What was acknowledged stands where it was said to, and what was refused nobody has heard.
+fn wrong_of_chat(facts: &Facts<'_>, body: &str, ended: Ended<'_>) -> Option<String> {
+    let chats = &facts.chats;
+    match ended {
+        Ended::Ok(Reply::Chat(chat::Reply::Sent { id, sequence })) if chats.is_truth => {
+            let is_it = |stored: &ChatStored<'_>| {
+                stored.sequence == *sequence && stored.id.is_none_or(|stored| *stored == **id)
+            };
+            let is_there = chats.stored.iter().any(is_it);
+            (!is_there).then(|| format!("{body:?} is not stored as sequence {sequence}"))
+        }
+        Ended::Refused(error) | Ended::Conflict(error) => {
+            let mut tells = chats.watches.iter().flat_map(|watch| &watch.tells);
+            let is_heard = tells.any(
+                |(_, told)| matches!(told, chat::Told::Got { body: heard, .. } if **heard == *body),
+            );
+            is_heard.then(|| format!("{body:?} was refused ({error}) and has been heard"))
+        }
+        _ => None,
+    }
+}
+
 /// Whether some record of this key has this value, and is not another's.
 fn holds(records: &Key<'_>, process: &Arc<str>, value: u64) -> bool {
     let mut commits = records.commits.iter();
@@ -73,4 +104,29 @@ fn is_again(facts: &Facts<'_>, refused: &Called<'_>) -> bool {
             && written(called) == written(refused)
             && !is_refused
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::invariants::tale::Tale;
+
+    #[test]
+    fn what_was_said_to_be_stored_is() {
+        let mut tale = Tale::of_chat("alice/1");
+        tale.watches("alice/1", 1);
+        tale.at(10).said("7-1", 4).sent("alice/1", "7-1", 4);
+        assert_eq!(tale.told_by("E3"), [""; 0]);
+        tale.at(11).sent("alice/1", "7-2", 5);
+        assert_eq!(tale.told_by("E3").len(), 1);
+    }
+
+    #[test]
+    fn what_was_refused_is_never_heard() {
+        let mut tale = Tale::of_chat("alice/1");
+        tale.watches("alice/1", 1);
+        tale.at(10).refused_to_send("alice/1", "7-1");
+        assert_eq!(tale.told_by("E3"), [""; 0]);
+        tale.at(11).got("alice/1", 1, "7-1", 4);
+        assert_eq!(tale.told_by("E3").len(), 1);
+    }
 }

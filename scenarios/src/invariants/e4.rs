@@ -1,5 +1,5 @@
-//! E4 monotone: what is told never goes back: revisions of a key, the credentials that a session dials with, and what who
-//! follows a bucket sees of a key.
+//! E4 monotone: what is told never goes back: revisions of a key, the credentials that a session dials with, what who
+//! follows a bucket sees of a key, and the messages that a watch of a chat tells.
 //!
 //! Only calls that follow each other are compared: of two that overlap either may come first. Reads of a bucket with
 //! copies may be given to one that is behind, and say nothing. What the server lost with
@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use squall_core::Instant;
-use squall_core::transport::Revision;
+use squall_core::transport::{Revision, Sequence};
 
 use super::facts::{Called, Ended, Facts};
 use super::sessions::{Change, Session};
 use super::{Findings, seconds, tellings};
-use crate::history::{Call, Reply, Tell};
+use crate::history::{Call, Reply, Tell, chat};
 
 /// What one call told of a key.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         }
     }
     tellings::order(facts, findings);
+    heard_back(facts, findings);
     let has_copies = facts.plan.world.has_copies();
     // Where a key is plain, each write was stored while it was under way, and revisions grow: one that began after
     // another had ended was stored after it.
@@ -145,6 +146,32 @@ fn followed_back(session: &Session<'_>, findings: &mut Findings) {
     }
 }
 
+/// What a watch tells moves on, unless it tells that the stream does not.
+fn heard_back(facts: &Facts<'_>, findings: &mut Findings) {
+    for watch in &facts.chats.watches {
+        let mut last = Sequence::NONE;
+        for (at, told) in &watch.tells {
+            match told {
+                chat::Told::Got { sequence, .. } | chat::Told::Else { sequence, .. } => {
+                    if *sequence <= last {
+                        let text = format!(
+                            "watch {} of {} told sequence {sequence} at {}, after {last}",
+                            watch.number,
+                            watch.process,
+                            seconds(*at),
+                        );
+                        findings.add(*at, [watch.process.clone()], text);
+                        break;
+                    }
+                    last = *sequence;
+                }
+                chat::Told::TailLost { .. } | chat::Told::Recreated => last = Sequence::NONE,
+                _ => {}
+            }
+        }
+    }
+}
+
 /// By counting, as there are few lives and many calls; within a life calls keep their order.
 fn sort_by_life(all: &mut [Told], lives: usize) {
     let mut places = vec![0; lives + 1];
@@ -237,5 +264,22 @@ mod tests {
         tale.at(5).saw("alice/1", "k", 3);
         let told = "alice/1 saw revision 3 of k at 5.000s, and had seen 4 at 3.000s";
         assert_eq!(tale.told_by("E4"), [told]);
+    }
+
+    #[test]
+    fn a_watch_moves_on_unless_it_says_otherwise() {
+        let mut tale = Tale::of_chat("alice/1");
+        tale.watches("alice/1", 1);
+        tale.at(10).got("alice/1", 1, "7-1", 4);
+        tale.got("alice/1", 1, "7-2", 5);
+        assert_eq!(tale.told_by("E4"), [""; 0]);
+        let mut lost = Tale::of_chat("alice/1");
+        lost.watches("alice/1", 1)
+            .at(10)
+            .got("alice/1", 1, "7-1", 4);
+        lost.tail_lost("alice/1", 1, 2).got("alice/1", 1, "7-2", 3);
+        assert_eq!(lost.told_by("E4"), [""; 0]);
+        tale.at(11).got("alice/1", 1, "7-3", 3);
+        assert_eq!(tale.told_by("E4").len(), 1);
     }
 }

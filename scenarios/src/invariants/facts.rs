@@ -10,6 +10,7 @@ use squall_core::transport::{ConnectOptions, Operation, Revision};
 use squall_core::{Instant, UnixTime, presence};
 use squall_sim::clock::WALL_START;
 
+use super::chats::{self, Chats};
 use super::index::Index;
 use super::sessions::{self, Session};
 use crate::history::{Agent, Call, Commit, History, Life, Record, Reply, Tell, What};
@@ -273,6 +274,8 @@ pub struct Facts<'a> {
     by_key: Vec<(&'a Arc<str>, Index<'a>)>,
     /// When the power was lost, and with it every revision above this one.
     pub losses: Vec<(Instant, Revision)>,
+    /// What is of a chat.
+    pub(super) chats: Chats<'a>,
     /// All processes that live on sessions, in the order in which they started.
     pub sessions: Vec<Session<'a>>,
     /// What happened to the run as a whole: faults, mending, panics, its end.
@@ -305,6 +308,7 @@ impl<'a> Facts<'a> {
             keys: Vec::new(),
             by_key: Vec::new(),
             losses: Vec::new(),
+            chats: Chats::default(),
             sessions: Vec::new(),
             milestones: Vec::new(),
             end,
@@ -457,7 +461,7 @@ impl<'a> Facts<'a> {
                         }
                     }
                 }
-                // No invariant is about them.
+                // What is of a chat is read by itself.
                 What::LostTail { bucket: None, .. }
                 | What::Stored { .. }
                 | What::Dropped { .. } => {}
@@ -480,6 +484,7 @@ impl<'a> Facts<'a> {
         if plan.auth.is_some() {
             facts.sessions = sessions::read(plan, history);
         }
+        facts.chats = chats::read(&facts);
         for index in 0..facts.watches.len() {
             let closed = facts.life(facts.watches[index].process).map(|life| {
                 life.open

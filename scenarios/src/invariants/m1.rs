@@ -1,14 +1,19 @@
-//! M1 no silent gap: who follows a bucket is told of everything that is committed, or that it may have missed something.
+//! M1 no silent gap: who follows a bucket, or watches a chat, is told of everything that is committed, or that it may
+//! have missed something.
 //!
-//! As watches promise, the newest record of a key is enough. Who has been told of an interruption is not owed anything
-//! until it is told that it is over; silence for longer than `d` while it says that it follows is a gap. `d` is the time
-//! that a dead link or a consumer that is gone may take to be found.
+//! Of a chat each message is owed, or a gap that it lies in; of a bucket, as its watches promise, the newest record of a
+//! key is enough. Who has been told of an interruption is not owed anything until it is told that it is over; silence for
+//! longer than `d` while it says that it follows is a gap. `d` is the time that a dead link or a consumer that is gone may
+//! take to be found.
 
 use std::time::Duration;
 
+use squall_core::Instant;
+
+use super::chats::{ChatStored, ChatWatch};
 use super::facts::Facts;
 use super::sessions::{Followed, Session, detection};
-use super::{Findings, seconds, tellings};
+use super::{Findings, scans, seconds, tellings};
 use crate::roles::user::account_of;
 
 /// What finding out, and making a watch anew, may take beside the pace of the process.
@@ -16,6 +21,14 @@ const ANEW: Duration = Duration::from_secs(25);
 
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     tellings::gaps(facts, findings);
+    scans::check(facts, findings);
+    for watch in &facts.chats.watches {
+        let d = ANEW + detection(facts, watch.process) + watch.reading(facts);
+        let d = d + facts.slack(d);
+        if let Some((due, text)) = gap_in_chat(facts, watch, d) {
+            findings.add(due, [watch.process.clone()], text);
+        }
+    }
     for session in &facts.sessions {
         let d = ANEW + detection(facts, session.process);
         let d = d + facts.slack(d);
@@ -28,12 +41,41 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
+fn gap_in_chat(facts: &Facts<'_>, watch: &ChatWatch<'_>, d: Duration) -> Option<(Instant, String)> {
+    let seeing = watch.seeing(facts);
+    let is_wanted = |stored: &&ChatStored<'_>| {
+        // Where the server does not say what it stored under which subject, only who watches all is owed it.
+        let subject = stored.subject == watch.subject || watch.subject.is_none();
+        subject && stored.since > watch.from
+    };
+    for stored in facts.chats.stored.iter().filter(is_wanted) {
+        let told = watch.told_of(stored);
+        for (from, to) in &seeing {
+            let begins = stored.at.max(*from);
+            let due = begins + d;
+            let is_lost = facts.chats.is_lost(stored.sequence, (stored.at, due));
+            if due < *to && !is_lost && told.is_none_or(|told| told > due) {
+                let text = format!(
+                    "watch {} of {} was not told by {} of sequence {}, stored at {}",
+                    watch.number,
+                    watch.process,
+                    seconds(due),
+                    stored.sequence,
+                    seconds(stored.at),
+                );
+                return Some((due, text));
+            }
+        }
+    }
+    None
+}
+
 fn gap(
     facts: &Facts<'_>,
     session: &Session<'_>,
     follow: &Followed<'_>,
     d: Duration,
-) -> Option<(squall_core::Instant, String)> {
+) -> Option<(Instant, String)> {
     let seeing = follow.seeing();
     for key in &facts.keys {
         for (committed, commit) in &key.commits {
@@ -93,6 +135,32 @@ mod tests {
             told.len() == 1 && told[0].contains("revision 5 of app.bob.2"),
             "{told:?}"
         );
+    }
+
+    #[test]
+    fn a_message_of_a_chat_is_told_or_lies_in_a_gap() {
+        let watching = || {
+            let mut tale = Tale::of_chat("alice/1");
+            tale.watches("alice/1", 1);
+            tale.at(10).said("7-1", 4);
+            tale
+        };
+        let mut silent = watching();
+        silent.at(120).ends();
+        let told = silent.told_by("M1");
+        assert!(
+            told.len() == 1 && told[0].contains("sequence 4"),
+            "{told:?}"
+        );
+        let mut tale = watching();
+        tale.at(11).got("alice/1", 1, "7-1", 4).at(120).ends();
+        assert_eq!(tale.told_by("M1"), [""; 0]);
+        let mut gap = watching();
+        gap.at(11).missed("alice/1", 1, 3, 5).at(120).ends();
+        assert_eq!(gap.told_by("M1"), [""; 0]);
+        let mut lost = watching();
+        lost.at(11).loses_tail(3).at(120).ends();
+        assert_eq!(lost.told_by("M1"), [""; 0]);
     }
 
     #[test]

@@ -20,8 +20,9 @@
 //! | C5 | nothing of one account is told in another | promises of `session` | `c5.rs` |
 //! | C6 | the log of connections tells what happened, and why | promises of `diagnostics` | `c6.rs` |
 //! | S1 | a state file reads as old or new, whatever failed | promises of `daemon` | `s1.rs` |
-//! | M1 | who follows is told of everything, or that it may have missed something | promises of the seam's watches | `m1.rs`, `tellings.rs` |
-//! | M3 | a watch says whether it ended or failed, and ends with its store | promises of `state` | `m3.rs` |
+//! | M1 | who follows is told of everything, or that it may have missed something | promises of `chat`, `state` and the seam's watches | `m1.rs`, `tellings.rs`, `scans.rs` |
+//! | M2 | what was said once is stored and told once | promises of `chat` | `m2.rs` |
+//! | M3 | a watch says whether it ended or failed, and ends with its store or chat | promises of `chat` and `state` | `m3.rs` |
 //! | D1 | what was acknowledged is there until something takes its place | promises of `state` | `d1.rs` |
 //! | E3 | ok stays, refused never appears | ADR-8, Jepsen's `:fail` and `:info` | `e3.rs`, `lives.rs` |
 //! | E4 | revisions, and what is dialled with, never go back | ADR-8, promises of `session` | `e4.rs`, `tellings.rs` |
@@ -43,6 +44,7 @@ mod c3;
 mod c4;
 mod c5;
 mod c6;
+mod chats;
 mod d1;
 mod e3;
 mod e4;
@@ -60,6 +62,7 @@ mod l6;
 mod lives;
 mod locks;
 mod m1;
+mod m2;
 mod m3;
 mod p1;
 mod p2;
@@ -68,6 +71,7 @@ mod p4;
 mod p5;
 mod r1;
 mod s1;
+mod scans;
 pub mod sessions;
 mod states;
 #[cfg(test)]
@@ -105,7 +109,7 @@ impl fmt::Debug for Invariant {
 }
 
 /// All of them, in the order in which they are told.
-pub const ALL: [Invariant; 25] = [
+pub const ALL: [Invariant; 26] = [
     Invariant {
         code: "R1",
         name: "robust",
@@ -238,9 +242,17 @@ pub const ALL: [Invariant; 25] = [
     Invariant {
         code: "M1",
         name: "no silent gap",
-        property: "who follows a bucket gets every item committed after it began, or an explicit notice",
+        property: "who follows a bucket or watches a chat gets every item committed after it began, or an explicit \
+                   notice; a scan is complete",
         needs_truth: true,
         check: m1::check,
+    },
+    Invariant {
+        code: "M2",
+        name: "once",
+        property: "nothing is stored, told or executed twice that was said once",
+        needs_truth: false,
+        check: m2::check,
     },
     Invariant {
         code: "M3",

@@ -11,11 +11,14 @@
 use std::time::Duration;
 
 use squall_core::Instant;
+use squall_core::chat::Config;
 use squall_core::transport::ConnectOptions;
 
+use super::chats::ChatWatch;
 use super::facts::{Called, Ended, Facts, without};
 use super::{Findings, seconds};
-use crate::history::{Call, What, lock, state};
+use crate::history::chat::Told;
+use crate::history::{Call, Reply, What, chat, lock, state};
 
 /// A process that has closed everything may still run its own main task.
 const TASKS_LEFT_MAX: u32 = 1;
@@ -38,6 +41,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
             _ => {}
         }
     }
+    consumers(facts, findings);
     let first_fault = facts
         .milestones
         .iter()
@@ -72,6 +76,8 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         let leaves = life
             .open
             .map_or_else(|| life.ended.min(settled), |(_, closed)| closed);
+        let closes = facts.chats.closes_after(called.process, called.invoked);
+        let leaves = closes.map_or(leaves, |closes| leaves.min(closes));
         if let Some((at, error)) = failed_in_calm(called, calm_until.min(leaves))
             && !is_closed(facts, called)
         {
@@ -85,15 +91,20 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
         }
         let bound = bounds.of(facts, called.call);
         let bound = bound + facts.slack(bound);
-        let until = called.ended.map_or(life.ended, |(at, _)| at);
+        // Who leaves its chat does not wait for what it had asked of it.
+        let waits = closes.map_or(life.ended, |closes| closes.min(life.ended));
+        let until = called.ended.map_or(waits, |(at, _)| at);
         if until.since(called.invoked) <= bound {
             continue;
         }
         let running = without((called.invoked, until), life.frozen.clone());
         let taken: Duration = running.iter().map(|(from, to)| to.since(*from)).sum();
         // A call that was cancelled has no end either: it counts only where its caller still waits at the end.
-        let is_waiting =
-            called.ended.is_some() || matches!(called.call, Call::Close { .. } | Call::Open { .. });
+        let is_waiting = called.ended.is_some()
+            || matches!(
+                called.call,
+                Call::Close { .. } | Call::Open { .. } | Call::Chat(_)
+            );
         if taken > bound && is_waiting {
             let text = format!(
                 "{} called {} at {}, and after {:.3}s it had not returned; its bound is {:.3}s",
@@ -108,10 +119,60 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
+/// What watches and scans leave behind at the server goes when it has not been used for so long, or a little later.
+const LINGER: Duration = Duration::from_secs(40);
+
+/// A stream has as many consumers as there are watches and scans, and were until a while ago.
+fn consumers(facts: &Facts<'_>, findings: &mut Findings) {
+    let asked = facts.calls.iter().filter(|_| facts.plan.has_chat());
+    for called in asked {
+        let Some((at, Ended::Ok(Reply::Chat(chat::Reply::Consumers { count })))) = called.ended
+        else {
+            continue;
+        };
+        let since = at - LINGER - facts.slack(LINGER);
+        let watches = facts.chats.watches.iter();
+        let watches = watches.filter(|watch| watch.from <= at && watch.until >= since);
+        // Each interruption may leave one behind, and so may what was begun and could not be.
+        let interrupted = |watch: &ChatWatch<'_>| {
+            let tells = watch
+                .tells
+                .iter()
+                .filter(|(told, _)| (since..=at).contains(told));
+            let is_interrupted = |told: &Told| matches!(told, Told::Interrupted { .. });
+            1 + tells.filter(|(_, told)| is_interrupted(told)).count()
+        };
+        let of_watches: usize = watches.map(interrupted).sum();
+        let begun = facts.calls.iter().filter(|called| {
+            let is_scan = matches!(called.call, Call::Chat(chat::Call::Scan { .. }));
+            let is_watch = matches!(called.call, Call::Chat(chat::Call::Watch { .. }));
+            let failed = !matches!(called.ended, Some((_, Ended::Ok(_))));
+            let ended = called.ended.map_or(facts.end, |(at, _)| at);
+            (is_scan || (is_watch && failed)) && called.invoked <= at && ended >= since
+        });
+        let most = of_watches + begun.count();
+        if *count > most as u64 {
+            let text = format!(
+                "{} found {count} consumers at {}, and all watches and scans had at most {most}",
+                called.process,
+                seconds(at),
+            );
+            findings.add(at, [called.process.clone()], text);
+        }
+    }
+}
+
 /// How a call of an agent failed before this time, if it did. Conditional writes are refused in the best of worlds.
 fn failed_in_calm<'a>(called: &Called<'a>, until: Instant) -> Option<(Instant, &'a str)> {
     let (at, ended) = called.ended?;
-    let is_write = matches!(called.call, Call::Write { .. });
+    // Nor can it be known beforehand whether a name collides, or who is there to be asked.
+    let may_fail = matches!(
+        called.call,
+        Call::Write { .. }
+            | Call::Chat(
+                chat::Call::Thread { .. } | chat::Call::Ask { .. } | chat::Call::Consumers
+            )
+    );
     // That others hold a lock, or have written with a higher token, too.
     let is_lock = matches!(called.call, Call::Lock(_) | Call::State(_));
     match ended {
@@ -119,7 +180,7 @@ fn failed_in_calm<'a>(called: &Called<'a>, until: Instant) -> Option<(Instant, &
         // That its time is over, too, and then it may end in the middle of something.
         Ended::Unknown(_) if is_lock && waited_out(called, at) => None,
         Ended::Refused(error) | Ended::Conflict(error) | Ended::Unknown(error)
-            if at < until && !is_write =>
+            if at < until && !may_fail =>
         {
             Some((at, error))
         }
@@ -201,6 +262,21 @@ impl Bounds {
         }
     }
 
+    /// How long something with a chat may take.
+    fn of_chat(&self, call: &chat::Call) -> Duration {
+        let config = Config::new("p", "a", Duration::ZERO);
+        match call {
+            // Attaching to the stream reads, creates and reads; it may be contended.
+            chat::Call::Open { .. } => self.request * 8,
+            chat::Call::Thread { .. } | chat::Call::Ask { .. } => self.request,
+            chat::Call::Send { .. } => config.send_timeout,
+            // Three looks at the stream, and a reader, which takes two requests.
+            chat::Call::Watch { .. } => self.request * 5,
+            chat::Call::Scan { .. } => config.scan_timeout,
+            chat::Call::Consumers | chat::Call::Close => Duration::from_secs(1),
+        }
+    }
+
     /// How long a call may take by its own documentation.
     fn of(&self, facts: &Facts<'_>, call: &Call) -> Duration {
         match call {
@@ -216,6 +292,7 @@ impl Bounds {
             Call::Flush => self.request,
             Call::Lock(call) => self.of_lock(call),
             Call::State(call) => self.of_state(call),
+            Call::Chat(call) => self.of_chat(call),
             // One that takes longer is given up. What depends on it says after a while that it goes on trying.
             Call::Exchange { .. } => facts.plan.session().exchange_timeout,
             Call::LogIn { .. } => facts.plan.session().login_timeout,
@@ -245,5 +322,21 @@ pub(super) const fn name(call: &Call) -> &'static str {
         Call::Load { .. } => "load",
         Call::Lock(call) => call.name(),
         Call::State(call) => call.name(),
+        Call::Chat(call) => call.name(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::invariants::tale::Tale;
+
+    #[test]
+    fn consumers_do_not_pile_up() {
+        let mut tale = Tale::of_chat("alice/1");
+        tale.watches("alice/1", 1).watches("alice/1", 2);
+        tale.at(10).consumers("alice/1", 2);
+        assert_eq!(tale.told_by("R1"), [""; 0]);
+        tale.at(20).consumers("alice/1", 3);
+        assert_eq!(tale.told_by("R1").len(), 1);
     }
 }

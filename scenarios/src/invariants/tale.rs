@@ -1,5 +1,7 @@
 //! Histories made by hand, to show of an invariant what it tells and what it does not.
 
+mod chat;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use squall_core::jwt::Realm;
 use squall_core::nats::NatsEnv;
-use squall_core::transport::{ConnectOptions, Message, names};
+use squall_core::transport::{ConnectOptions, Message};
 use squall_core::{Connection as _, Env as _, Transport as _};
 use squall_sim::broker::{SyncInterval, Version};
 
@@ -20,8 +20,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Servers {
     processes: Processes,
-    /// The bucket that the run is about.
-    bucket: &'static str,
+    /// The stream that the run is about.
+    stream: String,
     /// Of each server: how many faults want it stopped, and frozen.
     stopped: Vec<u32>,
     frozen: Vec<u32>,
@@ -54,7 +54,7 @@ impl Servers {
         };
         Ok(Self {
             processes,
-            bucket: plan.bucket(),
+            stream: plan.stream(),
             stopped: vec![0; plan.world.servers],
             frozen: vec![0; plan.world.servers],
         })
@@ -160,7 +160,7 @@ impl Servers {
         }
     }
 
-    /// Asks whoever leads the bucket to hand over. Where nobody does there is nothing to change.
+    /// Asks whoever leads the stream to hand over. Where nobody does there is nothing to change.
     async fn step_down(&self) {
         let addresses = self.addresses().into_iter();
         let options = ConnectOptions {
@@ -174,8 +174,7 @@ impl Servers {
         let Ok(connection) = NatsEnv::new(0).transport().connect(options).await else {
             return;
         };
-        let stream = names::bucket_stream(self.bucket);
-        let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
+        let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{}", self.stream);
         if let Err(error) = connection.request(Message::new(subject, "")).await {
             tracing::warn!(%error, "nobody was asked to hand over");
         }

@@ -64,6 +64,9 @@ impl fmt::Display for Plan {
             if let Some(state) = &agent.state {
                 writeln!(f, "state = {state}")?;
             }
+            if let Some(chat) = &agent.chat {
+                writeln!(f, "chat = {chat}")?;
+            }
         }
         for write in &self.foreign {
             writeln!(f, "\n[[foreign]]")?;
@@ -141,6 +144,6 @@ pub(super) fn time(duration: Duration) -> String {
 }
 
 /// A text as TOML writes it.
-fn text(text: &str) -> toml::Value {
+pub(super) fn text(text: &str) -> toml::Value {
     toml::Value::String(text.to_owned())
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use squall_core::files::Files;
-use squall_core::transport::{ConnectOptions, ConnectionEvent, Events, Fallible, Transport};
-use squall_core::{Clock, Env};
+use squall_core::transport::{ConnectOptions, ConnectionEvent, Events, Fallible};
+use squall_core::{Clock, Env, Transport};
 
-use super::{lock, presence, state, user};
+use super::{chat, lock, presence, state, user};
 use crate::credentials::Exchange;
 use crate::history::{Call, Recorder, Reply, Tell, What};
 use crate::plan::AgentPlan;
@@ -54,6 +54,7 @@ pub(crate) struct Standing {
     pub(super) state: state::Standing,
     pub(super) user: user::Standing,
     pub(super) presence: presence::Standing,
+    pub(super) chat: chat::Standing,
 }
 
 impl Board {
@@ -83,6 +84,8 @@ pub(crate) struct Actor {
     /// Its disk, where it has one.
     pub(crate) files: Option<Arc<dyn Files>>,
     pub(crate) specimen: Option<String>,
+    /// On how many servers what it makes is kept.
+    pub(crate) replicas: u8,
     pub(crate) recorder: Recorder,
     pub(crate) board: Board,
 }
@@ -110,6 +113,15 @@ impl Actor {
                 return connection;
             }
             self.wait(env).await;
+        }
+    }
+
+    /// Tells what becomes of a connection.
+    pub(super) async fn attend(self, mut events: Events) {
+        while let Some(event) = events.next().await {
+            self.tell(Tell::Connection {
+                event: event.to_string(),
+            });
         }
     }
 

@@ -6,8 +6,10 @@
 //! | `user` | writes to a bucket, follows it, makes round trips | `user.rs` |
 //! | `lock` | takes locks, and does something under them | `lock.rs` |
 //! | `state` | puts, gets and deletes values, and watches them | `state.rs` |
+//! | `chat` | talks in a thread, watches all and one, reads which there are, asks and answers | `chat.rs` |
 
 mod actor;
+pub(crate) mod chat;
 pub(crate) mod lock;
 mod lodging;
 mod presence;
@@ -58,23 +60,26 @@ async fn play<E: Env>(actor: Actor, env: E, orders: mpsc::UnboundedReceiver<Orde
         Role::User => user::live(actor, env, orders).await,
         Role::Lock => lock::live(actor, env, orders).await,
         Role::State => state::live(actor, env, orders).await,
+        Role::Chat => chat::live(actor, env, orders).await,
     }
 }
 
 /// What is not yet as it should be; begins with the process that it is about.
 pub(crate) fn pending(alive: Vec<Alive<'_>>) -> Option<String> {
     let (mut presences, mut users) = (Vec::new(), Vec::new());
-    let (mut lockers, mut keepers) = (Vec::new(), Vec::new());
+    let (mut lockers, mut keepers, mut talkers) = (Vec::new(), Vec::new(), Vec::new());
     for agent in alive {
         match agent.plan.role {
             Role::Presence => presences.push(agent),
             Role::User => users.push(agent),
             Role::Lock => lockers.push(agent),
             Role::State => keepers.push(agent),
+            Role::Chat => talkers.push(agent),
         }
     }
     presence::pending(&presences)
         .or_else(|| user::pending(&users))
         .or_else(|| lock::pending(&lockers))
         .or_else(|| state::pending(&keepers))
+        .or_else(|| chat::pending(&talkers))
 }

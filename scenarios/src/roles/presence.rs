@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use squall_core::presence::{self, Config, Entry, Event, Notice};
-use squall_core::transport::{Connection, Events, Transport};
+use squall_core::transport::{Connection, Transport};
 use squall_core::{Clock, Env};
 use tokio::sync::mpsc;
 
@@ -100,7 +100,7 @@ impl Participant {
             let mut tasks = vec![env.spawn("notices", self.clone().hear(notices))];
             let over = self.0.over(connection.events());
             let events = connection.events();
-            tasks.push(env.spawn("connection", self.clone().attend(events)));
+            tasks.push(env.spawn("connection", self.0.clone().attend(events)));
             if self.0.plan.watch {
                 let watching = self.clone().watch(env.clone(), Arc::clone(&presence));
                 tasks.push(env.spawn("watch", watching));
@@ -175,14 +175,6 @@ impl Participant {
                     reason: format!("{reason:?}"),
                 },
                 Notice::Restored => Tell::Restored,
-            });
-        }
-    }
-
-    async fn attend(self, mut events: Events) {
-        while let Some(event) = events.next().await {
-            self.0.tell(Tell::Connection {
-                event: event.to_string(),
             });
         }
     }

@@ -64,13 +64,15 @@ fn busy(agent: &AgentPlan) -> usize {
     let state = agent.state.map_or(0, |state| {
         1 + state.keys as usize + usize::from(!state.dwells.is_zero())
     });
+    let chat = agent.chat.as_ref();
+    let chat = chat.map_or(0, |chat| 1 + usize::from(!chat.dwells.is_zero()));
     let others = [
         agent.watch,
         agent.who_every.is_some(),
         agent.close.is_some(),
         agent.reconnects_max.is_some(),
     ];
-    lock + state + others.into_iter().filter(|is_so| *is_so).count()
+    lock + state + chat + others.into_iter().filter(|is_so| *is_so).count()
 }
 
 /// This plan, changed.
@@ -194,13 +196,14 @@ fn alone(plan: &mut Plan) {
 
 /// With less to do: nobody, or one of them, does this or that no more.
 pub(super) fn workload(Shrunk { plan, .. }: &Shrunk) -> Vec<Plan> {
-    let changes: [fn(&mut AgentPlan); 9] = [
+    let changes: [fn(&mut AgentPlan); 11] = [
         |agent| agent.watch = false,
         |agent| agent.who_every = None,
         |agent| agent.close = None,
         |agent| agent.reconnects_max = None,
         |agent| agent.lock = None,
         |agent| agent.state = None,
+        |agent| agent.chat = None,
         |agent| {
             agent
                 .lock
@@ -218,6 +221,12 @@ pub(super) fn workload(Shrunk { plan, .. }: &Shrunk) -> Vec<Plan> {
                 .state
                 .iter_mut()
                 .for_each(|state| state.dwells = Duration::ZERO)
+        },
+        |agent| {
+            agent
+                .chat
+                .iter_mut()
+                .for_each(|chat| chat.dwells = Duration::ZERO)
         },
     ];
     let foreign = parts(plan.foreign.len()).into_iter();

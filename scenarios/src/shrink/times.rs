@@ -91,6 +91,12 @@ fn times(plan: &Plan) -> Vec<Time> {
         times.push(time(millis(10), move |plan| {
             plan.agents[n].state.as_mut().map(|state| &mut state.dwells)
         }));
+        times.push(time(millis(500), move |plan| {
+            plan.agents[n].chat.as_mut().map(|chat| &mut chat.retention)
+        }));
+        times.push(time(millis(10), move |plan| {
+            plan.agents[n].chat.as_mut().map(|chat| &mut chat.dwells)
+        }));
     }
     times.push(time(millis(10), |plan| Some(&mut plan.world.latency.base)));
     times.push(time(millis(10), |plan| {

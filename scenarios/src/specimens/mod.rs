@@ -1,4 +1,5 @@
-//! Planted flaws: wrong variants of presence, of sessions, of locks and of stores that the harness must find, each with its mechanism in its header.
+//! Planted flaws: wrong variants of presence, sessions, locks, stores and chats that the harness must find, each with its
+//! mechanism in its header.
 //!
 //! They are written against the same traits as the right one, mostly around it, so that each differs from it by its flaw
 //! alone; none can be reached from `squall-core`. Each must be found (some seed's verdict names one of its codes), and the
@@ -28,12 +29,20 @@
 //! | `lock-unlock-not-owner` | 3 | L3, L1 | `lock_unlock_not_owner.rs` |
 //! | `put-ttl-ignored` | 0 | E3 | `put_ttl_ignored.rs` |
 //! | `watch-close-send-panic` | 1 | R1, M3 | `watch_close_send_panic.rs` |
+//! | `chat-no-message-id` | 2 | M2 | `chat_no_message_id.rs` |
+//! | `chat-ordered-new-gap` | 3 | M1 | `chat_ordered_new_gap.rs` |
+//! | `scan-hang-or-truncate` | 3 | R1, M1 | `scan_hang_or_truncate.rs` |
+//! | `stdin-replay-on-resume` | 4 | M2, E4 | `stdin_replay_on_resume.rs` |
+//! | `consumer-pile-up` | 4 | R1 | `consumer_pile_up.rs` |
 
 mod bucket_ttl_clobber;
 mod burst_swap_storm;
+mod chat_no_message_id;
+mod chat_ordered_new_gap;
 mod close_deletes_successor;
 mod cold_exchange_5xx_terminal;
 mod cold_start_double_exchange;
+mod consumer_pile_up;
 pub(crate) mod creds_transient_read_as_logout;
 mod half_open_deafness;
 mod healthy_conn_amputated;
@@ -44,12 +53,16 @@ mod lock_no_fencing_token;
 mod lock_unlock_not_owner;
 mod no_down_on_ttl;
 mod put_ttl_ignored;
+mod scan_hang_or_truncate;
 pub mod search;
 mod simple_lock;
 pub(crate) mod simple_session;
 pub(crate) mod simple_transport;
+mod simple_watch;
 mod spoilt;
+mod spoilt_chat;
 mod stamp_after_dial;
+mod stdin_replay_on_resume;
 mod up_on_every_heartbeat;
 mod watch_close_send_panic;
 mod watch_lost_on_swap;
@@ -59,10 +72,10 @@ mod zombie_after_max_reconnects;
 
 use std::sync::{Arc, Mutex};
 
-use squall_core::Env;
 use squall_core::presence::{Config, OpenError};
 use squall_core::state::StateStore;
 use squall_core::transport::ConnectOptions;
+use squall_core::{Env, chat};
 
 use self::lock_no_fencing_token::PutsWhateverIsThere;
 use self::lock_unlock_not_owner::UnlocksWhateverIsThere;
@@ -71,6 +84,7 @@ use self::simple_lock::{LockFlaw, SimpleLocks};
 use self::watch_close_send_panic::ClosesWhileDelivering;
 use crate::variant::lock::{Exclusive, Right};
 use crate::variant::state::Keeps;
+use crate::variant::talk::Talk;
 use crate::variant::{ConnectionOf, Present};
 
 /// What is made wrong of a session. Each is told of where it is a specimen.
@@ -258,6 +272,41 @@ pub const fn all() -> &'static [Specimen] {
             codes: &["R1", "M3"],
             scenarios: &["state/calm"],
         },
+        Specimen {
+            name: chat_no_message_id::NAME,
+            level: 2,
+            flaw: "A retry after a lost acknowledgement stores the message twice.",
+            codes: &["M2"],
+            scenarios: &["chat/lost-reply"],
+        },
+        Specimen {
+            name: chat_ordered_new_gap::NAME,
+            level: 3,
+            flaw: "A live subscription that is reset before its first delivery starts again at \"new\".",
+            codes: &["M1"],
+            scenarios: &["chat/young-watch"],
+        },
+        Specimen {
+            name: scan_hang_or_truncate::NAME,
+            level: 3,
+            flaw: "A scan waits for a count that expiry has made unreachable.",
+            codes: &["R1", "M1"],
+            scenarios: &["chat/scan-under-expiry"],
+        },
+        Specimen {
+            name: stdin_replay_on_resume::NAME,
+            level: 4,
+            flaw: "A restarted consumer with its dedupe set in memory executes retained commands again.",
+            codes: &["M2", "E4"],
+            scenarios: &["chat/crash-and-resume"],
+        },
+        Specimen {
+            name: consumer_pile_up::NAME,
+            level: 4,
+            flaw: "Each reconnect makes a new ephemeral consumer without backoff and leaves the old one.",
+            codes: &["R1"],
+            scenarios: &["chat/server-restart"],
+        },
     ]
 }
 
@@ -324,8 +373,17 @@ pub(crate) fn open_store<E: Env>(name: &str, env: &E, right: StateStore) -> Arc<
 
 /// Whether this specimen is a presence.
 pub(crate) fn is_presence(name: &str) -> bool {
+    is_of("presence/", name)
+}
+
+/// Whether this specimen is a chat.
+pub(crate) fn is_chat(name: &str) -> bool {
+    is_of("chat/", name)
+}
+
+fn is_of(room: &str, name: &str) -> bool {
     let specimen = find(name);
-    specimen.is_some_and(|specimen| specimen.scenarios[0].starts_with("presence/"))
+    specimen.is_some_and(|specimen| specimen.scenarios[0].starts_with(room))
 }
 
 /// Opens the specimen of this name.
@@ -351,4 +409,27 @@ pub(crate) async fn open<E: Env>(
         }
         _ => panic!("there is no specimen {name:?}"),
     }
+}
+
+/// Opens the specimen of this name, one of chats.
+///
+/// # Panics
+/// If there is none: plans that are read have been checked for that.
+pub(crate) async fn talk<E: Env>(
+    name: &str,
+    env: &E,
+    connection: &ConnectionOf<E>,
+    config: chat::Config,
+) -> Result<Box<dyn Talk>, chat::OpenError> {
+    let flaw = match name {
+        chat_no_message_id::NAME => return chat_no_message_id::open(env, connection, config).await,
+        scan_hang_or_truncate::NAME => {
+            return scan_hang_or_truncate::open(env, connection, config).await;
+        }
+        chat_ordered_new_gap::NAME => chat_ordered_new_gap::FLAW,
+        stdin_replay_on_resume::NAME => stdin_replay_on_resume::FLAW,
+        consumer_pile_up::NAME => consumer_pile_up::FLAW,
+        _ => panic!("there is no specimen {name:?}"),
+    };
+    simple_watch::open(env, connection, config, flaw).await
 }

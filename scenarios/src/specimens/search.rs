@@ -315,8 +315,14 @@ mod tests {
                 inspection.holds(),
                 "{name}: {needed:?} seeds, {left:?} faults left"
             );
-            // Where the level says that there is a fault, nothing is found without one.
-            assert!(specimen.level < 2 || left >= Some(1), "{name}: {left:?}");
+            // Where the level says that there is a fault, nothing is found without one, unless time alone does it.
+            let mut scenarios = specimen
+                .scenarios
+                .iter()
+                .filter_map(|name| stories::find(name));
+            let takes_faults = scenarios.all(|scenario| !scenario.faults.is_empty());
+            let is_calm = specimen.level < 2 || !takes_faults;
+            assert!(is_calm || left >= Some(1), "{name}: {left:?}");
             let half_a_minute = Some(Duration::from_secs(30));
             assert!(shrinking < half_a_minute, "{name}: {shrinking:?}");
 

@@ -53,9 +53,24 @@
 //! | `state/leader-change` | the leader of a bucket with three copies goes |
 //! | `state/through-rotation` | credentials end and connections are replaced under a watch |
 //! | `state/storm` | all of it, as the seed will have it |
+//! | `chat/calm` | none: what is wrong here is wrong everywhere |
+//! | `chat/server-restart` | the server goes away and comes back |
+//! | `chat/young-watch` | a watch is cut off before it has told anything |
+//! | `chat/lost-reply` | a message is stored, and nobody says so |
+//! | `chat/slow-reader` | somebody reads slower than others talk |
+//! | `chat/retention-shrink` | messages are gone before they are heard |
+//! | `chat/thread-name-collision` | two threads have one id |
+//! | `chat/scan-under-expiry` | messages go while they are counted |
+//! | `chat/crash-and-resume` | somebody forgets what it has heard |
+//! | `chat/power-loss` | the server forgets the end of what it acknowledged |
+//! | `chat/leader-change` | the leader of a stream with three copies goes |
+//! | `chat/through-rotation` | credentials end, or are void, while agents talk |
+//! | `chat/storm` | all of it, as the seed will have it |
 
 mod acts;
 mod canary;
+mod chat;
+mod chat_acts;
 mod lock;
 mod lock_acts;
 mod presence;
@@ -118,11 +133,12 @@ impl Scenario {
 }
 
 /// The scenarios of each room.
-const ROOMS: [&[Scenario]; 4] = [
+const ROOMS: [&[Scenario]; 5] = [
     &presence::SCENARIOS,
     &rotation::SCENARIOS,
     &lock::SCENARIOS,
     &state::SCENARIOS,
+    &chat::SCENARIOS,
 ];
 
 /// Scenarios for who asks for them by their names.

@@ -8,7 +8,7 @@ use squall_core::{Rng, presence};
 use crate::fault::{CLUSTER_SIZE, Directions, Fault, FaultKind, Member, Scope};
 use crate::parse::{AUTH, CLUSTER, PROJECT};
 use crate::plan::{
-    AgentPlan, AuthPlan, ForeignWrite, LockPlan, Plan, Role, SETTLE, StatePlan, WorldPlan,
+    AgentPlan, AuthPlan, ChatPlan, ForeignWrite, LockPlan, Plan, Role, SETTLE, StatePlan, WorldPlan,
 };
 
 /// See the head of this file. All times are from the start of the run.
@@ -128,8 +128,31 @@ impl Story {
 
     /// This one takes so long over each thing that its watch tells, if it is there.
     pub fn dwells(&mut self, name: &str, dwells: Duration) {
-        if let Some(state) = self.of(name).and_then(|agent| agent.state.as_mut()) {
+        let Some(agent) = self.of(name) else {
+            return;
+        };
+        if let Some(state) = &mut agent.state {
             state.dwells = dwells;
+        }
+        if let Some(chat) = &mut agent.chat {
+            chat.dwells = dwells;
+        }
+    }
+
+    /// One more agent enters, and talks to the others.
+    pub fn talker(&mut self, interval: Duration) -> &'static str {
+        let name = self.agent(interval);
+        if let Some(agent) = self.of(name) {
+            (agent.role, agent.who_every) = (Role::Chat, Some(interval * 7 / 2));
+            agent.chat = Some(ChatPlan::default());
+        }
+        name
+    }
+
+    /// This one chats in its own way, if it is there.
+    pub fn chats(&mut self, name: &str, how: impl FnOnce(&mut ChatPlan)) {
+        if let Some(chat) = self.of(name).and_then(|agent| agent.chat.as_mut()) {
+            how(chat);
         }
     }
 

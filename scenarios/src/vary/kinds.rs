@@ -40,6 +40,8 @@ impl Kinds {
             times.extend([agent.interval, agent.interval * 3]);
             times.extend(agent.lock.iter().flat_map(|lock| [lock.ttl, lock.holds]));
             times.extend(agent.state.iter().map(|state| state.life));
+            let chat = agent.chat.iter().map(|chat| chat.retention);
+            times.extend(chat.filter(|retention| !retention.is_zero()));
         }
         times.extend(
             plan.auth

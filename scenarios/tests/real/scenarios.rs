@@ -110,6 +110,33 @@ fn stories_pass_on_a_real_server() {
     });
 }
 
+/// The same for chats: what each was told, and what it was promised.
+#[test]
+fn chats_pass_on_a_real_server() {
+    let short = |plan: &Plan| plan.duration.as_secs() < 24;
+    let plans = [
+        draw("chat/calm", short),
+        draw("chat/server-restart", |plan| {
+            short(plan) && has(plan, &["server-stop"]) && !has(plan, &["jetstream-mute"])
+        }),
+        draw("chat/slow-reader", |plan| {
+            short(plan) && plan.faults.is_empty()
+        }),
+        draw("chat/retention-shrink", short),
+        draw("chat/thread-name-collision", |plan| {
+            short(plan) && has(plan, &["partition"])
+        }),
+        draw("chat/crash-and-resume", short),
+        draw("chat/leader-change", |plan| has(plan, &["leader-change"])),
+    ];
+    std::thread::scope(|scope| {
+        let runs = plans.each_ref().map(|plan| scope.spawn(|| passes(plan)));
+        for run in runs {
+            run.join().expect("it passes");
+        }
+    });
+}
+
 /// Alice is away for as long as the story allows. Had nobody been told, neither she nor the others, it would be found:
 /// the bounds for real time are not so wide that they hide it.
 fn violations_are_seen_in_a_real_history() {
