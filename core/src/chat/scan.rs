@@ -125,7 +125,12 @@ pub(super) async fn scan<C: Clock, S: Stream>(
 ) -> Result<Vec<ThreadSummary>, ScanError> {
     loop {
         let tallies = Tallies::new(project, agent);
-        if let Some(complete) = read(clock, stream, tallies).await? {
+        let before = stream.info().await?;
+        let Some(complete) = read(clock, stream, tallies, &before).await? else {
+            continue;
+        };
+        // In a cluster a server that was cut off may have told where the stream ends, and it leads it no more.
+        if before.leader.is_none() || stream.info().await?.leader == before.leader {
             return Ok(complete);
         }
     }
@@ -136,8 +141,8 @@ async fn read<C: Clock, S: Stream>(
     clock: &C,
     stream: &S,
     mut tallies: Tallies<'_>,
+    info: &StreamInfo,
 ) -> Result<Option<Vec<ThreadSummary>>, ScanError> {
-    let info = stream.info().await?;
     if info.messages == 0 {
         return Ok(Some(Vec::new()));
     }

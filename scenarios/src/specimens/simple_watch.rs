@@ -227,15 +227,19 @@ impl<C: Clock, S: Stream> Watching<C, S> {
         }
     }
 
-    /// The flaw: one more reader after the other, until something comes, and all of them stay.
+    /// The flaw: one more reader after the other, until something comes to one of them, and all of them stay.
     async fn pile_up(&mut self) {
+        let trusted = self.readers.len();
         for _ in 0..READERS_MAX {
             self.readers.push(self.begin().await);
             match any_of(&mut self.readers).now_or_never() {
-                Some(Some((_, Some(event @ ReaderEvent::Message(_))))) => {
-                    return self.hear(event).await;
+                Some(Some((place, Some(event)))) => {
+                    let is_new = place >= trusted && matches!(event, ReaderEvent::Message(_));
+                    self.hear(event).await;
+                    if is_new {
+                        return;
+                    }
                 }
-                Some(Some((_, Some(event)))) => self.hear(event).await,
                 Some(_) => return,
                 None => {}
             }
