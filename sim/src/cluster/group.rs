@@ -100,8 +100,6 @@ pub struct Group<C> {
     agreed: u64,
     role: Role,
     leader: Option<Peer>,
-    /// Its first entry as the leader: it leads once that is agreed upon, and with it what earlier leaders have left.
-    floor: u64,
     /// When it stands, stands again, or speaks as the leader.
     due: Instant,
     /// When it asks itself, as the leader, whether it has a majority.
@@ -123,18 +121,13 @@ impl<C: Clone> Group<C> {
             agreed: 0,
             role: Role::Follower,
             leader: None,
-            floor: 0,
             due,
             check_due: Instant::FAR_FUTURE,
         }
     }
 
-    /// Whether this server leads, as far as it knows: it was elected, and has done all that earlier leaders have left.
+    /// Whether this server leads, as far as it knows.
     pub const fn is_leader(&self) -> bool {
-        self.is_elected() && self.agreed >= self.floor
-    }
-
-    const fn is_elected(&self) -> bool {
         matches!(self.role, Role::Leader(_))
     }
 
@@ -209,7 +202,7 @@ impl<C: Clone> Group<C> {
         if now < self.due {
             return;
         }
-        if self.is_elected() {
+        if self.is_leader() {
             self.due = now + self.timing.heartbeat;
             self.tell_followers(deeds);
         } else {
@@ -261,16 +254,13 @@ impl<C: Clone> Group<C> {
                 if votes {
                     self.voted = Some(from);
                     self.due = now + draw(&self.timing.election, rng);
-                } else if self.voted.is_none() {
-                    // Whoever stands has less of the log, and may have put a leader down: somebody else has to stand.
-                    self.due = now + draw(&self.timing.campaign, rng);
                 }
                 deeds.push(self.say(from, Said::Vote(votes)));
             }
             Said::Vote(true) if !is_old => self.count_vote(now, from, deeds),
             Said::Have(number) if !is_old => self.has(now, from, number, deeds),
             Said::Miss(number) if !is_old => self.misses(now, from, number, deeds),
-            Said::Succeed if !is_old && !self.is_elected() => self.stand(now, rng, deeds),
+            Said::Succeed if !is_old && !self.is_leader() => self.stand(now, rng, deeds),
             Said::Vote(_) | Said::Have(_) | Said::Miss(_) | Said::Succeed => {}
         }
     }
@@ -311,10 +301,11 @@ impl<C: Clone> Group<C> {
         self.due = now + self.timing.heartbeat;
         self.check_due = now + self.timing.majority_check;
         // What earlier leaders left is agreed upon with this entry, and not before.
-        self.floor = self.log.push(Entry {
+        self.log.push(Entry {
             term: self.term,
             command: None,
         });
+        deeds.push(Deed::Leads);
         self.tell_followers(deeds);
         self.agree(deeds);
     }
@@ -409,7 +400,7 @@ impl<C: Clone> Group<C> {
 
     /// Gives up leading or standing.
     fn stand_back(&mut self, now: Instant, rng: &mut Rng, deeds: &mut Vec<Deed<C>>) {
-        if self.is_elected() {
+        if self.is_leader() {
             deeds.push(Deed::StandsBack);
             self.leader = None;
         }
@@ -451,9 +442,6 @@ impl<C: Clone> Group<C> {
             let entry = self.log.get(self.agreed);
             if let Some(command) = entry.and_then(|entry| entry.command.clone()) {
                 deeds.push(Deed::Agreed(self.agreed, command));
-            }
-            if self.is_elected() && self.agreed == self.floor {
-                deeds.push(Deed::Leads);
             }
         }
     }
