@@ -168,6 +168,8 @@ fn name_connections(event: &mut NatsEvent, known: &mut Vec<NcId>) {
         event.reason = Some(Swap { old, new }.to_string());
     }
     event.nc_id = event.nc_id.as_ref().map(name);
+    // How long a swap took is as different as its time.
+    event.others.remove("took_ms");
 }
 
 /// Subjects of the API end with the name of a consumer, and what is awaited with that of an inbox.
