@@ -197,9 +197,13 @@ impl Broker {
             Command::Create {
                 config,
                 holders,
+                first,
                 asker,
                 ..
-            } => self.created(now, GroupId(number), config, holders, asker, effects),
+            } => {
+                let id = GroupId(number);
+                self.created(now, id, config, (holders, first), asker, effects);
+            }
             Command::Update { config, asker } => self.settings_updated(now, config, asker, effects),
             Command::Delete { stream, asker } => self.deleted(now, &stream, asker, effects),
             Command::Write {
@@ -225,7 +229,7 @@ impl Broker {
         now: Now,
         id: GroupId,
         config: StreamConfig,
-        holders: Vec<Peer>,
+        (holders, first): (Vec<Peer>, Peer),
         asker: Asker,
         effects: &mut Vec<Effect>,
     ) {
@@ -252,7 +256,8 @@ impl Broker {
         }
         if holders.len() > 1 {
             let rng = &mut self.surroundings.rng;
-            let group = Group::new(me, SIZE, Timing::default(), now.monotonic, rng);
+            let (timing, is_first) = (Timing::default(), me == first);
+            let group = Group::new(me, SIZE, timing, is_first, now.monotonic, rng);
             member.groups.insert(id, group);
         }
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);

@@ -86,7 +86,7 @@ pub(super) struct Stream {
 
 impl Member {
     pub(super) fn new(me: Peer, now: Instant, rng: &mut Rng) -> Self {
-        let cluster = Group::new(me, SIZE, Timing::default(), now, rng);
+        let cluster = Group::new(me, SIZE, Timing::default(), true, now, rng);
         let peers = (0..SIZE).map(|_| PeerState::default()).collect();
         Self {
             me,
