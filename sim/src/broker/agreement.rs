@@ -3,6 +3,7 @@
 //! Every server stores the very same records, each when it learns of them; who leads acknowledges them. What is proposed
 //! is in [`proposals`](super::proposals).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use squall_core::Rng;
@@ -189,8 +190,9 @@ impl Broker {
         effects: &mut Vec<Effect>,
     ) {
         let begun = effects.len();
+        let wall = now.wall;
         let now = Now {
-            wall: agreed_wall(&command).unwrap_or(now.wall),
+            wall: agreed_wall(&command).unwrap_or(wall),
             ..now
         };
         match command {
@@ -208,7 +210,13 @@ impl Broker {
             Command::Delete { stream, asker } => self.deleted(now, &stream, asker, effects),
             Command::Write {
                 proposal, asker, ..
-            } => self.written(now, group, *proposal, asker, effects),
+            } => {
+                let waiting = self.written(now, group, *proposal, asker, effects);
+                for (asker, request) in waiting {
+                    // Proposed now, and not when what they waited for was.
+                    self.asked_to_write(Now { wall, ..now }, asker, request, effects);
+                }
+            }
             Command::Remove { removal, asker } => {
                 self.removed(now, group, &removal, asker, effects);
             }
@@ -348,6 +356,7 @@ impl Broker {
         }
     }
 
+    /// Gives the writes that have waited for this one.
     fn written(
         &mut self,
         now: Now,
@@ -355,12 +364,13 @@ impl Broker {
         proposal: Proposal,
         asker: Asker,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> VecDeque<(Asker, Request)> {
+        let none = VecDeque::new();
         let Some(name) = self.stream_of(group) else {
-            return;
+            return none;
         };
         let Some(stream) = self.jetstreams[ACCOUNT.0].stream_mut(&name) else {
-            return;
+            return none;
         };
         let Proposal {
             subject,
@@ -383,13 +393,13 @@ impl Broker {
             is_duplicate: false,
         };
         let Some(member) = &mut self.member else {
-            return;
+            return none;
         };
         if !member.leads(group) {
-            return;
+            return none;
         }
         let Some(stream) = member.streams.get_mut(&name) else {
-            return;
+            return none;
         };
         // Ghosts of an earlier leader were not proposed by this one.
         let left = stream.proposed.get(&subject).copied().unwrap_or(0);
@@ -399,8 +409,6 @@ impl Broker {
         }
         let waiting = std::mem::take(&mut stream.waiting);
         self.answer_store(now, &name, asker, &answer, Ok(written), effects);
-        for (asker, request) in waiting {
-            self.asked_to_write(now, asker, request, effects);
-        }
+        waiting
     }
 }
