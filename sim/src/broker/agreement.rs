@@ -315,7 +315,8 @@ impl Broker {
         let answers = self.is_leader(Some(&name));
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
         let response = self.jetstreams[ACCOUNT.0].update_checked(&mut ctx, config);
-        if let (true, Some(response)) = (answers, response) {
+        if let (true, Some(mut response)) = (answers, response) {
+            self.tell_leader(now, &mut response);
             self.tell(asker, response, effects);
         }
     }
