@@ -155,6 +155,8 @@ pub(super) fn crash(story: &mut Story) {
 pub(super) fn power_loss(story: &mut Story) {
     let count = story.workload.between(3, 4);
     lockers(story, count, 1);
+    // Over a slow link a write is more often under way when the power goes.
+    some_latency(story);
     story.lasts(secs(60));
     power_goes(story);
 }
