@@ -8,6 +8,7 @@
 
 mod buckets;
 mod cluster;
+mod cluster_leaders;
 mod cluster_streams;
 mod compare;
 mod connection;

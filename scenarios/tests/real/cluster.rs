@@ -67,4 +67,8 @@ agree! {
     a_single_copy_is_purged_from_anywhere
     a_core_publish_is_stored_by_the_leader
     a_core_publish_is_stored_in_a_single_copy
+    a_leader_that_is_cut_off_describes_what_it_had
+    a_leader_that_is_thawed_describes_what_it_had
+    one_that_cannot_win_leaves_nobody_to_lead
+    a_scan_does_not_take_a_part_for_the_whole
 }
