@@ -1,6 +1,9 @@
 //! From a finished run to the model that reports are drawn from.
 
 mod messages;
+mod written;
+
+pub(crate) use self::written::Written;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

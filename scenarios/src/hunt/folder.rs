@@ -13,13 +13,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use squall_reports::terminal::{self, Style};
 
 use super::file::{clean, write_folder, write_whole};
 use super::lock::Lock;
 use super::{Ledger, Settings, identity, reproduce};
 use crate::history::value_hash;
-use crate::report;
+use crate::report::{self, Written};
 use crate::run::Run;
 
 /// What is kept of a hunt, beside its findings.
@@ -216,23 +215,16 @@ impl Folder {
         let system = || FolderError::system(&path);
         let command = reproduce(scenario, seed);
         let model = report::model(run, command.clone());
-        let mut history = Vec::new();
-        run.history.write(&mut history).map_err(system())?;
-        let json = serde_json::to_vec(&model).map_err(|error| system()(error.into()))?;
-        let style = Style {
-            color: false,
-            width: 120,
-        };
+        let written = Written::new(run, &model).map_err(system())?;
         let commands = format!(
             "{command}\ncargo squall replay {}\n",
             path.join(PLAN).display()
         );
-        let (plan, text) = (run.plan.to_string(), terminal::render(&model, style));
         let files: [(&str, &[u8]); 5] = [
-            (PLAN, plan.as_bytes()),
-            ("history.jsonl", &history),
-            ("run.json", &json),
-            ("report.txt", text.as_bytes()),
+            (PLAN, written.plan.as_bytes()),
+            ("history.jsonl", &written.history),
+            ("run.json", &written.model),
+            ("report.txt", written.text.as_bytes()),
             ("reproduce.txt", commands.as_bytes()),
         ];
         write_folder(&path, &files).map_err(system())
