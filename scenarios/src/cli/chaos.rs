@@ -12,7 +12,7 @@ use squall_reports::terminal;
 use super::fleet;
 use super::nightly::Nights;
 use super::progress::Progress;
-use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, steered, style};
+use super::{Unusable, VIOLATION, matching, print, status_of_sweep, steered, style};
 use crate::hunt::{Book, BookError, Fleet, Folder, FolderError, Limit, Settings, hunt, shrink_all};
 use crate::invariants::Verdict;
 
@@ -116,20 +116,19 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
     if wanted.jobs == Some(0) {
         return Err(Unusable("--jobs must be at least 1".to_owned()));
     }
+    let threads = wanted.jobs.unwrap_or_else(super::cores);
     if wanted.steer {
         let Wanted {
             scenario,
             seeds,
             first_seed,
-            jobs,
             report,
             ..
         } = wanted;
-        return steered::chaos(scenario, *seeds, *first_seed, *jobs, report.as_deref());
+        return steered::chaos(scenario, *seeds, *first_seed, threads, report.as_deref());
     }
     let (book, nights) = wanted.book()?;
     let book = Arc::new(book);
-    let threads = wanted.jobs.unwrap_or_else(super::cores);
     let progress = Progress::new(book.jobs().total(), Instant::now());
     let (done, not_passed) = book.counted();
     progress.resume(done, not_passed);
@@ -158,12 +157,10 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
         Some(nights) => nights.conclude(&book, &sweep)?,
         None => true,
     };
-    Ok(if sweep.failures() > 0 || !kept_plans_pass {
-        ExitCode::from(VIOLATION)
-    } else if sweep.inconclusive() > 0 {
-        ExitCode::from(INCONCLUSIVE)
+    Ok(if kept_plans_pass {
+        status_of_sweep(&sweep)
     } else {
-        ExitCode::SUCCESS
+        ExitCode::from(VIOLATION)
     })
 }
 

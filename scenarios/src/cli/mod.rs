@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use squall_reports::sweep::Sweep;
 use squall_reports::terminal::{self, Style};
 
 use self::diagnose::{Since, diagnose};
@@ -383,6 +384,16 @@ fn finish(plan: &Plan, reproduce: String, report: Option<PathBuf>) -> Result<Exi
     }
     print(&terminal::render(&model, style()));
     Ok(status(&run.verdict))
+}
+
+fn status_of_sweep(sweep: &Sweep) -> ExitCode {
+    if sweep.failures() > 0 {
+        ExitCode::from(VIOLATION)
+    } else if sweep.inconclusive() > 0 {
+        ExitCode::from(INCONCLUSIVE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn status(verdict: &Verdict) -> ExitCode {

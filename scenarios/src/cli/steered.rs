@@ -11,7 +11,7 @@ use squall_reports::terminal;
 use super::chaos::SEEDS_DEFAULT;
 use super::files::write_run;
 use super::progress::Progress;
-use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, style};
+use super::{Unusable, matching, print, status_of_sweep, style};
 use crate::coverage::Coverage;
 use crate::hunt::reproduce;
 use crate::invariants::Verdict;
@@ -23,19 +23,14 @@ pub(super) fn chaos(
     patterns: &[String],
     runs: Option<u64>,
     first_seed: u64,
-    jobs: Option<usize>,
+    threads: usize,
     directory: Option<&Path>,
 ) -> Result<ExitCode, Unusable> {
     let scenarios = matching(patterns)?;
     if runs == Some(0) {
         return Err(Unusable("--seeds must be at least 1".to_owned()));
     }
-    if jobs == Some(0) {
-        return Err(Unusable("--jobs must be at least 1".to_owned()));
-    }
     let runs = runs.unwrap_or(SEEDS_DEFAULT);
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = jobs.unwrap_or_else(cores);
     let began = Instant::now();
     let progress = Progress::new(runs.checked_mul(scenarios.len() as u64), began);
     let (mut sweep, mut coverage) = (Sweep::default(), Coverage::default());
@@ -75,11 +70,5 @@ pub(super) fn chaos(
     sweep.elapsed = began.elapsed();
     print(&terminal::render_sweep(&sweep, style()));
     print(&format!("\n{}", coverage.table()));
-    Ok(if sweep.failures() > 0 {
-        ExitCode::from(VIOLATION)
-    } else if sweep.inconclusive() > 0 {
-        ExitCode::from(INCONCLUSIVE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(status_of_sweep(&sweep))
 }
