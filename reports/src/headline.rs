@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Invariant, MarkKind, Run, Tone, Verdict};
+use crate::excerpt::lasts;
+use crate::model::{FaultBand, Invariant, MarkKind, Run, Tone, Verdict};
 use crate::sweep::{Finding, Sweep, Undecided};
-use crate::words::{clean, count, duration, rate, thousands};
+use crate::words::{clean, clock, count, duration, rate, thousands};
 
 /// Seeds named.
 const SEEDS: usize = 12;
@@ -70,6 +71,16 @@ pub(crate) fn faults(run: &Run) -> (u64, String) {
     let each: Vec<_> = each.collect();
     let all = count(run.faults.len() as u64, "fault", "faults");
     (bit, format!("{bit} of {all} bit: {}", each.join(", ")))
+}
+
+/// When a fault ended, if it was not over at once, and whether it changed anything.
+pub(crate) fn ended(fault: &FaultBand) -> (String, &'static str) {
+    let to = if lasts(fault) {
+        clock(fault.to)
+    } else {
+        String::new()
+    };
+    (to, if fault.bit { "bit" } else { "did not bite" })
 }
 
 /// One word for what a mark tells.

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::excerpt::{Excerpt, Weight, lasts};
+use crate::excerpt::{Excerpt, Weight};
 use crate::headline;
 use crate::model::{Fact, Run, Verdict, Violation};
 use crate::story;
@@ -196,12 +196,7 @@ fn faults(page: &mut Page, run: &Run) {
     }
     let mut table = Table::new(&["from:", "to:", "fault", "target", ""]);
     for fault in run.faults.iter().take(FAULT_ROWS) {
-        let to = if lasts(fault) {
-            clock(fault.to)
-        } else {
-            String::new()
-        };
-        let bit = if fault.bit { "bit" } else { "did not bite" };
+        let (to, bit) = headline::ended(fault);
         let (name, target) = (escape(&fault.name), escape(&fault.target));
         table.row(&[&clock(fault.from), &to, &name, &target, bit]);
     }

@@ -15,7 +15,7 @@ pub use self::sweep::render_sweep;
 
 use std::fmt::Write as _;
 
-use crate::excerpt::{Excerpt, Weight, lasts};
+use crate::excerpt::{Excerpt, Weight};
 use crate::headline;
 use crate::model::{Fact, Run, Tone, Verdict, Violation};
 use crate::words::{clock, escape, thousands};
@@ -206,12 +206,7 @@ fn details(page: &mut Page, run: &Run) {
             "<table>\n<tr><th>from</th><th>to</th><th>fault</th><th>target</th><th></th></tr>",
         );
         for fault in run.faults.iter().take(FAULT_ROWS) {
-            let to = if lasts(fault) {
-                clock(fault.to)
-            } else {
-                String::new()
-            };
-            let bit = if fault.bit { "bit" } else { "did not bite" };
+            let (to, bit) = headline::ended(fault);
             page.line(&format!(
                 "<tr><td class=\"number\">{}</td><td class=\"number\">{to}</td><td>{}</td><td>{}</td>\
                  <td>{bit}</td></tr>",
