@@ -21,7 +21,10 @@ fn output(arguments: &[&str]) -> Output {
 
 /// What a program printed, without what it took.
 fn table(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stdout);
+    table_of(&String::from_utf8_lossy(&output.stdout))
+}
+
+pub(super) fn table_of(text: &str) -> String {
     let lines = text
         .lines()
         .filter(|line| !line.contains("real time") && !line.contains("Findings are kept"));
@@ -33,7 +36,7 @@ fn said(output: &Output) -> String {
 }
 
 /// What a hunt has found: every file of every finding.
-fn findings(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(super) fn findings(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for finding in fs::read_dir(directory.join("findings")).expect("a folder") {
         for file in fs::read_dir(finding.expect("an entry").path()).expect("a folder") {
