@@ -50,7 +50,7 @@ pub(super) struct Wanted {
         conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report", "nightly", "fleet"]
     )]
     resume: Option<PathBuf>,
-    /// Learns from each run where to look next, and tells what was never reached; half of the runs vary earlier ones.
+    /// Learns from each run where to look next: half of the runs vary earlier ones.
     #[arg(long, conflicts_with_all = ["for", "resume", "nightly", "fleet"])]
     steer: bool,
     /// Shares the work, through this server, or these of one cluster, with everyone who runs `squall worker` there.

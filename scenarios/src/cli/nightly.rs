@@ -270,12 +270,12 @@ fn summary(sweep: &Sweep, new: &[String], regressions: &Regressions, trend: &[Li
     list("Kept, and not as expected any more", changed.collect());
     page += "\n### The nights\n\n\
              | night | seeds | seeds/s | failures | undecided | found | new | kept and failing | faults that bit | facts \
-             reached | never done |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+             reached | never done | marks reached |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
     for line in trend.iter().rev().take(NIGHTS_SHOWN) {
         let night = &line.night;
         page += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
             night.began,
             night.seeds,
             line.seeds_per_second,
@@ -287,6 +287,7 @@ fn summary(sweep: &Sweep, new: &[String], regressions: &Regressions, trend: &[Li
             line.faults_bit,
             line.facts_reached,
             night.never,
+            night.reached,
         );
     }
     page

@@ -12,7 +12,7 @@ use super::chaos::SEEDS_DEFAULT;
 use super::files::write_run;
 use super::progress::Progress;
 use super::{Unusable, matching, print, status_of_sweep, style};
-use crate::coverage::Coverage;
+use crate::coverage;
 use crate::hunt::reproduce;
 use crate::invariants::Verdict;
 use crate::report;
@@ -33,7 +33,10 @@ pub(super) fn chaos(
     let runs = runs.unwrap_or(SEEDS_DEFAULT);
     let began = Instant::now();
     let progress = Progress::new(runs.checked_mul(scenarios.len() as u64), began);
-    let (mut sweep, mut coverage) = (Sweep::default(), Coverage::default());
+    let mut sweep = Sweep {
+        coverage: coverage::nothing(),
+        ..Sweep::default()
+    };
     let mut unwritten = None;
     for scenario in scenarios {
         let quarry = Quarry {
@@ -48,7 +51,7 @@ pub(super) fn chaos(
                 ..
             } = steered;
             progress.step(1, run.verdict == Verdict::Pass);
-            coverage.count(moments);
+            sweep.coverage.merge(coverage::of(moments));
             let command = reproduce(scenario.name, origin);
             sweep.record(&report::outline(run, command.clone()));
             if let (Some(directory), false) = (directory, run.verdict == Verdict::Pass) {
@@ -69,6 +72,5 @@ pub(super) fn chaos(
     progress.end();
     sweep.elapsed = began.elapsed();
     print(&terminal::render_sweep(&sweep, style()));
-    print(&format!("\n{}", coverage.table()));
     Ok(status_of_sweep(&sweep))
 }
