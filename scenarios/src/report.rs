@@ -1,5 +1,6 @@
 //! From a finished run to the model that reports are drawn from.
 
+mod beliefs;
 mod messages;
 mod written;
 
@@ -11,17 +12,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squall_core::Instant;
-use squall_core::diagnostics::redact;
+use squall_core::diagnostics::{NatsEvent, redact};
 use squall_core::transport::Operation;
 use squall_reports::model::{
-    self, Belief, Fact, FaultBand, Invariant, Lane, LaneId, LaneKind, Mark, MarkId, MarkKind,
-    Moment, Tone, TrueTime,
+    self, Fact, FaultBand, Invariant, Lane, LaneId, LaneKind, Mark, MarkId, MarkKind, Moment,
+    TrueTime,
 };
 
-use crate::history::{Call, Life, Record, Reply, Tell, What, Wire, chat, lock, state};
+use crate::history::{Call, Commit, Life, Record, Reply, Tell, What, Wire, chat, lock, state};
 use crate::invariants::{self, Verdict};
 use crate::parse::SERVER;
 use crate::plan::On;
+use crate::roles::lock::BUCKET;
 use crate::run::Run;
 use crate::stories;
 
@@ -96,16 +98,10 @@ pub fn model(run: &Run, reproduce: String) -> model::Run {
     for record in &run.history.0 {
         writer.write(record);
     }
-    writer.end(time(
-        run.history
-            .0
-            .last()
-            .map_or(Instant::ZERO, |record| record.at),
-    ));
     model.moments = moments(run);
     model.messages = messages::messages(run);
     model.marks = writer.marks;
-    model.beliefs = writer.beliefs;
+    model.beliefs = beliefs::beliefs(run);
     if let model::Verdict::Fail(violations) = &mut model.verdict {
         for violation in violations {
             let since = violation.at.before(EVIDENCE);
@@ -225,15 +221,15 @@ struct Asked<'a> {
     call: &'a Call,
 }
 
-/// Turns records into marks, and keeps the beliefs that they begin and end.
+/// Turns records into marks.
 struct Writer<'a> {
     run: &'a Run,
     /// Agents that lived more than once: of these it is told which life did what.
     reborn: BTreeSet<&'a str>,
     marks: Vec<Mark>,
     calls: BTreeMap<u64, Asked<'a>>,
-    beliefs: Vec<Belief>,
-    open: BTreeMap<(LaneId, String), Belief>,
+    /// Which acquisition wrote the record of each lock last.
+    records: BTreeMap<&'a str, Option<&'a str>>,
 }
 
 impl<'a> Writer<'a> {
@@ -254,8 +250,7 @@ impl<'a> Writer<'a> {
             reborn: reborn.collect(),
             marks: Vec::new(),
             calls: BTreeMap::new(),
-            beliefs: Vec::new(),
-            open: BTreeMap::new(),
+            records: BTreeMap::new(),
         }
     }
 
@@ -288,9 +283,6 @@ impl<'a> Writer<'a> {
         match &record.what {
             What::Invoke { id, process, call } => {
                 let lane = lane_of(self.run, process);
-                if let Call::Lock(lock::Call::Unlock { key, .. }) = call {
-                    self.disbelieve(at, lane, &format!("lock of {key}"));
-                }
                 let routine = routine(call, process);
                 let text = self.named(process, call_text(call));
                 let mark = self.mark(at, lane, MarkKind::Call, text);
@@ -309,26 +301,7 @@ impl<'a> Writer<'a> {
             }
             What::Ok { id, reply } => {
                 if let Some(call) = self.calls.remove(id) {
-                    let (process_lane, asked) = (call.lane, call.call);
                     self.answer(at, MarkKind::Ok, call, reply_text(reply));
-                    if let (
-                        Call::Lock(lock::Call::Acquire { key, .. }),
-                        Reply::Lock(lock::Reply::Held { .. }),
-                    ) = (asked, reply)
-                    {
-                        self.believe(
-                            at,
-                            process_lane,
-                            &format!("lock of {key}"),
-                            "held",
-                            Tone::Well,
-                        );
-                    }
-                    if let Reply::Watching { present } = reply {
-                        for agent in present {
-                            self.believe(at, process_lane, &agent.agent, "present", Tone::Well);
-                        }
-                    }
                 }
             }
             What::Refused { id, error, .. } => {
@@ -352,7 +325,7 @@ impl<'a> Writer<'a> {
                 let text = format!("{} {what} as revision {}", commit.key, commit.revision);
                 let routine = match (&commit.by, commit.operation) {
                     (Some(by), Operation::Put) if self.run.plan.agent(agent(by)).is_some() => {
-                        Some(format!("beat of {}", agent(by)))
+                        self.hum_of_commit(commit, agent(by))
                     }
                     _ => None,
                 };
@@ -408,9 +381,6 @@ impl<'a> Writer<'a> {
                     Life::Woken => "wakes up with its machine",
                 };
                 self.mark(at, lane, MarkKind::Life, format!("{process} {text}"));
-                if *event == Life::Crashed {
-                    self.forget(at, lane);
-                }
             }
             What::Mended => {
                 self.mark(
@@ -454,52 +424,39 @@ impl<'a> Writer<'a> {
         mark.routine = routine.filter(|_| kind == MarkKind::Ok);
     }
 
+    /// What a commit is one of many of: who acquires a lock writes once, and who holds it again and again.
+    fn hum_of_commit(&mut self, commit: &'a Commit, by: &str) -> Option<String> {
+        if !is_lock(&commit.bucket, &commit.key) {
+            return Some(format!("{} of {by}", hum_of_writes(&commit.bucket)));
+        }
+        let acquisition = commit.incarnation.as_deref();
+        let before = self.records.insert(&commit.key, acquisition);
+        let renews = before == Some(acquisition);
+        renews.then(|| format!("renewal of {by}"))
+    }
+
     fn told(&mut self, at: Instant, process: &str, tell: &Tell) {
         let lane = lane_of(self.run, process);
         let (kind, text) = match tell {
-            Tell::Up(agent) => {
-                self.believe(at, lane, &agent.agent, "present", Tone::Well);
-                (MarkKind::Told, format!("{} is up", agent.agent))
-            }
-            Tell::Down { agent, reason } => {
-                self.believe(at, lane, &agent.agent, "absent", Tone::Over);
-                (
-                    MarkKind::Told,
-                    format!("{} is down ({})", agent.agent, reason.to_lowercase()),
-                )
-            }
-            Tell::Blind { reason } => {
-                self.believe(at, lane, "sight", "blind", Tone::Unsure);
-                (MarkKind::Told, format!("blind: {reason}"))
-            }
-            Tell::Seeing => {
-                self.disbelieve(at, lane, "sight");
-                (MarkKind::Told, "seeing again".to_owned())
-            }
+            Tell::Up(agent) => (MarkKind::Told, format!("{} is up", agent.agent)),
+            Tell::Down { agent, reason } => (
+                MarkKind::Told,
+                format!("{} is down ({})", agent.agent, reason.to_lowercase()),
+            ),
+            Tell::Blind { reason } => (MarkKind::Told, format!("blind: {reason}")),
+            Tell::Seeing => (MarkKind::Told, "seeing again".to_owned()),
             Tell::Lagged { missed, .. } => {
                 (MarkKind::Told, format!("lagged: {missed} events missed"))
             }
             Tell::WatchEnded => (MarkKind::Told, "the watch ended".to_owned()),
-            Tell::Evicted { reason } => {
-                self.believe(at, lane, "itself", "evicted", Tone::Over);
-                (MarkKind::Told, format!("evicted: {reason}"))
-            }
-            Tell::Restored => {
-                self.disbelieve(at, lane, "itself");
-                (MarkKind::Told, "restored".to_owned())
-            }
+            Tell::Evicted { reason } => (MarkKind::Told, format!("evicted: {reason}")),
+            Tell::Restored => (MarkKind::Told, "restored".to_owned()),
             Tell::Connection { event } => (MarkKind::Connection, event.clone()),
             Tell::Saw { key, revision } => {
                 (MarkKind::Told, format!("saw revision {revision} of {key}"))
             }
-            Tell::Interrupted { reason } => {
-                self.believe(at, lane, "sight", "blind", Tone::Unsure);
-                (MarkKind::Told, format!("follows no more: {reason}"))
-            }
-            Tell::Resumed => {
-                self.disbelieve(at, lane, "sight");
-                (MarkKind::Told, "follows again".to_owned())
-            }
+            Tell::Interrupted { reason } => (MarkKind::Told, format!("follows no more: {reason}")),
+            Tell::Resumed => (MarkKind::Told, "follows again".to_owned()),
             Tell::FollowEnded => (MarkKind::Told, "follows no more".to_owned()),
             Tell::Wire { connection, wire } => (
                 MarkKind::Connection,
@@ -511,13 +468,9 @@ impl<'a> Writer<'a> {
                     Wire::Closed => format!("{connection} is closed"),
                 },
             ),
-            Tell::Lock(tell) => {
-                let lock::Tell::Lost { key, .. } = tell;
-                self.disbelieve(at, lane, &format!("lock of {key}"));
-                (MarkKind::Told, tell.to_string())
-            }
+            Tell::Lock(tell) => (MarkKind::Told, tell.to_string()),
             Tell::State(tell) => (MarkKind::Told, tell.to_string()),
-            Tell::Logged { event } => (MarkKind::Connection, event.to_line()),
+            Tell::Logged { event } => (MarkKind::Connection, logged(event)),
             Tell::Chat(tell) => (MarkKind::Told, tell.to_string()),
         };
         let failed = text.starts_with("reconnect failed");
@@ -538,52 +491,31 @@ impl<'a> Writer<'a> {
         let text = self.named(process, text);
         self.mark(at, lane, kind, text).routine = routine;
     }
+}
 
-    fn believe(&mut self, at: Instant, lane: LaneId, about: &str, state: &str, tone: Tone) {
-        self.disbelieve(at, lane, about);
-        let (from, to) = (time(at), time(at));
-        let (about, state) = (about.to_owned(), state.to_owned());
-        self.open.insert(
-            (lane, about.clone()),
-            Belief {
-                lane,
-                about,
-                state,
-                tone,
-                from,
-                to,
-            },
-        );
-    }
+/// Whether this is where the record of a lock lies.
+fn is_lock(bucket: &str, key: &str) -> bool {
+    bucket == BUCKET && key.starts_with("l.")
+}
 
-    fn disbelieve(&mut self, at: Instant, lane: LaneId, about: &str) {
-        if let Some(mut belief) = self.open.remove(&(lane, about.to_owned())) {
-            belief.to = time(at);
-            self.beliefs.push(belief);
-        }
-    }
+/// What a write to this bucket is one of many of, where it is no lock's.
+fn hum_of_writes(bucket: &str) -> &'static str {
+    if bucket == BUCKET { "write" } else { "beat" }
+}
 
-    /// A process that dies believes nothing.
-    fn forget(&mut self, at: Instant, lane: LaneId) {
-        let about: Vec<String> = self
-            .open
-            .keys()
-            .filter(|(who, _)| *who == lane)
-            .map(|(_, about)| about.clone())
-            .collect();
-        for about in about {
-            self.disbelieve(at, lane, &about);
-        }
+/// A line of the log of connection events, in words.
+fn logged(event: &NatsEvent) -> String {
+    let mut text = format!("logs {}", event.kind);
+    if let Some(connection) = &event.nc_id {
+        text += &format!(" of {connection}");
     }
-
-    fn end(&mut self, at: TrueTime) {
-        for mut belief in std::mem::take(&mut self.open).into_values() {
-            belief.to = at;
-            self.beliefs.push(belief);
-        }
-        self.beliefs
-            .sort_by_key(|belief| (belief.lane, belief.about.clone(), belief.from));
+    if let Some(caller) = &event.caller {
+        text += &format!(" by {caller}");
     }
+    if let Some(reason) = &event.reason {
+        text += &format!(": {reason}");
+    }
+    text
 }
 
 fn agent(process: &str) -> &str {
@@ -594,9 +526,17 @@ fn routine(call: &Call, process: &Arc<str>) -> Option<String> {
     let of = agent(process);
     match call {
         Call::Write {
+            bucket,
+            key,
             operation: Operation::Put,
+            expected,
             ..
-        } => Some(format!("beat of {of}")),
+        } => match (is_lock(bucket, key), expected) {
+            // Who acquires a lock writes over nothing.
+            (true, None) => None,
+            (true, Some(_)) => Some(format!("renewal of {of}")),
+            (false, _) => Some(format!("{} of {of}", hum_of_writes(bucket))),
+        },
         Call::Read { .. } | Call::Who | Call::Present { .. } => Some(format!("read of {of}")),
         Call::Flush | Call::Chat(chat::Call::Ask { .. }) => Some(format!("round trip of {of}")),
         Call::Lock(lock::Call::Effect { .. }) => Some(format!("effect of {of}")),
