@@ -49,6 +49,16 @@ pub(crate) fn facts(run: &Run) -> String {
     facts
 }
 
+/// Where everything is recorded, and how to tell whether another run was the same.
+pub(crate) fn whereabouts(run: &Run) -> impl Iterator<Item = (&'static str, String)> {
+    let all = [
+        ("Recorded in", &run.trace),
+        ("Fingerprint", &run.fingerprint),
+    ];
+    let told = all.into_iter();
+    told.filter_map(|(name, value)| Some((name, clean(value.as_ref()?))))
+}
+
 /// How many faults there were, how many of them bit, and of which kinds; and the number of those that bit.
 pub(crate) fn faults(run: &Run) -> (u64, String) {
     let mut kinds: Vec<(&str, u64, u64)> = Vec::new();

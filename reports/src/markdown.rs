@@ -37,8 +37,8 @@ pub fn render(run: &Run) -> String {
     }
     page.block("**Reproduce**");
     page.code(&run.reproduce);
-    if let Some(trace) = &run.trace {
-        page.block(&format!("Full trace: {}", escape(trace)));
+    for (name, value) in headline::whereabouts(run) {
+        page.block(&format!("{name}: {}", escape(&value)));
     }
     page.0
 }

@@ -18,11 +18,14 @@ use squall_reports::model::{
     self, Fact, FaultBand, Invariant, Lane, LaneId, LaneKind, Mark, MarkId, MarkKind, Moment,
     TrueTime,
 };
+use squall_reports::sweep::Sweep;
 
-use crate::history::{Call, Commit, Life, Record, Reply, Tell, What, Wire, chat, lock, state};
+use crate::history::{
+    Call, Commit, History, Life, Record, Reply, Tell, What, Wire, chat, lock, state,
+};
 use crate::invariants::{self, Verdict};
 use crate::parse::SERVER;
-use crate::plan::On;
+use crate::plan::{On, Plan};
 use crate::roles::lock::BUCKET;
 use crate::run::Run;
 use crate::stories;
@@ -77,6 +80,7 @@ pub fn outline(run: &Run, reproduce: String) -> model::Run {
             .map(|scenario| scenario.sometimes.iter().map(fact).collect())
             .unwrap_or_default(),
         trace: None,
+        fingerprint: None,
     };
     conceal(&mut model);
     model
@@ -91,6 +95,44 @@ pub fn conceal(model: &mut model::Run) {
     });
 }
 
+/// The same for what is said of many runs.
+pub fn conceal_sweep(sweep: &mut Sweep) {
+    sweep.rewrite_texts(&mut |text| {
+        if let Cow::Owned(clean) = redact(text) {
+            *text = clean;
+        }
+    });
+}
+
+/// The model of a run of which nothing is left but its history: which faults changed anything is not known, and all that
+/// began are taken to have.
+pub fn model_of_history(plan: Plan, history: History, reproduce: String) -> model::Run {
+    let mut bitten = vec![false; plan.faults.len()];
+    for record in &history.0 {
+        if let What::Fault {
+            number,
+            begins: true,
+            ..
+        } = &record.what
+            && let Some(bitten) = bitten.get_mut(*number)
+        {
+            *bitten = true;
+        }
+    }
+    let run = Run {
+        verdict: invariants::judge(&plan, &history),
+        simulated: history
+            .0
+            .last()
+            .map_or(Duration::ZERO, |last| last.at.elapsed()),
+        plan,
+        history,
+        bitten,
+        trace: None,
+    };
+    model(&run, reproduce)
+}
+
 /// The whole model of a run.
 pub fn model(run: &Run, reproduce: String) -> model::Run {
     let mut model = outline(run, reproduce);
@@ -102,6 +144,8 @@ pub fn model(run: &Run, reproduce: String) -> model::Run {
     model.messages = messages::messages(run);
     model.marks = writer.marks;
     model.beliefs = beliefs::beliefs(run);
+    let is_the_same_every_time = run.trace.is_some();
+    model.fingerprint = is_the_same_every_time.then(|| format!("{:016x}", run.fingerprint()));
     if let model::Verdict::Fail(violations) = &mut model.verdict {
         for violation in violations {
             let since = violation.at.before(EVIDENCE);

@@ -61,7 +61,7 @@ fn no_line_is_wider_than_the_terminal() {
         let sweeps = sweeps.iter().map(|sweep| render_sweep(sweep, plain(width)));
         for page in runs.chain(sweeps) {
             // What is there to be copied is never broken.
-            let kept = |line: &&str| line.contains("squall run") || line.contains("full trace");
+            let kept = |line: &&str| line.contains("squall run") || line.contains("Recorded in");
             for line in page.lines().filter(|line| !kept(line)) {
                 assert!(line.width() <= width, "{} > {width}: {line}", line.width());
             }

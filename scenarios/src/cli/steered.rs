@@ -5,12 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use squall_reports::html::{Beside, Pages};
 use squall_reports::sweep::Sweep;
 use squall_reports::terminal;
 
 use super::chaos::SEEDS_DEFAULT;
 use super::files::write_run;
 use super::progress::Progress;
+use super::summary::Summary;
 use super::{Unusable, matching, print, status_of_sweep, style};
 use crate::coverage::Coverage;
 use crate::hunt::reproduce;
@@ -34,7 +36,7 @@ pub(super) fn chaos(
     let began = Instant::now();
     let progress = Progress::new(runs.checked_mul(scenarios.len() as u64), began);
     let (mut sweep, mut coverage) = (Sweep::default(), Coverage::default());
-    let mut unwritten = None;
+    let (mut pages, mut unwritten) = (Pages::new(), None);
     for scenario in scenarios {
         let quarry = Quarry {
             scenario,
@@ -53,7 +55,8 @@ pub(super) fn chaos(
             sweep.record(&report::outline(run, command.clone()));
             if let (Some(directory), false) = (directory, run.verdict == Verdict::Pass) {
                 let name = format!("{}.{origin}", scenario.name.replace('/', "-"));
-                let model = report::model(run, command);
+                let model = report::model(run, command.clone());
+                pages.insert(command, format!("{name}.html"));
                 if let Err(error) = write_run(directory, &name, run, &model) {
                     unwritten = Some(error);
                     return ControlFlow::Break(());
@@ -69,6 +72,19 @@ pub(super) fn chaos(
     progress.end();
     sweep.elapsed = began.elapsed();
     print(&terminal::render_sweep(&sweep, style()));
-    print(&format!("\n{}", coverage.table()));
+    let table = coverage.table();
+    print(&format!("\n{table}"));
+    if let Some(directory) = directory {
+        let summary = Summary {
+            sweep: &sweep,
+            beside: Beside {
+                nights: &[],
+                pages: &pages,
+                notes: &[("What was reached", &table)],
+            },
+            more: &format!("\n### What was reached\n\n```text\n{table}```\n"),
+        };
+        summary.write(directory)?;
+    }
     Ok(status_of_sweep(&sweep))
 }
