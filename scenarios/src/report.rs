@@ -2,6 +2,8 @@
 
 mod beliefs;
 mod messages;
+#[cfg(test)]
+mod secrets;
 mod written;
 
 pub(crate) use self::written::Written;
