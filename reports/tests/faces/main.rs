@@ -6,6 +6,7 @@ mod html;
 mod junit;
 mod lock;
 mod markdown;
+mod recorded;
 mod samples;
 mod schema;
 mod spacetime;
