@@ -304,6 +304,10 @@ fn long_run(model: &Path) -> Run {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_macros,
+    reason = "the figures are for whoever asks for them by --nocapture"
+)]
 fn a_hundred_thousand_events_are_light_enough() {
     let Some(mut browser) = Chromium::start() else {
         return;
