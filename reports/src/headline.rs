@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::excerpt::lasts;
 use crate::model::{FaultBand, Invariant, MarkKind, Run, Tone, Verdict};
-use crate::sweep::{Finding, Sweep, Undecided};
+use crate::sweep::{Coverage, Finding, Sweep, Undecided};
 use crate::words::{clean, clock, count, duration, rate, thousands};
 
 /// Seeds named.
@@ -91,6 +91,16 @@ pub(crate) fn ended(fault: &FaultBand) -> (String, &'static str) {
         String::new()
     };
     (to, if fault.bit { "bit" } else { "did not bite" })
+}
+
+/// How much of the insides was reached, in how many runs.
+pub(crate) fn coverage(coverage: &Coverage) -> String {
+    format!(
+        "{} of {} marks reached in {}",
+        thousands(coverage.reached() as u64),
+        thousands(coverage.marks() as u64),
+        count(coverage.runs, "watched run", "watched runs")
+    )
 }
 
 /// One word for what a mark tells.

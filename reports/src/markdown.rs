@@ -10,7 +10,7 @@ use crate::excerpt::{Excerpt, Weight};
 use crate::headline;
 use crate::model::{Fact, Run, Verdict, Violation};
 use crate::story;
-use crate::sweep::Sweep;
+use crate::sweep::{Coverage, Sweep};
 use crate::words::{clean, clock, count, duration, thousands};
 
 /// The rows of a story, at most.
@@ -71,6 +71,7 @@ pub fn render_sweep(sweep: &Sweep) -> String {
             page.code(&run.reproduce);
         }
     }
+    coverage(&mut page, &sweep.coverage);
     page.0
 }
 
@@ -114,6 +115,22 @@ fn scenarios(page: &mut Page, sweep: &Sweep) {
             }
         }
         page.block(&items.join("\n"));
+    }
+}
+
+/// What was never reached, by kind.
+fn coverage(page: &mut Page, coverage: &Coverage) {
+    if coverage.is_empty() {
+        return;
+    }
+    page.block(&format!("**Coverage:** {}", headline::coverage(coverage)));
+    let mut table = Table::new(&["kind", "reached:", "of:", "never"]);
+    for gap in coverage.gaps() {
+        let (reached, of) = (gap.reached().to_string(), gap.of.to_string());
+        table.row(&[&escape(gap.group), &reached, &of, &escape(&gap.never())]);
+    }
+    if coverage.gaps().next().is_some() {
+        page.block(&table.0);
     }
 }
 

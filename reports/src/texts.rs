@@ -115,6 +115,7 @@ impl Sweep {
             scenarios: _,
             findings,
             undecided,
+            coverage: _,
         } = self;
         for Finding {
             scenario,

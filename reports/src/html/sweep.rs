@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Page, class, close, open};
 use crate::headline;
-use crate::sweep::{Night, Sweep, Tally};
+use crate::sweep::{Coverage, Night, Sweep, Tally};
 use crate::words::{clean, duration, escape, rate, thousands};
 
 /// Seeds told in full for one invariant of one scenario.
@@ -28,17 +28,11 @@ pub struct Beside<'a> {
     pub nights: &'a [Night],
     /// The pages of its runs, which it leads to.
     pub pages: &'a Pages,
-    /// More that is known, each with its heading, as plain text.
-    pub notes: &'a [(&'a str, &'a str)],
 }
 
 /// A sweep as the text of an HTML file.
 pub fn render_sweep(sweep: &Sweep, beside: &Beside<'_>) -> String {
-    let Beside {
-        nights,
-        pages,
-        notes,
-    } = *beside;
+    let Beside { nights, pages } = *beside;
     let (tone, verdict, text) = headline::sweep(sweep);
     let mut page = Page(String::new());
     open(&mut page, &format!("{verdict} {text}"));
@@ -54,13 +48,7 @@ pub fn render_sweep(sweep: &Sweep, beside: &Beside<'_>) -> String {
     scenarios(&mut page, sweep);
     faults(&mut page, sweep);
     sometimes(&mut page, sweep);
-    for (heading, text) in notes {
-        let lines: Vec<_> = text.lines().map(escape).collect();
-        let (heading, text) = (escape(heading), lines.join("\n"));
-        page.line(&format!(
-            "<h2>{heading}</h2>\n<pre class=\"wide\">{text}</pre>"
-        ));
-    }
+    coverage(&mut page, &sweep.coverage);
     page.line("</main>");
     close(&mut page);
     page.0
@@ -146,6 +134,7 @@ fn trend(page: &mut Page, nights: &[Night]) {
     plot(page, "seeds/s", nights, Night::seeds_per_second);
     plot(page, "failures", nights, |night| night.failures as f64);
     plot(page, "never done", nights, |night| night.never as f64);
+    plot(page, "marks reached", nights, |night| night.reached as f64);
     page.line(&format!(
         "</div>\n<p class=\"faint\">{} nights, {} to {}</p>",
         thousands(nights.len() as u64),
@@ -156,12 +145,12 @@ fn trend(page: &mut Page, nights: &[Night]) {
 
 fn plot(page: &mut Page, name: &str, nights: &[Night], of: impl Fn(&Night) -> f64) {
     let values: Vec<f64> = nights.iter().map(of).collect();
-    let top = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let top = values.iter().copied().fold(0.0, f64::max);
     let last = values.last().copied().unwrap_or_default();
     let (width, height) = PLOT;
     let step = (width - 8.0) / (values.len().max(2) - 1) as f64;
     let x = |night: usize| 4.0 + step * night as f64;
-    let y = |value: f64| height - 4.0 - (height - 8.0) * value / top;
+    let y = |value: f64| height - 4.0 - (height - 8.0) * value / top.max(f64::MIN_POSITIVE);
     let points = values.iter().enumerate();
     let points: Vec<String> = points
         .map(|(night, value)| format!("{:.1},{:.1}", x(night), y(*value)))
@@ -302,6 +291,31 @@ fn sometimes(page: &mut Page, sweep: &Sweep) {
                 thousands(*runs)
             ));
         }
+    }
+    page.line("</table>");
+}
+
+/// What was never reached, by kind.
+fn coverage(page: &mut Page, coverage: &Coverage) {
+    if coverage.is_empty() {
+        return;
+    }
+    page.line(&format!(
+        "<h2>Coverage</h2>\n<p>{}</p>",
+        headline::coverage(coverage)
+    ));
+    if coverage.gaps().next().is_none() {
+        return;
+    }
+    page.line("<table>\n<tr><th>kind</th><th>reached</th><th>of</th><th>never</th></tr>");
+    for gap in coverage.gaps() {
+        page.line(&format!(
+            "<tr><td>{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td>{}</td></tr>",
+            escape(gap.group),
+            gap.reached(),
+            gap.of,
+            escape(&clean(&gap.never()))
+        ));
     }
     page.line("</table>");
 }

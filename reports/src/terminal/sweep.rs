@@ -3,7 +3,7 @@
 use super::Style;
 use super::page::{self, Ink, Page, indent, piece};
 use crate::headline::{self, seed, seeds};
-use crate::sweep::{Sweep, Tally};
+use crate::sweep::{Coverage, Gap, Sweep, Tally};
 use crate::words::{clean, columns, count, duration, fit, thousands};
 
 /// Seeds told in full for one invariant of one scenario.
@@ -14,6 +14,7 @@ pub fn render_sweep(sweep: &Sweep, style: Style) -> String {
     let mut page = Page::new(style);
     head(&mut page, sweep);
     table(&mut page, sweep);
+    coverage(&mut page, &sweep.coverage);
     findings(&mut page, sweep);
     undecided(&mut page, sweep);
     page.finish()
@@ -101,6 +102,29 @@ fn counted(page: &mut Page, tally: &Tally) {
     }
     for (name, _) in tally.sometimes.iter().filter(|(_, runs)| **runs == 0) {
         row("! never reached", Ink::Warn, &clean(name));
+    }
+}
+
+/// What was never reached.
+fn coverage(page: &mut Page, coverage: &Coverage) {
+    if coverage.is_empty() {
+        return;
+    }
+    page.heading("Coverage");
+    let told = headline::coverage(coverage);
+    page.paragraph(&indent(2), &indent(2), Ink::Plain, &told);
+    let (untouched, gaps): (Vec<Gap<'_>>, Vec<Gap<'_>>) =
+        coverage.gaps().partition(|gap| gap.reached() == 0);
+    for gap in gaps {
+        let group = clean(gap.group);
+        let never = clean(&gap.never());
+        let text = format!("{group}: {} of {}, never {never}", gap.reached(), gap.of);
+        page.paragraph(&indent(2), &indent(6), Ink::Plain, &text);
+    }
+    if !untouched.is_empty() {
+        let groups: Vec<&str> = untouched.iter().map(|gap| gap.group).collect();
+        let text = format!("nothing of {}", clean(&groups.join(", ")));
+        page.paragraph(&indent(2), &indent(6), Ink::Plain, &text);
     }
 }
 

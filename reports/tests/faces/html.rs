@@ -52,6 +52,7 @@ fn nights() -> Vec<Night> {
         seeds: 4_000_000 + day * day * 20_000,
         failures: day % 3,
         never: 9 - day / 3,
+        reached: 380 + day * 2,
         ..Night::default()
     };
     (1..=28).map(night).collect()
@@ -63,7 +64,6 @@ fn a_sweep_with_findings_and_nights() {
     let beside = Beside {
         nights: &nights,
         pages: &pages,
-        notes: &[("Reached", "2 of 9 marks\n  the lock  never: is lost")],
     };
     let page = render_sweep(&sweep(&[3, 17, 21]), &beside);
     let body = page.split_once("<body>").expect("a body").1;
@@ -80,7 +80,6 @@ fn findings_lead_to_the_pages_of_their_runs() {
     let beside = Beside {
         nights: &[],
         pages: &[page_of(17)].into(),
-        notes: &[],
     };
     let page = render_sweep(&sweep, &beside);
     let link = "<a href=\"findings/&lt;17&gt;/report.html\">";
@@ -113,7 +112,6 @@ fn no_text_of_a_sweep_is_ever_markup() {
     let beside = Beside {
         nights: &nights,
         pages: &Pages::new(),
-        notes: &[(evil, evil)],
     };
     assert!(!render_sweep(&odd, &beside).contains("<script"));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use squall_reports::model::*;
-use squall_reports::sweep::Sweep;
+use squall_reports::sweep::{Coverage, Sweep};
 
 pub(crate) const ALICE: LaneId = LaneId(0);
 pub(crate) const BOB: LaneId = LaneId(1);
@@ -333,5 +333,27 @@ pub(crate) fn sweep(failing: &[u64]) -> Sweep {
         }
         sweep.record(&run);
     }
+    let marks = |marks: &[(&str, u64)]| {
+        let marks = marks.iter().map(|(mark, runs)| ((*mark).to_owned(), *runs));
+        marks.collect()
+    };
+    let groups = [
+        (
+            "presence::Keeper becomes",
+            marks(&[("evicted", 0), ("present", 10), ("unsure", 3)]),
+        ),
+        ("server does", marks(&[("Exit", 0), ("Stored", 10)])),
+        ("an error is", marks(&[("TimedOut", 4)])),
+        (
+            "chat::Follower hears",
+            marks(&[("Checked", 0), ("Reader", 0)]),
+        ),
+    ];
+    sweep.coverage = Coverage {
+        runs: 10,
+        groups: groups
+            .map(|(group, marks)| (group.to_owned(), marks))
+            .into(),
+    };
     sweep
 }

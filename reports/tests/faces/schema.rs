@@ -77,7 +77,13 @@ fn every_field_of_a_run_is_documented_and_nothing_else() {
 #[test]
 fn every_field_of_a_sweep_is_documented_and_nothing_else() {
     let value = serde_json::to_value(sweep(&[3, 17])).expect("JSON");
-    let maps = ["scenarios", "scenarios.*.bit", "scenarios.*.sometimes"];
+    let maps = [
+        "scenarios",
+        "scenarios.*.bit",
+        "scenarios.*.sometimes",
+        "coverage.groups",
+        "coverage.groups.*",
+    ];
     let mut found = BTreeSet::new();
     fields(&value, "", &maps, &mut found);
     let [_, documented] = documented();

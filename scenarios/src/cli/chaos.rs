@@ -55,7 +55,7 @@ pub(super) struct Wanted {
         conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report", "nightly", "fleet"]
     )]
     resume: Option<PathBuf>,
-    /// Learns from each run where to look next, and tells what was never reached; half of the runs vary earlier ones.
+    /// Learns from each run where to look next: half of the runs vary earlier ones.
     #[arg(long, conflicts_with_all = ["for", "resume", "nightly", "fleet"])]
     steer: bool,
     /// Shares the work, through this server, or these of one cluster, with everyone who runs `squall worker` there.
@@ -155,7 +155,6 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
             beside: Beside {
                 nights: &[],
                 pages: &pages(folder.path(), &sweep),
-                notes: &[],
             },
             more: "",
         };

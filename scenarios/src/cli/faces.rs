@@ -122,7 +122,6 @@ impl Hunted {
             beside: Beside {
                 nights: &self.nights,
                 pages: &pages(directory, &self.sweep),
-                notes: &[],
             },
             more: "",
         };

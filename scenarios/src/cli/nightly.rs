@@ -130,7 +130,6 @@ impl Nights {
             beside: Beside {
                 nights: &nights,
                 pages: &pages(&path, sweep),
-                notes: &[],
             },
             more: &more(&new, &regressions, &trend),
         };
@@ -288,12 +287,12 @@ fn more(new: &[String], regressions: &Regressions, trend: &[Line]) -> String {
     list("Kept, and not as expected any more", changed.collect());
     page += "\n### The nights\n\n\
              | night | seeds | seeds/s | failures | undecided | found | new | kept and failing | faults that bit | facts \
-             reached | never done |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+             reached | never done | marks reached |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
     for line in trend.iter().rev().take(NIGHTS_SHOWN) {
         let night = &line.night;
         page += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
             night.began,
             night.seeds,
             line.seeds_per_second,
@@ -305,6 +304,7 @@ fn more(new: &[String], regressions: &Regressions, trend: &[Line]) -> String {
             line.faults_bit,
             line.facts_reached,
             night.never,
+            night.reached,
         );
     }
     page

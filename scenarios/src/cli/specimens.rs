@@ -12,7 +12,7 @@ use crate::specimens::{self, Specimen};
 /// Runs of a range in storms: what takes more is missed there.
 const STORMS_MAX: u64 = 2000;
 /// What hides from here on is looked for in storms, too.
-const DEEP: u8 = 2;
+const DEEP: u8 = 3;
 
 /// Searches for all of them, keeps the smallest plan of each and the table of all where wanted.
 pub(super) fn inspect(keep: Option<&Path>, table: Option<&Path>) -> Result<ExitCode, Unusable> {

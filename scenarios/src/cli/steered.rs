@@ -14,7 +14,7 @@ use super::files::write_run;
 use super::progress::Progress;
 use super::summary::Summary;
 use super::{Unusable, matching, print, status_of_sweep, style};
-use crate::coverage::Coverage;
+use crate::coverage;
 use crate::hunt::reproduce;
 use crate::invariants::Verdict;
 use crate::report;
@@ -35,7 +35,10 @@ pub(super) fn chaos(
     let runs = runs.unwrap_or(SEEDS_DEFAULT);
     let began = Instant::now();
     let progress = Progress::new(runs.checked_mul(scenarios.len() as u64), began);
-    let (mut sweep, mut coverage) = (Sweep::default(), Coverage::default());
+    let mut sweep = Sweep {
+        coverage: coverage::nothing(),
+        ..Sweep::default()
+    };
     let (mut pages, mut unwritten) = (Pages::new(), None);
     for scenario in scenarios {
         let quarry = Quarry {
@@ -50,7 +53,7 @@ pub(super) fn chaos(
                 ..
             } = steered;
             progress.step(1, run.verdict == Verdict::Pass);
-            coverage.count(moments);
+            sweep.coverage.merge(coverage::of(moments));
             let command = reproduce(scenario.name, origin);
             sweep.record(&report::outline(run, command.clone()));
             if let (Some(directory), false) = (directory, run.verdict == Verdict::Pass) {
@@ -72,17 +75,15 @@ pub(super) fn chaos(
     progress.end();
     sweep.elapsed = began.elapsed();
     print(&terminal::render_sweep(&sweep, style()));
-    let table = coverage.table();
-    print(&format!("\n{table}"));
     if let Some(directory) = directory {
+        let beside = Beside {
+            nights: &[],
+            pages: &pages,
+        };
         let summary = Summary {
             sweep: &sweep,
-            beside: Beside {
-                nights: &[],
-                pages: &pages,
-                notes: &[("What was reached", &table)],
-            },
-            more: &format!("\n### What was reached\n\n```text\n{table}```\n"),
+            beside,
+            more: "",
         };
         summary.write(directory)?;
     }

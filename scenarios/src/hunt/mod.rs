@@ -31,7 +31,7 @@ pub use self::book::{Book, BookError};
 pub use self::file::write_whole;
 pub use self::folder::{Folder, FolderError, Kept, PAGE, SHRUNK, pages};
 pub use self::identity::identity;
-pub use self::job::{Job, Jobs, counted, reproduce};
+pub use self::job::{Job, Jobs, reproduce};
 pub use self::ledger::Ledger;
 pub use self::lock::Lock;
 pub use self::settings::{Fleet, Limit, Settings, SettingsError};

@@ -133,7 +133,6 @@ fn faces(model: &model::Run) -> Vec<(&'static str, String)> {
     let beside = Beside {
         nights: &[],
         pages: &Pages::new(),
-        notes: &[],
     };
     let json = |value: serde_json::Result<String>| value.expect("JSON");
     vec![

@@ -63,6 +63,26 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
+fn a_hunt_tells_what_it_never_reached_and_a_steered_one_watches_every_run() {
+    for (steered, watched) in [
+        (None, "2 watched runs"),
+        (Some("--steer"), "9 watched runs"),
+    ] {
+        let mut command = squall(&["chaos", "--scenario", "lock/calm", "--seeds", "9"]);
+        let output = command.args(steered).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        let table = table(&output);
+        let coverage = table
+            .split_once("\nCoverage\n")
+            .expect("what was reached")
+            .1;
+        let first = coverage.lines().next().unwrap_or_default();
+        assert!(first.ends_with(watched), "{table}");
+        assert!(coverage.contains("nothing of chat::"), "{table}");
+    }
+}
+
+#[test]
 fn a_hunt_that_is_killed_five_times_ends_like_one_that_is_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let (calm, killed) = (folder.path().join("calm"), folder.path().join("killed"));
@@ -388,8 +408,8 @@ fn a_steered_hunt_leaves_a_summary_too() {
     let ran = output(&arguments);
     assert_eq!(ran.status.code(), Some(0), "{}", said(&ran));
     for (name, expected) in [
-        ("summary.html", "<h2>What was reached</h2>"),
-        ("summary.md", "### What was reached"),
+        ("summary.html", "<h2>Coverage</h2>"),
+        ("summary.md", "**Coverage:**"),
         ("junit.xml", "presence/calm"),
     ] {
         let written = fs::read_to_string(directory.join(name)).expect("a file");
