@@ -123,6 +123,7 @@ impl Sweep {
             invariant,
             what_happened,
             reproduce,
+            faults,
         } in findings
         {
             let Invariant {
@@ -132,6 +133,7 @@ impl Sweep {
             } = invariant;
             [scenario, code, name, property, what_happened, reproduce]
                 .into_iter()
+                .chain(faults)
                 .for_each(&mut *rewrite);
         }
         for Undecided {

@@ -11,7 +11,7 @@ use crate::words::{clean, duration, escape, rate, thousands};
 
 /// Seeds told in full for one invariant of one scenario.
 const EXAMPLES: usize = 2;
-/// Runs of one invariant of one scenario whose pages are linked.
+/// Runs of one cause whose pages are linked.
 const LINKS: usize = 200;
 /// Nights that a plot shows, the latest of them.
 const NIGHTS: usize = 90;
@@ -63,9 +63,13 @@ fn findings(page: &mut Page, sweep: &Sweep, pages: &Pages) {
             escape(scenario),
             escape(&invariant.property)
         ));
-        if findings.len() > 1 {
-            let all = findings.iter().map(|one| (one.seed, &*one.reproduce));
-            page.line(&format!("<p class=\"faint\">{}</p>", seeds(all, pages)));
+        for (cause, of) in headline::causes(&findings) {
+            let all = of.iter().map(|one| (one.seed, &*one.reproduce));
+            page.line(&format!(
+                "<p class=\"faint\">{}: {}</p>",
+                escape(&cause),
+                seeds(all, pages)
+            ));
         }
         for finding in findings.iter().take(EXAMPLES) {
             let name = headline::seed(finding.seed);
