@@ -269,9 +269,7 @@ fn a_sweep_tells_its_verdict_at_once_and_leads_to_its_findings() {
         "too wide"
     );
     assert_eq!(browser.complaints(), Vec::<String>::new());
-    browser.click(".violation a");
-    browser
-        .until("document.readyState === 'complete' && document.getElementById('canvas') !== null");
+    browser.follow(".violation a");
     assert!(browser.is(&in_sight(".violation .happened")));
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }

@@ -131,9 +131,21 @@ impl Chromium {
     }
 
     fn go(&mut self, address: &str) {
+        self.load(|browser| {
+            browser.call("Page.navigate", json!({ "url": address }));
+        });
+    }
+
+    /// Clicks a link, and waits until what it leads to is loaded.
+    pub(crate) fn follow(&mut self, selector: &str) {
+        self.load(|browser| browser.strike(selector));
+    }
+
+    /// Waits until the page that this leads to is loaded.
+    fn load(&mut self, act: impl FnOnce(&mut Self)) {
         let is_loaded = |message: &Value| message["method"] == "Page.loadEventFired";
         self.heard.retain(|message| !is_loaded(message));
-        self.call("Page.navigate", json!({ "url": address }));
+        act(self);
         while !self.heard.iter().any(is_loaded) {
             let message = self.next();
             self.heard.push(message);
@@ -177,8 +189,13 @@ impl Chromium {
         self.settle();
     }
 
-    /// Clicks into the middle of an element.
+    /// Clicks into the middle of an element that stays on the page.
     pub(crate) fn click(&mut self, selector: &str) {
+        self.strike(selector);
+        self.settle();
+    }
+
+    fn strike(&mut self, selector: &str) {
         let middle = self.ask(&format!(
             "(() => {{ const box = document.querySelector({selector:?}).getBoundingClientRect();
                return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
@@ -187,7 +204,6 @@ impl Chromium {
             let event = json!({ "type": kind, "x": middle[0], "y": middle[1], "button": "left", "clickCount": 1 });
             self.call("Input.dispatchMouseEvent", event);
         }
-        self.settle();
     }
 
     /// Waits until what was done is drawn.
