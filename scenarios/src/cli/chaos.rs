@@ -161,8 +161,13 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
         summary.write(folder.path())?;
     }
     if let Some(folder) = book.folder().filter(|_| has_findings(&sweep)) {
-        let findings = folder.path().join("findings");
-        print(&format!("\nFindings are kept in {}\n", findings.display()));
+        let directory = folder.path();
+        let (findings, page) = (directory.join("findings"), directory.join("summary.html"));
+        print(&format!(
+            "\nFindings are kept in {}, and {} leads to them\n",
+            findings.display(),
+            page.display()
+        ));
     }
     if book.twice() > 0 {
         let twice = book.twice();

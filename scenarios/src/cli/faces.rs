@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use squall_reports::html::Beside;
 use squall_reports::model::Run;
-use squall_reports::sweep::Sweep;
+use squall_reports::sweep::{Night, Sweep};
 use squall_reports::{html, junit, markdown, spacetime, terminal, trace};
 
 use super::check::read_history;
@@ -100,12 +100,11 @@ pub(super) fn report(path: &Path, format: Format, opens: bool) -> Result<ExitCod
 /// What a hunt came to, and what its page tells beside that.
 struct Hunted {
     sweep: Sweep,
-    nights: Vec<squall_reports::sweep::Night>,
+    nights: Vec<Night>,
 }
 
 fn hunted(path: &Path, kept: Kept) -> Result<Hunted, Unusable> {
-    let mut sweep = kept.ledger.total();
-    sweep.elapsed = kept.spent;
+    let mut sweep = kept.ledger.told(kept.spent);
     conceal_sweep(&mut sweep);
     let nights = match kept.settings.nightly {
         true => nights_of(path)?,

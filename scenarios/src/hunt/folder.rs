@@ -261,7 +261,7 @@ const FILE: &str = "hunt.json";
 const FINDINGS: &str = "findings";
 const HISTORY: &str = "history.jsonl";
 /// The page of a finding.
-pub const PAGE: &str = "report.html";
+const PAGE: &str = "report.html";
 /// The plan of a finding.
 pub(super) const PLAN: &str = "plan.toml";
 /// The same, made smaller.

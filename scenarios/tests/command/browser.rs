@@ -13,7 +13,7 @@ const PAGE_MAX: u64 = 15 * 1024 * 1024;
 /// So long may it take until something of it is seen, in milliseconds.
 const FIRST_PAINT_MAX: f64 = 2000.0;
 /// So long may it take from one picture to the next while it is panned, in milliseconds: thirty a second look smooth.
-const FRAME_MAX: f64 = 33.0;
+const FRAME_MAX: f64 = 1000.0 / 30.0 + 0.5;
 
 /// Runs the program, and gives the only page that it has left in `directory`.
 fn page(directory: &Path, arguments: &[&str]) -> PathBuf {
