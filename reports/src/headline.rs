@@ -1,5 +1,6 @@
 //! What is said of a run or a sweep before anything else: the same words on every face.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::excerpt::lasts;
@@ -9,6 +10,8 @@ use crate::words::{clean, clock, count, duration, rate, thousands};
 
 /// Seeds named.
 const SEEDS: usize = 12;
+/// Causes told of one kind of finding, those of most findings.
+const CAUSES: usize = 8;
 
 /// A verdict as sign and word, and whether that is well.
 pub(crate) fn verdict(run: &Run) -> (Tone, &'static str) {
@@ -47,6 +50,16 @@ pub(crate) fn facts(run: &Run) -> String {
         facts.push_str(&format!(" in {}", duration(elapsed)));
     }
     facts
+}
+
+/// Where everything is recorded, and how to tell whether another run was the same.
+pub(crate) fn whereabouts(run: &Run) -> impl Iterator<Item = (&'static str, String)> {
+    let all = [
+        ("Recorded in", &run.trace),
+        ("Fingerprint", &run.fingerprint),
+    ];
+    let told = all.into_iter();
+    told.filter_map(|(name, value)| Some((name, clean(value.as_ref()?))))
 }
 
 /// How many faults there were, how many of them bit, and of which kinds; and the number of those that bit.
@@ -154,6 +167,33 @@ pub(crate) fn findings(sweep: &Sweep) -> BTreeMap<(&Invariant, &str), Vec<&Findi
         group.sort_by_key(|finding| finding.seed);
     }
     groups
+}
+
+/// Findings of one kind by the faults that may have caused them, the most frequent first.
+pub(crate) fn causes<'a>(findings: &[&'a Finding]) -> Vec<(String, Vec<&'a Finding>)> {
+    let mut causes: BTreeMap<&[String], Vec<&Finding>> = BTreeMap::new();
+    for finding in findings {
+        causes.entry(&finding.faults).or_default().push(finding);
+    }
+    let mut causes: Vec<_> = causes.into_iter().collect();
+    causes.sort_by_key(|(_, findings)| Reverse(findings.len()));
+    let words = |faults: &[String]| match faults {
+        [] => "without any fault".to_owned(),
+        faults => format!("after {}", clean(&faults.join(", "))),
+    };
+    let rest = causes.split_off(CAUSES.min(causes.len()));
+    let mut told: Vec<_> = causes
+        .into_iter()
+        .map(|(faults, findings)| (words(faults), findings))
+        .collect();
+    let rest: Vec<_> = rest
+        .into_iter()
+        .flat_map(|(_, findings)| findings)
+        .collect();
+    if !rest.is_empty() {
+        told.push(("after others".to_owned(), rest));
+    }
+    told
 }
 
 /// What could not be decided, by scenario and reason, each group by seed.

@@ -37,8 +37,8 @@ pub fn render(run: &Run) -> String {
     }
     page.block("**Reproduce**");
     page.code(&run.reproduce);
-    if let Some(trace) = &run.trace {
-        page.block(&format!("Full trace: {}", escape(trace)));
+    for (name, value) in headline::whereabouts(run) {
+        page.block(&format!("{name}: {}", escape(&value)));
     }
     page.0
 }
@@ -55,8 +55,10 @@ pub fn render_sweep(sweep: &Sweep) -> String {
         let name = format!("{} {}", invariant.code, invariant.name);
         page.block(&format!("### ✗ {} in {}", escape(&name), escape(scenario)));
         page.block(&escape(&invariant.property));
-        let all: Vec<_> = findings.iter().map(|finding| finding.seed).collect();
-        page.block(&headline::seeds(&all));
+        for (cause, of) in headline::causes(&findings) {
+            let all: Vec<_> = of.iter().map(|finding| finding.seed).collect();
+            page.block(&format!("{}: {}", escape(&cause), headline::seeds(&all)));
+        }
         for finding in findings.iter().take(EXAMPLES) {
             let seed = headline::seed(finding.seed);
             page.block(&format!("{seed}: {}", escape(&finding.what_happened)));

@@ -4,7 +4,7 @@
 //! questions: what was violated, and whether the storms were storms. A kind of fault that never bit, or a `sometimes`
 //! fact that no seed reached, is a failure of the harness, not of what it tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -122,6 +122,9 @@ pub struct Finding {
     pub what_happened: String,
     /// The command to paste that shows it again.
     pub reproduce: String,
+    /// The kinds of faults that had changed something by then: what may have caused it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
 }
 
 /// One run that could not be decided.
@@ -177,7 +180,11 @@ impl Sweep {
             first.entry(&violation.invariant).or_insert(violation);
         }
         for (invariant, violation) in first {
+            let faults = run.faults.iter().filter(|fault| fault.bit);
+            let before = faults.filter(|fault| fault.from <= violation.at);
+            let kinds: BTreeSet<&String> = before.map(|fault| &fault.name).collect();
             self.findings.push(Finding {
+                faults: kinds.into_iter().cloned().collect(),
                 scenario: run.scenario.clone(),
                 seed: run.seed,
                 invariant: invariant.clone(),

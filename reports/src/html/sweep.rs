@@ -2,7 +2,7 @@
 //!
 //! Everything is plain HTML and SVG, and is read without JavaScript.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Page, class, close, open};
 use crate::headline;
@@ -11,13 +11,28 @@ use crate::words::{clean, duration, escape, rate, thousands};
 
 /// Seeds told in full for one invariant of one scenario.
 const EXAMPLES: usize = 2;
+/// Runs of one cause whose pages are linked.
+const LINKS: usize = 200;
 /// Nights that a plot shows, the latest of them.
 const NIGHTS: usize = 90;
 /// The size of a plot, in pixels.
 const PLOT: (f64, f64) = (300.0, 72.0);
 
-/// A sweep as the text of an HTML file, with what the nights before it came to; there need not be any.
-pub fn render_sweep(sweep: &Sweep, nights: &[Night]) -> String {
+/// Where the page of a run is, by the command that gives the run again.
+pub type Pages = BTreeMap<String, String>;
+
+/// What a page tells beside the sweep itself; there need not be any of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside<'a> {
+    /// What the nights up to this one came to.
+    pub nights: &'a [Night],
+    /// The pages of its runs, which it leads to.
+    pub pages: &'a Pages,
+}
+
+/// A sweep as the text of an HTML file.
+pub fn render_sweep(sweep: &Sweep, beside: &Beside<'_>) -> String {
+    let Beside { nights, pages } = *beside;
     let (tone, verdict, text) = headline::sweep(sweep);
     let mut page = Page(String::new());
     open(&mut page, &format!("{verdict} {text}"));
@@ -27,8 +42,8 @@ pub fn render_sweep(sweep: &Sweep, nights: &[Night]) -> String {
         escape(&text),
         escape(&headline::speed(sweep))
     ));
-    findings(&mut page, sweep);
-    undecided(&mut page, sweep);
+    findings(&mut page, sweep, pages);
+    undecided(&mut page, sweep, pages);
     trend(&mut page, nights);
     scenarios(&mut page, sweep);
     faults(&mut page, sweep);
@@ -39,21 +54,28 @@ pub fn render_sweep(sweep: &Sweep, nights: &[Night]) -> String {
     page.0
 }
 
-fn findings(page: &mut Page, sweep: &Sweep) {
+fn findings(page: &mut Page, sweep: &Sweep, pages: &Pages) {
     for ((invariant, scenario), findings) in headline::findings(sweep) {
-        let all: Vec<_> = findings.iter().map(|finding| finding.seed).collect();
         page.line(&format!(
-            "<section class=\"violation\">\n<h2>{} {} in {}</h2>\n<p>{}</p>\n<p class=\"faint\">{}</p>",
+            "<section class=\"violation\">\n<h2>{} {} in {}</h2>\n<p>{}</p>",
             escape(&invariant.code),
             escape(&invariant.name),
             escape(scenario),
-            escape(&invariant.property),
-            headline::seeds(&all)
+            escape(&invariant.property)
         ));
+        for (cause, of) in headline::causes(&findings) {
+            let all = of.iter().map(|one| (one.seed, &*one.reproduce));
+            page.line(&format!(
+                "<p class=\"faint\">{}: {}</p>",
+                escape(&cause),
+                seeds(all, pages)
+            ));
+        }
         for finding in findings.iter().take(EXAMPLES) {
+            let name = headline::seed(finding.seed);
             page.line(&format!(
                 "<p>{}: <span class=\"happened\">{}</span><br><code>{}</code></p>",
-                headline::seed(finding.seed),
+                linked(&name, &finding.reproduce, pages),
                 escape(&finding.what_happened),
                 escape(&finding.reproduce)
             ));
@@ -62,18 +84,46 @@ fn findings(page: &mut Page, sweep: &Sweep) {
     }
 }
 
-fn undecided(page: &mut Page, sweep: &Sweep) {
+fn undecided(page: &mut Page, sweep: &Sweep, pages: &Pages) {
     for ((scenario, why), runs) in headline::undecided(sweep) {
-        let all: Vec<_> = runs.iter().map(|run| run.seed).collect();
+        let all = runs.iter().map(|run| (run.seed, &*run.reproduce));
         page.line(&format!(
             "<h2>Undecided in {}</h2>\n<p>{}: {}</p>",
             escape(scenario),
-            headline::seeds(&all),
+            seeds(all, pages),
             escape(why)
         ));
         if let Some(run) = runs.first() {
             page.line(&format!("<p><code>{}</code></p>", escape(&run.reproduce)));
         }
+    }
+}
+
+/// These runs by their seeds; where there are pages to lead to, many more of them than other faces name.
+fn seeds<'a>(runs: impl Iterator<Item = (Option<u64>, &'a str)>, pages: &Pages) -> String {
+    let runs: Vec<_> = runs.collect();
+    if !runs.iter().any(|(_, command)| pages.contains_key(*command)) {
+        let all: Vec<_> = runs.iter().map(|(seed, _)| *seed).collect();
+        return escape(&headline::seeds(&all));
+    }
+    let number = |seed: Option<u64>| seed.map_or_else(|| "none".to_owned(), |it| it.to_string());
+    let links = runs.iter().take(LINKS);
+    let links: Vec<_> = links
+        .map(|(seed, command)| linked(&number(*seed), command, pages))
+        .collect();
+    let more = match runs.len().saturating_sub(LINKS) {
+        0 => String::new(),
+        more => format!(" and {} more", thousands(more as u64)),
+    };
+    let noun = if runs.len() == 1 { "seed" } else { "seeds" };
+    format!("{noun} {}{more}", links.join(", "))
+}
+
+/// The name of a run, which leads to its page if it has one.
+fn linked(name: &str, command: &str, pages: &Pages) -> String {
+    match pages.get(command) {
+        Some(path) => format!("<a href=\"{}\">{}</a>", escape(path), escape(name)),
+        None => escape(name),
     }
 }
 

@@ -135,12 +135,14 @@ fn findings(page: &mut Page, sweep: &Sweep) {
     page.heading("Findings");
     for ((invariant, scenario), findings) in headline::findings(sweep) {
         let name = format!("✗ {} {}", clean(&invariant.code), clean(&invariant.name));
-        let all: Vec<_> = findings.iter().map(|finding| finding.seed).collect();
-        let text = format!("in {}: {}", clean(scenario), seeds(&all));
         page.paragraph(&indent(2), &indent(4), Ink::Bad, &name);
         let property = clean(&invariant.property);
         page.paragraph(&indent(4), &indent(4), Ink::Faint, &property);
-        page.paragraph(&indent(4), &indent(6), Ink::Plain, &text);
+        for (cause, of) in headline::causes(&findings) {
+            let all: Vec<_> = of.iter().map(|finding| finding.seed).collect();
+            let text = format!("in {}, {cause}: {}", clean(scenario), seeds(&all));
+            page.paragraph(&indent(4), &indent(6), Ink::Plain, &text);
+        }
         for finding in findings.iter().take(EXAMPLES) {
             let text = format!("{}: {}", seed(finding.seed), clean(&finding.what_happened));
             page.paragraph(&indent(4), &indent(6), Ink::Plain, &text);

@@ -131,6 +131,7 @@ pub(crate) fn pass() -> Run {
             fact("a beat was committed after its caller had given up", false),
         ],
         trace: None,
+        fingerprint: None,
     }
 }
 

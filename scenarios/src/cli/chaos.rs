@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use squall_reports::html::Beside;
 use squall_reports::sweep::Sweep;
 use squall_reports::terminal;
 
 use super::fleet;
 use super::nightly::Nights;
 use super::progress::Progress;
+use super::summary::Summary;
 use super::{Unusable, VIOLATION, matching, print, status_of_sweep, steered, style};
-use crate::hunt::{Book, BookError, Fleet, Folder, FolderError, Limit, Settings, hunt, shrink_all};
+use crate::hunt::{
+    Book, BookError, Fleet, Folder, FolderError, Limit, Settings, hunt, pages, shrink_all,
+};
 use crate::invariants::Verdict;
 
 /// Seeds of each scenario, if nothing else is said.
@@ -37,7 +41,8 @@ pub(super) struct Wanted {
     /// Threads; all cores, if not given.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Keeps progress and findings in this directory: plan, shrunk plan, history and report of each.
+    /// Keeps progress and findings in this directory: plan, shrunk plan, history and report of each; and what all of it
+    /// came to, as Markdown, HTML and JUnit XML.
     #[arg(long)]
     report: Option<PathBuf>,
     /// Keeps this night in this directory, beside the others: summary, JUnit XML, findings, regressions and the trend.
@@ -144,9 +149,25 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
     hunted?;
     let sweep = book.sweep();
     print(&terminal::render_sweep(&sweep, style()));
+    if let (Some(folder), None) = (book.folder(), &nights) {
+        let summary = Summary {
+            sweep: &sweep,
+            beside: Beside {
+                nights: &[],
+                pages: &pages(folder.path(), &sweep),
+            },
+            more: "",
+        };
+        summary.write(folder.path())?;
+    }
     if let Some(folder) = book.folder().filter(|_| has_findings(&sweep)) {
-        let findings = folder.path().join("findings");
-        print(&format!("\nFindings are kept in {}\n", findings.display()));
+        let directory = folder.path();
+        let (findings, page) = (directory.join("findings"), directory.join("summary.html"));
+        print(&format!(
+            "\nFindings are kept in {}, and {} leads to them\n",
+            findings.display(),
+            page.display()
+        ));
     }
     if book.twice() > 0 {
         let twice = book.twice();

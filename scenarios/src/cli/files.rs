@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use squall_reports::model;
+
 use super::Unusable;
 use crate::hunt;
 use crate::parse::parse;
@@ -26,15 +28,17 @@ pub(super) fn write_run(
     directory: &Path,
     name: &str,
     run: &Run,
-    model: &squall_reports::model::Run,
+    model: &model::Run,
 ) -> Result<(), Unusable> {
     let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", directory.display()));
-    let written = Written::new(run, model).map_err(unwritable)?;
+    let history = format!("{name}.history.jsonl");
+    let written = Written::new(run, model, &history).map_err(unwritable)?;
     std::fs::create_dir_all(directory).map_err(unwritable)?;
-    let files: [(&str, &[u8]); 4] = [
+    let files: [(&str, &[u8]); 5] = [
         ("plan.toml", written.plan.as_bytes()),
         ("history.jsonl", &written.history),
         ("run.json", &written.model),
+        ("html", written.page.as_bytes()),
         ("txt", written.text.as_bytes()),
     ];
     for (ending, bytes) in files {

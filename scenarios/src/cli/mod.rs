@@ -20,6 +20,7 @@ mod progress;
 mod shrink;
 mod specimens;
 mod steered;
+mod summary;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -378,9 +379,11 @@ fn finish(plan: &Plan, reproduce: String, report: Option<PathBuf>) -> Result<Exi
     };
     let mut model = report::model(&run, reproduce);
     model.elapsed = Some(began.elapsed());
-    model.trace = run.trace.map(|trace| trace.to_string());
     if let Some(directory) = report {
-        write_run(&directory, &name_of(&run), &run, &model)?;
+        let name = name_of(&run);
+        write_run(&directory, &name, &run, &model)?;
+        let history = directory.join(format!("{name}.history.jsonl"));
+        model.trace = Some(history.display().to_string());
     }
     print(&terminal::render(&model, style()));
     Ok(status(&run.verdict))

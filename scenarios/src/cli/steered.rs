@@ -5,12 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use squall_reports::html::{Beside, Pages};
 use squall_reports::sweep::Sweep;
 use squall_reports::terminal;
 
 use super::chaos::SEEDS_DEFAULT;
 use super::files::write_run;
 use super::progress::Progress;
+use super::summary::Summary;
 use super::{Unusable, matching, print, status_of_sweep, style};
 use crate::coverage;
 use crate::hunt::reproduce;
@@ -37,7 +39,7 @@ pub(super) fn chaos(
         coverage: coverage::nothing(),
         ..Sweep::default()
     };
-    let mut unwritten = None;
+    let (mut pages, mut unwritten) = (Pages::new(), None);
     for scenario in scenarios {
         let quarry = Quarry {
             scenario,
@@ -56,7 +58,8 @@ pub(super) fn chaos(
             sweep.record(&report::outline(run, command.clone()));
             if let (Some(directory), false) = (directory, run.verdict == Verdict::Pass) {
                 let name = format!("{}.{origin}", scenario.name.replace('/', "-"));
-                let model = report::model(run, command);
+                let model = report::model(run, command.clone());
+                pages.insert(command, format!("{name}.html"));
                 if let Err(error) = write_run(directory, &name, run, &model) {
                     unwritten = Some(error);
                     return ControlFlow::Break(());
@@ -72,5 +75,17 @@ pub(super) fn chaos(
     progress.end();
     sweep.elapsed = began.elapsed();
     print(&terminal::render_sweep(&sweep, style()));
+    if let Some(directory) = directory {
+        let beside = Beside {
+            nights: &[],
+            pages: &pages,
+        };
+        let summary = Summary {
+            sweep: &sweep,
+            beside,
+            more: "",
+        };
+        summary.write(directory)?;
+    }
     Ok(status_of_sweep(&sweep))
 }

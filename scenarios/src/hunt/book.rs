@@ -10,7 +10,6 @@ use squall_reports::sweep::{Finding, Sweep};
 use super::file::write_whole;
 use super::folder::{PLAN, SHRUNK};
 use super::{Folder, FolderError, Jobs, Kept, Ledger, Limit, Settings, SettingsError, reproduce};
-use crate::coverage;
 use crate::invariants::Verdict;
 use crate::kept;
 use crate::parse::parse;
@@ -140,10 +139,7 @@ impl Book {
 
     /// Everything that is counted, and how long it took.
     pub fn sweep(&self) -> Sweep {
-        let mut sweep = self.pages().ledger.total();
-        sweep.elapsed = self.spent();
-        sweep.coverage.merge(coverage::nothing());
-        sweep
+        self.pages().ledger.told(self.spent())
     }
 
     /// Keeps what a run found, then counts it: as this sweep of one.

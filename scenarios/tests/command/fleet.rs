@@ -131,7 +131,7 @@ impl Field {
         assert!(table.contains("480 seeds"), "{table}");
         assert_eq!(table_of(&self.read("coordinator.out")), table);
         let found = findings(&one);
-        assert_eq!(found.len(), 3 * 5, "37, 137 and 237, shrunk");
+        assert_eq!(found.len(), 3 * 6, "37, 137 and 237, shrunk");
         assert_eq!(findings(&self.report()), found);
     }
 }
