@@ -171,13 +171,19 @@ impl Chat {
 
     /// All threads of which something is held, most recent first; at most `scan_timeout`.
     ///
+    /// Every message counts that was acknowledged before the call, to anybody, and is still held; what comes or goes
+    /// meanwhile may count. Of a stream with copies that takes about a second, until its leader has heard a majority; and
+    /// where servers of a cluster hear what another has said more than 250 ms before, a leader that is just being succeeded
+    /// may miss what the next one has stored.
+    ///
     /// # Errors
     /// See [`ScanError`]; never a part of the answer.
     pub async fn list_threads(&self) -> Result<Vec<ThreadSummary>, ScanError> {
         self.0.scan(None).await
     }
 
-    /// The threads in which this agent has said something that is held, most recent first, and of them the first `max`.
+    /// The threads in which this agent has said something that is held, most recent first, and of them the first `max`: as
+    /// [`list_threads`](Self::list_threads) finds them.
     ///
     /// # Errors
     /// See [`ScanError`]; never a part of the answer.

@@ -4,19 +4,35 @@
 //! messages, which expiry may make unreachable: it is over when a message of that place or a later one comes. A reader that
 //! says before that that nothing more was there may be at a server that is behind: then it is over only if the stream has
 //! nothing else. Where the stream may have changed under it, it begins anew.
+//!
+//! **Of copies.** Which message was the last says the server that leads the stream, and in a cluster one that was frozen or
+//! cut off says so as well, though another leads and stores (measured: for 15 s and more). JetStream has no read that is
+//! bound to be the newest, and nothing that goes through a stream's log without being stored. But a leader says when it
+//! last heard a majority of the copies, and whoever has followed another tells it so in the first word: so its word counts
+//! once it has heard a majority *after* it was given, [`ON_THE_WAY`] later, so that nothing that it hears then was said
+//! before. As leaders are heard every second, that takes about a second, beside the reading.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use futures_util::future::try_join;
 
 use super::ScanError;
 use super::envelope::{self, Received, ThreadId};
 use crate::time::{Clock, UnixTime};
 use crate::transport::{
-    InterruptCause, ReadStart, ReaderEvent, Sequence, StoredMessage, Stream, StreamInfo,
+    InterruptCause, Leadership, ReadStart, ReaderEvent, Sequence, StoredMessage, Stream, StreamInfo,
 };
 
 /// A reader that is behind is given so long before the stream is looked at again.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What one server of a cluster says to another is on its way for at most so long, or is never heard.
+const ON_THE_WAY: Duration = Duration::from_millis(250);
+/// Time between two looks at a leader that has not heard a majority yet.
+const LOOK: Duration = Duration::from_millis(150);
+/// Whoever leads by then may have lost it in between, and have it again: followers stand after 4 s of silence.
+const SAME_MAX: Duration = Duration::from_secs(4);
 
 /// A thread, as far as it is still held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,12 +142,47 @@ pub(super) async fn scan<C: Clock, S: Stream>(
     loop {
         let tallies = Tallies::new(project, agent);
         let before = stream.info().await?;
-        let Some(complete) = read(clock, stream, tallies, &before).await? else {
-            continue;
-        };
-        // In a cluster a server that was cut off may have told where the stream ends, and it leads it no more.
-        if before.leader.is_none() || stream.info().await?.leader == before.leader {
+        let (complete, was_led) = try_join(
+            read(clock, stream, tallies, &before),
+            was_led(clock, stream, &before.leadership),
+        )
+        .await?;
+        if let Some(complete) = complete.filter(|_| was_led) {
             return Ok(complete);
+        }
+    }
+}
+
+/// Whether whoever described the stream just now led it then: see the head of this file.
+async fn was_led<C: Clock, S: Stream>(
+    clock: &C,
+    stream: &S,
+    described: &Leadership,
+) -> Result<bool, ScanError> {
+    let before = match described {
+        Leadership::Alone => return Ok(true),
+        Leadership::Nobody => {
+            clock.sleep_until(clock.now() + PATIENCE).await;
+            return Ok(false);
+        }
+        Leadership::Leader { server, .. } => server,
+    };
+    let since = clock.now();
+    loop {
+        clock.sleep_until(clock.now() + LOOK).await;
+        let asked = clock.now();
+        match stream.info().await?.leadership {
+            Leadership::Leader { server, heard } if server == *before => {
+                if clock.now().since(since) > SAME_MAX {
+                    return Ok(false);
+                }
+                if heard.saturating_add(ON_THE_WAY) <= asked.since(since) {
+                    return Ok(true);
+                }
+            }
+            // One that knows of no leader may have been quicker to answer than who leads.
+            Leadership::Nobody if clock.now().since(since) <= SAME_MAX => {}
+            _ => return Ok(false),
         }
     }
 }
@@ -262,7 +313,7 @@ mod tests {
             first_sequence: Sequence(1),
             last_sequence: Sequence::NONE,
             consumers: 0,
-            leader: None,
+            leadership: Leadership::Alone,
         }
     }
 

@@ -22,6 +22,9 @@ use crate::transport::{ReadStart, ReadStreamError, Reader, Sequence, Stream, Str
 /// What could not be looked at is looked at again after so long.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// A stream that nobody leads for longer is not looked at in vain for ever.
+const LOOKS_MAX: usize = 8;
+
 /// A stream that is made anew each time it is looked at is no stream to watch.
 const ROUNDS_MAX: usize = 4;
 
@@ -61,7 +64,7 @@ pub(super) async fn open<E: Env, S: Stream>(
     wanted: Wanted,
     place: Place,
 ) -> Result<Watch, SubscribeError> {
-    let (reader, info, mark) = begin(&stream, &filter).await?;
+    let (reader, info, mark) = begin(env.clock(), &stream, &filter).await?;
     let (mailbox, stop) = place.take_up().ok_or(SubscribeError::Closed)?;
     let last = info.last_sequence;
     let follower = Follower::new(wanted, info.created, last, mark);
@@ -85,12 +88,13 @@ pub(super) async fn open<E: Env, S: Stream>(
 ///
 /// The reader begins on its own, after the look at the stream; only if the stream is still the same then does it begin
 /// within what was looked at.
-async fn begin<S: Stream>(
+async fn begin<C: Clock, S: Stream>(
+    clock: &C,
     stream: &S,
     filter: &str,
 ) -> Result<(Reader, StreamInfo, Option<Mark>), SubscribeError> {
     for _ in 0..ROUNDS_MAX {
-        let info = stream.info().await?;
+        let info = describe(clock, stream).await?;
         let mark = match look(stream, info.last_sequence).await? {
             AtMark::Stored(time) => Some((info.last_sequence, time)),
             AtMark::Nothing | AtMark::Unknown => None,
@@ -102,6 +106,22 @@ async fn begin<S: Stream>(
         }
     }
     Err(SubscribeError::Unsettled)
+}
+
+/// What is there now. By the word of a server that may have missed the end of the stream, what was said long ago would be
+/// told as new: it is asked for again, as where several servers answer any may be the quickest.
+async fn describe<C: Clock, S: Stream>(
+    clock: &C,
+    stream: &S,
+) -> Result<StreamInfo, ReadStreamError> {
+    for _ in 0..LOOKS_MAX {
+        let info = stream.info().await?;
+        if info.leadership.is_likely() {
+            return Ok(info);
+        }
+        clock.sleep_until(clock.now() + RETRY).await;
+    }
+    Err(ReadStreamError::TimedOut)
 }
 
 /// What the stream holds at this place.
@@ -178,6 +198,10 @@ async fn check<C: Clock, S: Stream>(clock: C, stream: S, mark: Option<Sequence>)
         let looked = async {
             let at_mark = look(&stream, mark.unwrap_or(Sequence::NONE)).await?;
             let info = stream.info().await?;
+            // Who may have missed the end of the stream would tell of one that was lost.
+            if !info.leadership.is_likely() {
+                return Err(ReadStreamError::TimedOut);
+            }
             Ok(Found {
                 created: info.created,
                 last: info.last_sequence,

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::admin::DUPLICATE_WINDOW;
 use crate::time::{UnixTime, nanos};
-use crate::transport::{Discard, Retention, Sequence, Storage, StreamConfig, StreamInfo};
+use crate::transport::{
+    Discard, Leadership, Retention, Sequence, Storage, StreamConfig, StreamInfo,
+};
 
 /// The configuration of a new stream.
 pub(super) fn fresh(config: &StreamConfig) -> Value {
@@ -141,7 +143,6 @@ pub(super) fn read_info(info: &Value) -> Option<StreamInfo> {
     let state = &info["state"];
     let messages = state["messages"].as_u64()?;
     let last_sequence = Sequence(state["last_seq"].as_u64()?);
-    let cluster = &info["cluster"];
     Some(StreamInfo {
         config: read(info.get("config")?),
         created: UnixTime::parse_rfc3339(info["created"].as_str()?).ok()?,
@@ -155,12 +156,32 @@ pub(super) fn read_info(info: &Value) -> Option<StreamInfo> {
         },
         last_sequence,
         consumers: state["consumer_count"].as_u64()?,
-        // A server without a cluster names itself as the leader, of no cluster.
-        leader: cluster["name"]
-            .as_str()
-            .and_then(|_| cluster["leader"].as_str())
-            .map(Into::into),
+        leadership: leadership(&info["cluster"]),
     })
+}
+
+/// A server without a cluster names itself as the leader, of no cluster; one with the only copy names no other copies.
+fn leadership(cluster: &Value) -> Leadership {
+    let replicas = cluster["replicas"].as_array();
+    let replicas = replicas.map_or(&[][..], Vec::as_slice);
+    if cluster["name"].as_str().is_none() || replicas.is_empty() {
+        return Leadership::Alone;
+    }
+    let Some(server) = cluster["leader"].as_str() else {
+        return Leadership::Nobody;
+    };
+    let heard = |replica: &Value| match (&replica["offline"], replica["active"].as_u64()) {
+        (Value::Bool(true), _) | (_, None) => Duration::MAX,
+        (_, Some(nanos)) => Duration::from_nanos(nanos),
+    };
+    let mut heard: Vec<Duration> = replicas.iter().map(heard).collect();
+    heard.sort_unstable();
+    // Others that make a majority with the leader, of which the least recent counts.
+    let others = replicas.len().div_ceil(2);
+    Leadership::Leader {
+        server: server.into(),
+        heard: heard[others - 1],
+    }
 }
 
 #[cfg(test)]
@@ -219,14 +240,41 @@ mod tests {
             "cluster": {"leader": "NABC"},
         });
         let read = read_info(&info).expect("it is whole");
-        assert_eq!((read.first_sequence, read.leader), (Sequence(1), None));
-        info["cluster"]["name"] = "c".into();
+        assert_eq!(read.first_sequence, Sequence(1));
         info["state"]["messages"] = 2.into();
         info["state"]["first_seq"] = 4.into();
         let read = read_info(&info).expect("it is whole");
         assert_eq!(read.first_sequence, Sequence(4));
-        assert_eq!(read.leader.as_deref(), Some("NABC"));
         info["state"]["messages"] = "many".into();
         assert_eq!(read_info(&info), None);
+    }
+
+    /// As 2.15.1 says it.
+    #[test]
+    fn a_leader_says_when_it_heard_a_majority() {
+        let replica = |active: u64| json!({"name": "n", "current": true, "active": active});
+        let led = |cluster: Value| leadership(&cluster);
+        let alone = json!({"leader": "NABC"});
+        let single = json!({"name": "c", "leader": "n1"});
+        assert_eq!(
+            (led(alone), led(single)),
+            (Leadership::Alone, Leadership::Alone)
+        );
+        let nobody = json!({"name": "c", "replicas": [replica(5), replica(5), replica(5)]});
+        assert_eq!(led(nobody), Leadership::Nobody);
+        let heard = |replicas: &[Value]| match led(
+            json!({"name": "c", "leader": "n1", "replicas": replicas}),
+        ) {
+            Leadership::Leader { server, heard } if &*server == "n1" => heard,
+            other => panic!("{other:?}"),
+        };
+        let millis = |millis: u64| replica(millis * 1_000_000);
+        let three = [millis(7_983), millis(12)];
+        assert_eq!(heard(&three), Duration::from_millis(12));
+        let five = [millis(1), millis(700), millis(9_000), millis(8_000)];
+        assert_eq!(heard(&five), Duration::from_millis(700));
+        let mut gone = replica(0);
+        gone["offline"] = true.into();
+        assert_eq!(heard(&[gone.clone(), gone]), Duration::MAX);
     }
 }

@@ -540,6 +540,7 @@ mod tests {
 
     fn describe(life: i64, last: u64) -> Description {
         Description {
+            is_likely: true,
             created: UnixTime::from_secs(life),
             first: Sequence(1),
             last: Sequence(last),

@@ -44,8 +44,8 @@ pub use kv::{
 };
 pub use message::{Headers, Message};
 pub use stream::{
-    Discard, JetStream, MessageTtl, Purge, ReadStart, ReaderEvent, Retention, Sequence, StoreAck,
-    StoreOptions, StoredMessage, Stream, StreamConfig, StreamInfo,
+    Discard, JetStream, Leadership, MessageTtl, Purge, ReadStart, ReaderEvent, Retention, Sequence,
+    StoreAck, StoreOptions, StoredMessage, Stream, StreamConfig, StreamInfo,
 };
 pub use stream_error::{
     AckError, ConsumerError, PullError, ReadStreamError, StoreError, StreamError,

@@ -171,8 +171,44 @@ pub struct StreamInfo {
     pub last_sequence: Sequence,
     /// Consumers that it has.
     pub consumers: u64,
-    /// The server that leads it; `None` without a cluster or without a leader.
-    pub leader: Option<Arc<str>>,
+    /// What whoever says this knows of who leads it.
+    pub leadership: Leadership,
+}
+
+/// How far a server's word on a stream can be trusted, where it has copies.
+///
+/// Measured: a leader that others have succeeded does not know it before it hears of it. Frozen and thawed, or cut off, it
+/// describes the stream as it was, and names itself; and once it has given up, it still does, naming nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Leadership {
+    /// There is one copy, and this is it.
+    #[default]
+    Alone,
+    /// There are copies, and whoever says this knows of no leader: it may have missed anything.
+    Nobody,
+    /// There are copies, and this server leads, as far as it knows.
+    Leader {
+        /// Its name.
+        server: Arc<str>,
+        /// How long ago it last heard so many of the others that they and it are a majority. A leader that has nothing
+        /// to say makes itself heard, and hears them, every second.
+        heard: Duration,
+    },
+}
+
+impl Leadership {
+    /// A leader that has heard a majority since is succeeded by nobody who only waits for it: that takes 4 s of silence. One
+    /// that is put down by another's candidacy may not hear of it for a second.
+    const HEARD_MAX: Duration = Duration::from_secs(3);
+
+    /// Whether nothing speaks against what is said: it is the only copy's word, or that of a leader that hears a majority.
+    pub fn is_likely(&self) -> bool {
+        match self {
+            Self::Alone => true,
+            Self::Nobody => false,
+            Self::Leader { heard, .. } => *heard <= Self::HEARD_MAX,
+        }
+    }
 }
 
 /// A message as a stream holds it.

@@ -40,6 +40,8 @@ pub struct Description {
     pub first: Sequence,
     /// The last sequence given out.
     pub last: Sequence,
+    /// Whether it is the word of somebody who should know.
+    pub is_likely: bool,
 }
 
 impl From<&BucketInfo> for Description {
@@ -49,6 +51,7 @@ impl From<&BucketInfo> for Description {
             created: info.created,
             first: Sequence::NONE,
             last: info.last_revision.into(),
+            is_likely: true,
         }
     }
 }
@@ -59,6 +62,7 @@ impl From<&StreamInfo> for Description {
             created: info.created,
             first: info.first_sequence,
             last: info.last_sequence,
+            is_likely: info.leadership.is_likely(),
         }
     }
 }

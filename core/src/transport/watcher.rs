@@ -245,7 +245,12 @@ impl<T: Item> Watcher<T> {
         self.give_up(now, cause, effects);
     }
 
-    fn described(&mut self, found: Description, effects: &mut Vec<WatcherEffect<T>>) {
+    fn described(&mut self, now: Instant, found: Description, effects: &mut Vec<WatcherEffect<T>>) {
+        // A server of a cluster that was cut off knows less than was told: nothing is lost for that.
+        let is_behind = self.created == Some(found.created) && found.last < self.newest;
+        if is_behind && !found.is_likely {
+            return self.fail(now, WatchError::TimedOut, effects);
+        }
         match self.created {
             None => (self.told, self.from) = Self::first(self.start, found.last),
             // Deleted and created anew, or an acknowledged tail was lost in a power failure: sequences told before are
@@ -392,7 +397,7 @@ impl<T: Item> Machine for Watcher<T> {
             WatcherEvent::Described(attempt, answer) => {
                 if attempt == self.attempt && self.state == State::Describing {
                     match answer {
-                        Ok(found) => self.described(found, effects),
+                        Ok(found) => self.described(now, found, effects),
                         Err(error) => self.fail(now, error, effects),
                     }
                 }
@@ -503,6 +508,7 @@ mod tests {
 
     fn info(created: i64, last: u64) -> Description {
         Description {
+            is_likely: true,
             created: UnixTime::from_nanos(created),
             first: Sequence(1),
             last: Sequence(last),
@@ -696,6 +702,26 @@ mod tests {
         story.hear(at(3), WatcherEvent::Link { up: true });
         assert_eq!(story.described(2, 7, 1), ["create 2 last per subject"]);
         assert_eq!(story.created(2, 1), ["another life"]);
+    }
+
+    #[test]
+    fn a_server_that_is_behind_has_lost_nothing() {
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Revision(Revision(1)));
+        story.described(1, 7, 2);
+        story.created(1, 2);
+        story.delivered(1, 1, 1, 1);
+        story.delivered(1, 2, 0, 2);
+        story.hear(at(2), WatcherEvent::Link { up: false });
+        story.hear(at(3), WatcherEvent::Link { up: true });
+        let behind = Description {
+            is_likely: false,
+            ..info(7, 1)
+        };
+        let described = WatcherEvent::Described(Attempt(2), Ok(behind));
+        assert!(story.hear(at(3), described).is_empty());
+        assert_eq!(story.wake(at(3)), ["describe 3"]);
+        assert_eq!(story.described(3, 7, 2), ["create 3 from 3"]);
+        assert_eq!(story.created(3, 0), ["resumed"]);
     }
 
     #[test]

@@ -70,7 +70,11 @@ fn late(
         let (ended, was_refused) = match waiter.ended {
             Some((at, Ended::Conflict(_))) => (at, true),
             Some((at, _)) => (at, false),
-            None => (facts.end, false),
+            // Who has died waits no more.
+            None => {
+                let life = facts.life(waiter.process);
+                (life.map_or(facts.end, |life| life.ended), false)
+            }
         };
         let waits = matches!(
             waiter.call,
@@ -111,6 +115,7 @@ fn knows_lives(facts: &Facts<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::tale::Tale;
+    use crate::history::Life;
 
     #[test]
     fn a_record_is_taken_over_after_its_life_and_not_before() {
@@ -138,5 +143,15 @@ mod tests {
         };
         assert_eq!(waited(9), Vec::<String>::new());
         assert!(waited(30)[0].starts_with("bob/1 could not have the lock of l.job-0"));
+    }
+
+    #[test]
+    fn who_has_died_waits_no_more() {
+        let mut tale = Tale::of_locks(&["alice/1", "bob/1"]);
+        tale.at(1).waits_for_lock("bob/1");
+        tale.at(2).life("bob/1", Life::Crashed);
+        tale.at(10).record("alice/1", "a", 10);
+        tale.at(60).ends();
+        assert_eq!(tale.told_by("L4"), [""; 0]);
     }
 }

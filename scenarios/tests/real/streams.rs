@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use squall_core::nats::{NatsConnection, NatsStream};
 use squall_core::transport::{
-    Discard, JetStream as _, Message, MessageTtl, PublishError, Purge, ReadStreamError, Sequence,
-    StoreAck, StoreError, StoreOptions, StoredMessage, Stream as _, StreamConfig, StreamError,
-    StreamInfo,
+    Discard, JetStream as _, Leadership, Message, MessageTtl, PublishError, Purge, ReadStreamError,
+    Sequence, StoreAck, StoreError, StoreOptions, StoredMessage, Stream as _, StreamConfig,
+    StreamError, StreamInfo,
 };
 use squall_core::{Connection as _, UnixTime};
 use squall_scenarios::real::ServerOptions;
@@ -90,7 +90,7 @@ async fn settings_are_created_once_and_updated_in_place() {
         assert!(again.now >= info.now, "the server's time goes on");
         let now = info.now;
         assert_eq!(StreamInfo { now, ..again }, info);
-        assert_eq!((info.consumers, info.leader), (0, None));
+        assert_eq!((info.consumers, info.leadership), (0, Leadership::Alone));
         let answer = near
             .request(Message::new("$JS.API.STREAM.INFO.s", ""))
             .await;

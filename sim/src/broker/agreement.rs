@@ -3,6 +3,7 @@
 //! Every server stores the very same records, each when it learns of them; who leads acknowledges them. What is proposed
 //! is in [`proposals`](super::proposals).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use squall_core::Rng;
@@ -189,22 +190,33 @@ impl Broker {
         effects: &mut Vec<Effect>,
     ) {
         let begun = effects.len();
+        let wall = now.wall;
         let now = Now {
-            wall: agreed_wall(&command).unwrap_or(now.wall),
+            wall: agreed_wall(&command).unwrap_or(wall),
             ..now
         };
         match command {
             Command::Create {
                 config,
                 holders,
+                first,
                 asker,
                 ..
-            } => self.created(now, GroupId(number), config, holders, asker, effects),
+            } => {
+                let id = GroupId(number);
+                self.created(now, id, config, (holders, first), asker, effects);
+            }
             Command::Update { config, asker } => self.settings_updated(now, config, asker, effects),
             Command::Delete { stream, asker } => self.deleted(now, &stream, asker, effects),
             Command::Write {
                 proposal, asker, ..
-            } => self.written(now, group, *proposal, asker, effects),
+            } => {
+                let waiting = self.written(now, group, *proposal, asker, effects);
+                for (asker, request) in waiting {
+                    // Proposed now, and not when what they waited for was.
+                    self.asked_to_write(Now { wall, ..now }, asker, request, effects);
+                }
+            }
             Command::Remove { removal, asker } => {
                 self.removed(now, group, &removal, asker, effects);
             }
@@ -225,7 +237,7 @@ impl Broker {
         now: Now,
         id: GroupId,
         config: StreamConfig,
-        holders: Vec<Peer>,
+        (holders, first): (Vec<Peer>, Peer),
         asker: Asker,
         effects: &mut Vec<Effect>,
     ) {
@@ -252,7 +264,8 @@ impl Broker {
         }
         if holders.len() > 1 {
             let rng = &mut self.surroundings.rng;
-            let group = Group::new(me, SIZE, Timing::default(), now.monotonic, rng);
+            let (timing, is_first) = (Timing::default(), me == first);
+            let group = Group::new(me, SIZE, timing, is_first, now.monotonic, rng);
             member.groups.insert(id, group);
         }
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
@@ -302,7 +315,8 @@ impl Broker {
         let answers = self.is_leader(Some(&name));
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
         let response = self.jetstreams[ACCOUNT.0].update_checked(&mut ctx, config);
-        if let (true, Some(response)) = (answers, response) {
+        if let (true, Some(mut response)) = (answers, response) {
+            self.tell_leader(now, &mut response);
             self.tell(asker, response, effects);
         }
     }
@@ -343,6 +357,7 @@ impl Broker {
         }
     }
 
+    /// Gives the writes that have waited for this one.
     fn written(
         &mut self,
         now: Now,
@@ -350,12 +365,13 @@ impl Broker {
         proposal: Proposal,
         asker: Asker,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> VecDeque<(Asker, Request)> {
+        let none = VecDeque::new();
         let Some(name) = self.stream_of(group) else {
-            return;
+            return none;
         };
         let Some(stream) = self.jetstreams[ACCOUNT.0].stream_mut(&name) else {
-            return;
+            return none;
         };
         let Proposal {
             subject,
@@ -378,13 +394,13 @@ impl Broker {
             is_duplicate: false,
         };
         let Some(member) = &mut self.member else {
-            return;
+            return none;
         };
         if !member.leads(group) {
-            return;
+            return none;
         }
         let Some(stream) = member.streams.get_mut(&name) else {
-            return;
+            return none;
         };
         // Ghosts of an earlier leader were not proposed by this one.
         let left = stream.proposed.get(&subject).copied().unwrap_or(0);
@@ -394,8 +410,6 @@ impl Broker {
         }
         let waiting = std::mem::take(&mut stream.waiting);
         self.answer_store(now, &name, asker, &answer, Ok(written), effects);
-        for (asker, request) in waiting {
-            self.asked_to_write(now, asker, request, effects);
-        }
+        waiting
     }
 }

@@ -130,6 +130,10 @@ impl Broker {
             let stream = member.streams.get(name)?;
             Some(!stream.is_replicated() || member.leads(stream.group))
         };
+        let is_leaderless = |name: &str| {
+            let stream = member.streams.get(name);
+            stream.is_some_and(|stream| member.is_leaderless(now.monotonic, stream))
+        };
         match &request {
             Request::Entry { .. } | Request::Get { .. } | Request::LastOf { .. } => {
                 self.answer_here(now, asker, request, effects);
@@ -143,11 +147,14 @@ impl Broker {
                 self.asked_to_write(now, asker, request, effects);
             }
             Request::StreamInfo { stream } => match is_here(stream) {
-                Some(is_leader) => {
-                    if is_leader && self.jetstreams[ACCOUNT.0].stream(stream).is_some() {
-                        self.answer_here(now, asker, request, effects);
-                    }
+                Some(true) if self.jetstreams[ACCOUNT.0].stream(stream).is_some() => {
+                    self.answer_here(now, asker, request, effects);
                 }
+                // Whoever knows that nobody leads it says what it has itself.
+                Some(false) if is_leaderless(stream) => {
+                    self.answer_here(now, asker, request, effects);
+                }
+                Some(_) => self.say_leaderless(now, asker, effects),
                 None => self.answer_as_cluster(now, asker, request, effects),
             },
             Request::Purge { stream, .. } | Request::DeleteMessage { stream, .. } => {
@@ -174,8 +181,16 @@ impl Broker {
         };
         if member.leads(GroupId::CLUSTER) {
             self.decide(now, asker, request, effects);
-            return;
+        } else {
+            self.say_leaderless(now, asker, effects);
         }
+    }
+
+    /// Says that the cluster has no leader, if it has had none for long enough.
+    fn say_leaderless(&self, now: Now, asker: Asker, effects: &mut Vec<Effect>) {
+        let Some(member) = &self.member else {
+            return;
+        };
         let is_leaderless = member
             .leaderless
             .is_some_and(|since| now.monotonic.since(since) >= SAYS_LEADERLESS_AFTER);
@@ -231,7 +246,24 @@ impl Broker {
         let begun = effects.len();
         let mut ctx = self.surroundings.ctx(now, ACCOUNT, effects);
         self.jetstreams[ACCOUNT.0].request(&mut ctx, asker.link, asker.id, request, is_subscribed);
+        for effect in &mut effects[begun..] {
+            if let Effect::Send {
+                op: ServerOp::Response { response, .. },
+                ..
+            } = effect
+            {
+                self.tell_leader(now, response);
+            }
+        }
         self.send_home(begun, effects);
+    }
+
+    /// Where a stream is described, says what this server knows of who leads it.
+    pub(super) fn tell_leader(&self, now: Now, response: &mut Response) {
+        if let (Response::Stream(info), Some(member)) = (response, &self.member) {
+            let me = &self.surroundings.config.name;
+            info.leadership = member.leadership(now.monotonic, &info.config.name, me);
+        }
     }
 
     /// An answer to a client here or elsewhere.

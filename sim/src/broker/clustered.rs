@@ -14,7 +14,7 @@ use super::member::{ACCOUNT, Member, SIZE, Told, route_link};
 use super::parley::{RouteOp, Serves};
 use super::timers::{StreamTimer, Timer};
 use crate::cluster::Peer;
-use crate::wire::{ClientOp, LinkId, Response, ServerOp, Sid};
+use crate::wire::{ClientOp, LinkId, ServerOp, Sid};
 
 /// A follower answers direct reads so long after it has begun to follow (2.07 to 2.09 s measured).
 pub(super) const READS_AFTER: Duration = Duration::from_secs(2);
@@ -256,14 +256,6 @@ impl Broker {
             let Effect::Send { link, op } = effect else {
                 continue;
             };
-            if let ServerOp::Response {
-                response: Response::Stream(info),
-                ..
-            } = op
-            {
-                // Only who leads a stream describes it.
-                info.leader = Some(Arc::clone(&self.surroundings.config.name));
-            }
             let route = (0..SIZE).map(Peer).find(|peer| route_link(*peer) == *link);
             if let (Some(to), ServerOp::Message { sid, message }) = (route, &*op) {
                 let (sid, message) = (*sid, message.clone());

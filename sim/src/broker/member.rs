@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use squall_core::transport::StreamConfig;
+use squall_core::transport::{Leadership, StreamConfig};
 use squall_core::{Instant, Rng, UnixTime};
 
 use super::parley::{Asker, Command, GroupId, Serves};
@@ -45,6 +45,8 @@ pub(super) struct Member {
     pub(super) told: BTreeMap<(LinkId, Sid), Told>,
     numbers: BTreeMap<Sid, (LinkId, Sid)>,
     last_number: u64,
+    /// When the process was started.
+    started: Instant,
     /// Since when the cluster has had no leader whom this server knows.
     pub(super) leaderless: Option<Instant>,
 }
@@ -86,7 +88,7 @@ pub(super) struct Stream {
 
 impl Member {
     pub(super) fn new(me: Peer, now: Instant, rng: &mut Rng) -> Self {
-        let cluster = Group::new(me, SIZE, Timing::default(), now, rng);
+        let cluster = Group::new(me, SIZE, Timing::default(), true, now, rng);
         let peers = (0..SIZE).map(|_| PeerState::default()).collect();
         Self {
             me,
@@ -98,6 +100,7 @@ impl Member {
             told: BTreeMap::new(),
             numbers: BTreeMap::new(),
             last_number: 0,
+            started: now,
             leaderless: Some(now),
         }
     }
@@ -123,6 +126,28 @@ impl Member {
 
     pub(super) fn leads(&self, group: GroupId) -> bool {
         self.groups.get(&group).is_some_and(Group::is_leader)
+    }
+
+    /// What a server that describes a stream says of who leads it.
+    pub(super) fn leadership(&self, now: Instant, stream: &str, name: &Arc<str>) -> Leadership {
+        let group = self.streams.get(stream);
+        let group = group.and_then(|stream| self.groups.get(&stream.group));
+        match group {
+            None => Leadership::Alone,
+            Some(group) => match group.heard(now).filter(|_| group.is_leader()) {
+                None => Leadership::Nobody,
+                Some(heard) => Leadership::Leader {
+                    server: Arc::clone(name),
+                    heard,
+                },
+            },
+        }
+    }
+
+    /// Whether this server keeps a copy of the stream, and knows that nobody leads it.
+    pub(super) fn is_leaderless(&self, now: Instant, stream: &Stream) -> bool {
+        let group = self.groups.get(&stream.group);
+        group.is_some_and(|group| group.is_leaderless(now, self.started))
     }
 
     pub(super) fn stream_of(&self, group: GroupId) -> Option<&Arc<str>> {
@@ -178,7 +203,7 @@ impl Member {
 
     /// The process is back.
     pub(super) fn start(&mut self, now: Instant, rng: &mut Rng) {
-        self.leaderless = Some(now);
+        (self.started, self.leaderless) = (now, Some(now));
         for group in self.groups.values_mut() {
             group.restart(now, rng);
         }

@@ -159,6 +159,8 @@ pub enum Command {
         config: StreamConfig,
         /// The servers that keep it.
         holders: Vec<Peer>,
+        /// The one of them that is to lead it first.
+        first: Peer,
         /// When.
         at: UnixTime,
         /// Who wanted it.

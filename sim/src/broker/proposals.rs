@@ -78,8 +78,10 @@ impl Broker {
             picked.into_iter().collect()
         };
         let at = now.wall;
+        let first = self.surroundings.rng.pick(&holders);
         let create = Command::Create {
             config,
+            first: first.copied().unwrap_or(member.me),
             holders,
             at,
             asker,

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use squall_core::transport::{
-    BucketConfig, BucketInfo, Discard, KvEntry, Retention, Sequence, StreamConfig, StreamInfo,
-    names,
+    BucketConfig, BucketInfo, Discard, KvEntry, Leadership, Retention, Sequence, StreamConfig,
+    StreamInfo, names,
 };
 use squall_core::{Instant, UnixTime};
 
@@ -131,7 +131,7 @@ impl Stream {
             first_sequence: self.store.first_sequence(),
             last_sequence: self.store.last(),
             consumers: self.consumers() as u64,
-            leader: None,
+            leadership: Leadership::Alone,
         }
     }
 

@@ -1,6 +1,7 @@
 //! One server's part in one replicated log: Raft, with nats-server's timing.
 
 use std::fmt;
+use std::time::Duration;
 
 use squall_core::{Instant, Rng};
 
@@ -99,7 +100,14 @@ pub struct Group<C> {
     log: Log<C>,
     agreed: u64,
     role: Role,
+    /// Whom it follows; whoever votes for another does so until that one speaks as the leader.
     leader: Option<Peer>,
+    /// Since it was started it has known a leader.
+    had_leader: bool,
+    /// When it was started.
+    started: Instant,
+    /// Its first entry as the leader: it leads once that is agreed upon, and with it what earlier leaders have left.
+    floor: u64,
     /// When it stands, stands again, or speaks as the leader.
     due: Instant,
     /// When it asks itself, as the leader, whether it has a majority.
@@ -107,10 +115,21 @@ pub struct Group<C> {
 }
 
 impl<C: Clone> Group<C> {
-    /// A server's part in a new group of `size`.
-    pub fn new(me: Peer, size: u8, timing: Timing, now: Instant, rng: &mut Rng) -> Self {
+    /// A server's part in a new group of `size`. Who is `first` stands soon; the others would if it did not.
+    pub fn new(
+        me: Peer,
+        size: u8,
+        timing: Timing,
+        is_first: bool,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> Self {
         assert!(me.0 < size, "a server is one of its group");
-        let due = now + draw(&timing.campaign, rng);
+        let wait = match is_first {
+            true => &timing.campaign,
+            false => &timing.election,
+        };
+        let due = now + draw(wait, rng);
         Self {
             me,
             size,
@@ -121,14 +140,44 @@ impl<C: Clone> Group<C> {
             agreed: 0,
             role: Role::Follower,
             leader: None,
+            had_leader: false,
+            started: now,
+            floor: 0,
             due,
             check_due: Instant::FAR_FUTURE,
         }
     }
 
-    /// Whether this server leads, as far as it knows.
+    /// Whether this server leads, as far as it knows: it was elected, and has done all that earlier leaders have left.
     pub const fn is_leader(&self) -> bool {
+        self.is_elected() && self.agreed >= self.floor
+    }
+
+    const fn is_elected(&self) -> bool {
         matches!(self.role, Role::Leader(_))
+    }
+
+    /// How long ago this server, as the leader, last heard so many of the others that they and it are a majority.
+    pub fn heard(&self, now: Instant) -> Option<Duration> {
+        let Role::Leader(followers) = &self.role else {
+            return None;
+        };
+        let heard = |peer: Peer| now.since(followers[usize::from(peer.0)].heard_at);
+        let mut heard: Vec<Duration> = self.others().map(heard).collect();
+        heard.sort_unstable();
+        let others = self.majority() - 1;
+        Some(
+            others
+                .checked_sub(1)
+                .map_or(Duration::ZERO, |last| heard[last]),
+        )
+    }
+
+    /// Whether this server knows that there is no leader. One that was started just now may not have heard of it.
+    pub fn is_leaderless(&self, now: Instant, process_started: Instant) -> bool {
+        let is_old = |since: Instant| now.since(since) > self.timing.majority_check;
+        let knows = (self.had_leader && is_old(process_started)) || is_old(self.started);
+        self.leader.is_none() && knows
     }
 
     /// Whom this server takes for the leader.
@@ -155,6 +204,7 @@ impl<C: Clone> Group<C> {
     pub fn restart(&mut self, now: Instant, rng: &mut Rng) {
         self.role = Role::Follower;
         self.leader = None;
+        (self.had_leader, self.started) = (false, now);
         self.check_due = Instant::FAR_FUTURE;
         self.due = now + draw(&self.timing.election, rng);
     }
@@ -202,7 +252,7 @@ impl<C: Clone> Group<C> {
         if now < self.due {
             return;
         }
-        if self.is_leader() {
+        if self.is_elected() {
             self.due = now + self.timing.heartbeat;
             self.tell_followers(deeds);
         } else {
@@ -222,14 +272,20 @@ impl<C: Clone> Group<C> {
         if word.term > self.term {
             self.term = word.term;
             self.voted = None;
-            self.leader = None;
             if !matches!(self.role, Role::Follower) {
                 self.stand_back(now, rng, deeds);
             }
         }
         let is_old = word.term < self.term;
         match word.said {
-            Said::Append { .. } if is_old => deeds.push(self.say(from, Said::Miss(0))),
+            Said::Append { .. } if is_old => {
+                // It is refused, and put off standing all the same: of a leader that is put down by one that cannot win, a
+                // last word is enough for seconds without another (measured).
+                if !self.is_elected() {
+                    self.due = now + draw(&self.timing.election, rng);
+                }
+                deeds.push(self.say(from, Said::Miss(0)));
+            }
             Said::Append {
                 before,
                 entries,
@@ -238,7 +294,7 @@ impl<C: Clone> Group<C> {
             } => {
                 // A candidate of this term has lost to the speaker.
                 self.role = Role::Follower;
-                self.leader = Some(from);
+                self.follow(from);
                 self.due = now + draw(&self.timing.election, rng);
                 let answer = self.follow_on(before, entries);
                 if let Said::Have(number) = answer {
@@ -254,13 +310,16 @@ impl<C: Clone> Group<C> {
                 if votes {
                     self.voted = Some(from);
                     self.due = now + draw(&self.timing.election, rng);
+                } else if self.voted.is_none() {
+                    // Whoever stands has less of the log, and may have put a leader down: somebody else has to stand.
+                    self.due = now + draw(&self.timing.campaign, rng);
                 }
                 deeds.push(self.say(from, Said::Vote(votes)));
             }
             Said::Vote(true) if !is_old => self.count_vote(now, from, deeds),
             Said::Have(number) if !is_old => self.has(now, from, number, deeds),
             Said::Miss(number) if !is_old => self.misses(now, from, number, deeds),
-            Said::Succeed if !is_old && !self.is_leader() => self.stand(now, rng, deeds),
+            Said::Succeed if !is_old && !self.is_elected() => self.stand(now, rng, deeds),
             Said::Vote(_) | Said::Have(_) | Said::Miss(_) | Said::Succeed => {}
         }
     }
@@ -274,7 +333,7 @@ impl<C: Clone> Group<C> {
         let mut votes = vec![false; usize::from(self.size)];
         votes[usize::from(self.me.0)] = true;
         self.role = Role::Candidate(votes);
-        self.due = now + draw(&self.timing.campaign, rng);
+        self.due = now + draw(&self.timing.election, rng);
         let (term, number) = self.log.newest();
         for peer in self.others() {
             deeds.push(self.say(peer, Said::Stand(term, number)));
@@ -297,15 +356,14 @@ impl<C: Clone> Group<C> {
             heard_at: now,
         };
         self.role = Role::Leader(vec![follower; usize::from(self.size)]);
-        self.leader = Some(self.me);
+        self.follow(self.me);
         self.due = now + self.timing.heartbeat;
         self.check_due = now + self.timing.majority_check;
         // What earlier leaders left is agreed upon with this entry, and not before.
-        self.log.push(Entry {
+        self.floor = self.log.push(Entry {
             term: self.term,
             command: None,
         });
-        deeds.push(Deed::Leads);
         self.tell_followers(deeds);
         self.agree(deeds);
     }
@@ -400,16 +458,21 @@ impl<C: Clone> Group<C> {
 
     /// Gives up leading or standing.
     fn stand_back(&mut self, now: Instant, rng: &mut Rng, deeds: &mut Vec<Deed<C>>) {
-        if self.is_leader() {
+        if self.is_elected() {
             deeds.push(Deed::StandsBack);
-            self.leader = None;
         }
+        self.leader = None;
         self.role = Role::Follower;
         self.check_due = Instant::FAR_FUTURE;
         self.due = now + draw(&self.timing.election, rng);
     }
 
     // As a follower.
+
+    const fn follow(&mut self, leader: Peer) {
+        self.leader = Some(leader);
+        self.had_leader = true;
+    }
 
     fn follow_on(&mut self, before: (u64, u64), entries: Vec<Entry<C>>) -> Said<C> {
         let (before, term) = before;
@@ -442,6 +505,9 @@ impl<C: Clone> Group<C> {
             let entry = self.log.get(self.agreed);
             if let Some(command) = entry.and_then(|entry| entry.command.clone()) {
                 deeds.push(Deed::Agreed(self.agreed, command));
+            }
+            if self.is_elected() && self.agreed == self.floor {
+                deeds.push(Deed::Leads);
             }
         }
     }

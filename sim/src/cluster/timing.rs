@@ -11,9 +11,10 @@ pub struct Timing {
     /// Time between two words of a leader that has nothing to say. Default 1 s.
     pub heartbeat: Duration,
     /// Silence of its leader after which a follower stands for election, drawn anew at each word. Default 4 to 9 s: so
-    /// the first of two stands 4.1 to 7.5 s after a leader's death, as measured.
+    /// the first of two stands 4.1 to 7.5 s after a leader's death, as measured. Who stands waits as long for votes.
     pub election: Range<Duration>,
-    /// How long who stands waits for votes, and how long a new group waits before the first stands. Default 100 to 800 ms.
+    /// How long who refuses its vote to one with less of the log, and votes for nobody, waits before it stands itself;
+    /// and the server of a new group that is to stand first. Default 100 to 800 ms.
     pub campaign: Range<Duration>,
     /// How often a leader asks itself whether it has heard a majority since it last did; if not, it gives up. Default
     /// 10 s, so that it gives up after 10 to 20 s (13.3 to 17.9 s measured).
