@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use crate::excerpt::{Excerpt, Weight};
 use crate::headline;
 use crate::model::{Fact, Run, Verdict, Violation};
+use crate::specimen::{self, Specimen};
 use crate::story;
 use crate::sweep::{Coverage, Sweep};
 use crate::words::{clean, clock, count, duration, thousands};
@@ -74,6 +75,10 @@ pub fn render_sweep(sweep: &Sweep) -> String {
         }
     }
     coverage(&mut page, &sweep.coverage);
+    if !sweep.specimens.is_empty() {
+        page.block("**Planted flaws**");
+        page.block(&specimens(&sweep.specimens));
+    }
     page.0
 }
 
@@ -134,6 +139,23 @@ fn coverage(page: &mut Page, coverage: &Coverage) {
     if coverage.gaps().next().is_some() {
         page.block(&table.0);
     }
+}
+
+/// A table of planted flaws.
+pub fn specimens(specimens: &[Specimen]) -> String {
+    let mut table = Table::new(&specimen::COLUMNS);
+    for specimen in specimens {
+        let [name, rest @ ..] = specimen.row();
+        let name = format!("`{}`", clean(&name));
+        let rest = rest.map(|cell| escape(&cell));
+        let cells: Vec<&str> = [&name]
+            .into_iter()
+            .chain(&rest)
+            .map(String::as_str)
+            .collect();
+        table.row(&cells);
+    }
+    table.0
 }
 
 /// What a run that did not fail went through.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Invariant, Run, Schema, Verdict};
+use crate::specimen::Specimen;
 
 /// Many runs, counted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct Sweep {
     /// What was reached of the insides, as far as anybody looked.
     #[serde(default, skip_serializing_if = "Coverage::is_empty")]
     pub coverage: Coverage,
+    /// The planted flaws that were searched for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub specimens: Vec<Specimen>,
 }
 
 /// What runs have reached of the states, events, effects and errors that there are: marks, in groups of their kind.
@@ -203,6 +207,7 @@ impl Sweep {
         self.findings.extend(other.findings);
         self.undecided.extend(other.undecided);
         self.coverage.merge(other.coverage);
+        self.specimens.extend(other.specimens);
     }
 
     /// All scenarios as one.

@@ -116,6 +116,7 @@ impl Sweep {
             findings,
             undecided,
             coverage: _,
+            specimens: _,
         } = self;
         for Finding {
             scenario,

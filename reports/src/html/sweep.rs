@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Page, class, close, open};
 use crate::headline;
+use crate::specimen::{self, Specimen};
 use crate::sweep::{Coverage, Night, Sweep, Tally};
 use crate::words::{clean, duration, escape, rate, thousands};
 
@@ -49,6 +50,7 @@ pub fn render_sweep(sweep: &Sweep, beside: &Beside<'_>) -> String {
     faults(&mut page, sweep);
     sometimes(&mut page, sweep);
     coverage(&mut page, &sweep.coverage);
+    specimens(&mut page, &sweep.specimens);
     page.line("</main>");
     close(&mut page);
     page.0
@@ -320,6 +322,25 @@ fn coverage(page: &mut Page, coverage: &Coverage) {
             gap.of,
             escape(&clean(&gap.never()))
         ));
+    }
+    page.line("</table>");
+}
+
+/// What the search for each planted flaw came to.
+fn specimens(page: &mut Page, specimens: &[Specimen]) {
+    if specimens.is_empty() {
+        return;
+    }
+    let heads = specimen::COLUMNS.map(|name| format!("<th>{name}</th>"));
+    page.line(&format!(
+        "<h2>Planted flaws</h2>\n<table>\n<tr>{}</tr>",
+        heads.concat()
+    ));
+    for specimen in specimens {
+        let class = if specimen.holds { "" } else { " class=\"bad\"" };
+        let cells = specimen.row();
+        let cells = cells.map(|cell| format!("<td{class}>{}</td>", escape(&clean(&cell))));
+        page.line(&format!("<tr>{}</tr>", cells.concat()));
     }
     page.line("</table>");
 }

@@ -6,7 +6,9 @@ use squall_reports::model::{LaneId, MarkId, MarkKind, Run, TrueTime};
 use squall_reports::sweep::{Night, Sweep};
 
 use super::lock::lock_violation;
-use super::samples::{completeness_violation, inconclusive, mark, pass, presence_violation, sweep};
+use super::samples::{
+    completeness_violation, inconclusive, mark, pass, planted, presence_violation, sweep,
+};
 
 /// What is read without JavaScript: neither style, nor tools, nor data, nor scripts.
 pub(crate) fn story(run: &Run) -> String {
@@ -56,6 +58,16 @@ fn nights() -> Vec<Night> {
         ..Night::default()
     };
     (1..=28).map(night).collect()
+}
+
+#[test]
+fn planted_flaws() {
+    let beside = Beside {
+        nights: &[],
+        pages: &Pages::new(),
+    };
+    let page = render_sweep(&planted(), &beside);
+    assert_snapshot!(page.split_once("<body>").expect("a body").1);
 }
 
 #[test]

@@ -5,10 +5,15 @@ use quick_junit::{NonSuccessKind, Report, TestCaseStatus};
 use squall_reports::junit::render_sweep;
 use squall_reports::sweep::Sweep;
 
-use super::samples::{pass, presence_violation, sweep};
+use super::samples::{pass, planted, presence_violation, sweep};
 
 fn xml(sweep: &Sweep) -> String {
     render_sweep(sweep).expect("texts are cleaned")
+}
+
+#[test]
+fn planted_flaws() {
+    assert_snapshot!(xml(&planted()));
 }
 
 #[test]

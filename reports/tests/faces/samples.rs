@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use squall_reports::model::*;
+use squall_reports::specimen::{Specimen, Storms};
 use squall_reports::sweep::{Coverage, Sweep};
 
 pub(crate) const ALICE: LaneId = LaneId(0);
@@ -356,4 +357,44 @@ pub(crate) fn sweep(failing: &[u64]) -> Sweep {
             .into(),
     };
     sweep
+}
+
+/// A search for planted flaws, one of which is missed.
+pub(crate) fn planted() -> Sweep {
+    let found = Specimen {
+        name: "lock-get-then-put".to_owned(),
+        level: 2,
+        code: Some("L1".to_owned()),
+        seeds: Some(4),
+        worked: Duration::from_millis(34),
+        faults_left: Some(1),
+        shrinking: Duration::from_millis(410),
+        twin_passes: true,
+        holds: true,
+        storms: None,
+    };
+    let deep = Specimen {
+        name: "stamp-after-dial".to_owned(),
+        level: 3,
+        storms: Some(Storms {
+            runs_max: 2000,
+            plain: Some(25),
+            steered: Some(26),
+        }),
+        ..found.clone()
+    };
+    let missed = Specimen {
+        name: "who_poisoned".to_owned(),
+        twin_passes: false,
+        storms: Some(Storms {
+            runs_max: 2000,
+            ..Storms::default()
+        }),
+        ..Specimen::default()
+    };
+    Sweep {
+        elapsed: Duration::from_secs(75),
+        specimens: vec![found, deep, missed],
+        ..Sweep::default()
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use squall_reports::model::{LaneKind, MarkKind, Run, Tone, World};
 
 use super::lock::lock_violation;
-use super::samples::{inconclusive, pass, presence_violation, sweep};
+use super::samples::{inconclusive, pass, planted, presence_violation, sweep};
 
 /// The page, in which the first table of fields is that of runs and the second that of sweeps.
 fn documented() -> [BTreeSet<String>; 2] {
@@ -76,7 +76,9 @@ fn every_field_of_a_run_is_documented_and_nothing_else() {
 
 #[test]
 fn every_field_of_a_sweep_is_documented_and_nothing_else() {
-    let value = serde_json::to_value(sweep(&[3, 17])).expect("JSON");
+    let mut all = sweep(&[3, 17]);
+    all.merge(planted());
+    let value = serde_json::to_value(all).expect("JSON");
     let maps = [
         "scenarios",
         "scenarios.*.bit",

@@ -109,14 +109,7 @@ enum Command {
         output: Option<PathBuf>,
     },
     /// Searches for the planted flaws: found, seeds needed, faults left in the shrunk plan; the right twins must pass.
-    Specimens {
-        /// Writes the smallest failing plan of each into this directory.
-        #[arg(long)]
-        keep: Option<PathBuf>,
-        /// Looks for what hides deep in storms, too, as seeds come and steered, and writes a table of all into this file.
-        #[arg(long, num_args = 0..=1, default_missing_value = "docs/specimens.md")]
-        table: Option<PathBuf>,
-    },
+    Specimens(specimens::Wanted),
     /// Prints the fingerprint of each run: equal ones mean equal runs, to the nanosecond.
     Fingerprint {
         /// Only scenarios that match: `*` stands for any text; may be repeated.
@@ -224,7 +217,7 @@ pub fn main() -> ExitCode {
             r#for,
             output,
         } => shrink::shrink(&plan, seed, runs, r#for, output),
-        Command::Specimens { keep, table } => specimens::inspect(keep.as_deref(), table.as_deref()),
+        Command::Specimens(wanted) => specimens::inspect(&wanted),
         Command::Fingerprint {
             scenario,
             seeds,
