@@ -1,13 +1,18 @@
 //! What is said of a run or a sweep before anything else: the same words on every face.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::model::{Invariant, MarkKind, Run, Tone, Verdict};
-use crate::sweep::{Finding, Sweep, Undecided};
-use crate::words::{clean, count, duration, rate, thousands};
+use crate::excerpt::lasts;
+use crate::model::{FaultBand, Invariant, MarkKind, Run, Tone, Verdict};
+use crate::specimen::Specimen;
+use crate::sweep::{Coverage, Finding, Sweep, Undecided};
+use crate::words::{clean, clock, count, duration, rate, thousands};
 
 /// Seeds named.
 const SEEDS: usize = 12;
+/// Causes told of one kind of finding, those of most findings.
+const CAUSES: usize = 8;
 
 /// A verdict as sign and word, and whether that is well.
 pub(crate) fn verdict(run: &Run) -> (Tone, &'static str) {
@@ -48,6 +53,16 @@ pub(crate) fn facts(run: &Run) -> String {
     facts
 }
 
+/// Where everything is recorded, and how to tell whether another run was the same.
+pub(crate) fn whereabouts(run: &Run) -> impl Iterator<Item = (&'static str, String)> {
+    let all = [
+        ("Recorded in", &run.trace),
+        ("Fingerprint", &run.fingerprint),
+    ];
+    let told = all.into_iter();
+    told.filter_map(|(name, value)| Some((name, clean(value.as_ref()?))))
+}
+
 /// How many faults there were, how many of them bit, and of which kinds; and the number of those that bit.
 pub(crate) fn faults(run: &Run) -> (u64, String) {
     let mut kinds: Vec<(&str, u64, u64)> = Vec::new();
@@ -72,6 +87,26 @@ pub(crate) fn faults(run: &Run) -> (u64, String) {
     (bit, format!("{bit} of {all} bit: {}", each.join(", ")))
 }
 
+/// When a fault ended, if it was not over at once, and whether it changed anything.
+pub(crate) fn ended(fault: &FaultBand) -> (String, &'static str) {
+    let to = if lasts(fault) {
+        clock(fault.to)
+    } else {
+        String::new()
+    };
+    (to, if fault.bit { "bit" } else { "did not bite" })
+}
+
+/// How much of the insides was reached, in how many runs.
+pub(crate) fn coverage(coverage: &Coverage) -> String {
+    format!(
+        "{} of {} marks reached in {}",
+        thousands(coverage.reached() as u64),
+        thousands(coverage.marks() as u64),
+        count(coverage.runs, "watched run", "watched runs")
+    )
+}
+
 /// One word for what a mark tells.
 pub(crate) fn verb(kind: MarkKind) -> &'static str {
     match kind {
@@ -93,6 +128,7 @@ pub(crate) fn sweep(sweep: &Sweep) -> (Tone, &'static str, String) {
     let ran = count(runs, "seed", "seeds");
     let (open, failed) = (thousands(sweep.inconclusive()), thousands(failures));
     match (runs, failures, sweep.inconclusive()) {
+        (0, ..) if !sweep.specimens.is_empty() => specimens(&sweep.specimens),
         (0, ..) => (Tone::Unsure, "? NOTHING RAN", String::new()),
         (_, 0, 0) => (Tone::Well, "✓ PASS", format!("{ran}, every invariant held")),
         (_, 0, _) => (
@@ -108,8 +144,25 @@ pub(crate) fn sweep(sweep: &Sweep) -> (Tone, &'static str, String) {
     }
 }
 
+fn specimens(all: &[Specimen]) -> (Tone, &'static str, String) {
+    let planted = count(all.len() as u64, "planted flaw", "planted flaws");
+    match all.iter().filter(|specimen| !specimen.holds).count() {
+        0 => {
+            let text = format!("{planted}, each found in time, shrunk, and its right twin passes");
+            (Tone::Well, "✓ PASS", text)
+        }
+        open => {
+            let text = format!("{open} of {planted} not as its level asks");
+            (Tone::Over, "✗ FAIL", text)
+        }
+    }
+}
+
 /// How fast the sweep was.
 pub(crate) fn speed(sweep: &Sweep) -> String {
+    if sweep.runs() == 0 {
+        return format!("in {}", duration(sweep.elapsed));
+    }
     let mut speed = format!(
         "{} of true time in {}",
         duration(sweep.simulated()),
@@ -133,6 +186,33 @@ pub(crate) fn findings(sweep: &Sweep) -> BTreeMap<(&Invariant, &str), Vec<&Findi
         group.sort_by_key(|finding| finding.seed);
     }
     groups
+}
+
+/// Findings of one kind by the faults that may have caused them, the most frequent first.
+pub(crate) fn causes<'a>(findings: &[&'a Finding]) -> Vec<(String, Vec<&'a Finding>)> {
+    let mut causes: BTreeMap<&[String], Vec<&Finding>> = BTreeMap::new();
+    for finding in findings {
+        causes.entry(&finding.faults).or_default().push(finding);
+    }
+    let mut causes: Vec<_> = causes.into_iter().collect();
+    causes.sort_by_key(|(_, findings)| Reverse(findings.len()));
+    let words = |faults: &[String]| match faults {
+        [] => "without any fault".to_owned(),
+        faults => format!("after {}", clean(&faults.join(", "))),
+    };
+    let rest = causes.split_off(CAUSES.min(causes.len()));
+    let mut told: Vec<_> = causes
+        .into_iter()
+        .map(|(faults, findings)| (words(faults), findings))
+        .collect();
+    let rest: Vec<_> = rest
+        .into_iter()
+        .flat_map(|(_, findings)| findings)
+        .collect();
+    if !rest.is_empty() {
+        told.push(("after others".to_owned(), rest));
+    }
+    told
 }
 
 /// What could not be decided, by scenario and reason, each group by seed.

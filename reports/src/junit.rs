@@ -8,6 +8,7 @@
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::headline;
+use crate::specimen::{COLUMNS, Specimen};
 use crate::sweep::{Finding, Sweep, Tally, Undecided};
 use crate::words::{clean, count};
 
@@ -46,6 +47,11 @@ pub fn render_sweep(sweep: &Sweep) -> Result<String, SerializeError> {
         }
         report.add_test_suite(suite);
     }
+    if !sweep.specimens.is_empty() {
+        let mut suite = TestSuite::new("specimens");
+        suite.add_test_cases(sweep.specimens.iter().map(planted));
+        report.add_test_suite(suite);
+    }
     // Jenkins' schema, the one in common use, knows this attribute for suites only, not for the whole.
     Ok(report.to_string()?.replacen(" skipped=\"0\"", "", 1))
 }
@@ -54,6 +60,22 @@ fn case(scenario: &str, name: String, status: TestCaseStatus) -> TestCase {
     let mut case = TestCase::new(name, status);
     case.set_classname(clean(scenario));
     case
+}
+
+/// A planted flaw: failed where it was missed, or more is left of it than its level allows, or its right twin fails.
+fn planted(specimen: &Specimen) -> TestCase {
+    let status = if specimen.holds {
+        TestCaseStatus::success()
+    } else {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+        let cells = COLUMNS.iter().zip(specimen.row()).skip(1);
+        let cells: Vec<String> = cells
+            .map(|(name, cell)| format!("{name}: {cell}"))
+            .collect();
+        status.set_message(clean(&cells.join(", ")));
+        status
+    };
+    case("specimens", clean(&specimen.name), status)
 }
 
 fn failed(finding: &Finding) -> TestCase {

@@ -20,6 +20,7 @@ pub mod markdown;
 pub mod model;
 mod packing;
 pub mod spacetime;
+pub mod specimen;
 mod story;
 pub mod sweep;
 pub mod terminal;

@@ -6,11 +6,12 @@
 
 use std::fmt::Write as _;
 
-use crate::excerpt::{Excerpt, Weight, lasts};
+use crate::excerpt::{Excerpt, Weight};
 use crate::headline;
 use crate::model::{Fact, Run, Verdict, Violation};
+use crate::specimen::{self, Specimen};
 use crate::story;
-use crate::sweep::Sweep;
+use crate::sweep::{Coverage, Sweep};
 use crate::words::{clean, clock, count, duration, thousands};
 
 /// The rows of a story, at most.
@@ -37,8 +38,8 @@ pub fn render(run: &Run) -> String {
     }
     page.block("**Reproduce**");
     page.code(&run.reproduce);
-    if let Some(trace) = &run.trace {
-        page.block(&format!("Full trace: {}", escape(trace)));
+    for (name, value) in headline::whereabouts(run) {
+        page.block(&format!("{name}: {}", escape(&value)));
     }
     page.0
 }
@@ -55,8 +56,10 @@ pub fn render_sweep(sweep: &Sweep) -> String {
         let name = format!("{} {}", invariant.code, invariant.name);
         page.block(&format!("### ✗ {} in {}", escape(&name), escape(scenario)));
         page.block(&escape(&invariant.property));
-        let all: Vec<_> = findings.iter().map(|finding| finding.seed).collect();
-        page.block(&headline::seeds(&all));
+        for (cause, of) in headline::causes(&findings) {
+            let all: Vec<_> = of.iter().map(|finding| finding.seed).collect();
+            page.block(&format!("{}: {}", escape(&cause), headline::seeds(&all)));
+        }
         for finding in findings.iter().take(EXAMPLES) {
             let seed = headline::seed(finding.seed);
             page.block(&format!("{seed}: {}", escape(&finding.what_happened)));
@@ -70,6 +73,11 @@ pub fn render_sweep(sweep: &Sweep) -> String {
         if let Some(run) = runs.first() {
             page.code(&run.reproduce);
         }
+    }
+    coverage(&mut page, &sweep.coverage);
+    if !sweep.specimens.is_empty() {
+        page.block("**Planted flaws**");
+        page.block(&specimens(&sweep.specimens));
     }
     page.0
 }
@@ -115,6 +123,39 @@ fn scenarios(page: &mut Page, sweep: &Sweep) {
         }
         page.block(&items.join("\n"));
     }
+}
+
+/// What was never reached, by kind.
+fn coverage(page: &mut Page, coverage: &Coverage) {
+    if coverage.is_empty() {
+        return;
+    }
+    page.block(&format!("**Coverage:** {}", headline::coverage(coverage)));
+    let mut table = Table::new(&["kind", "reached:", "of:", "never"]);
+    for gap in coverage.gaps() {
+        let (reached, of) = (gap.reached().to_string(), gap.of.to_string());
+        table.row(&[&escape(gap.group), &reached, &of, &escape(&gap.never())]);
+    }
+    if coverage.gaps().next().is_some() {
+        page.block(&table.0);
+    }
+}
+
+/// A table of planted flaws.
+pub fn specimens(specimens: &[Specimen]) -> String {
+    let mut table = Table::new(&specimen::COLUMNS);
+    for specimen in specimens {
+        let [name, rest @ ..] = specimen.row();
+        let name = format!("`{}`", clean(&name));
+        let rest = rest.map(|cell| escape(&cell));
+        let cells: Vec<&str> = [&name]
+            .into_iter()
+            .chain(&rest)
+            .map(String::as_str)
+            .collect();
+        table.row(&cells);
+    }
+    table.0
 }
 
 /// What a run that did not fail went through.
@@ -196,12 +237,7 @@ fn faults(page: &mut Page, run: &Run) {
     }
     let mut table = Table::new(&["from:", "to:", "fault", "target", ""]);
     for fault in run.faults.iter().take(FAULT_ROWS) {
-        let to = if lasts(fault) {
-            clock(fault.to)
-        } else {
-            String::new()
-        };
-        let bit = if fault.bit { "bit" } else { "did not bite" };
+        let (to, bit) = headline::ended(fault);
         let (name, target) = (escape(&fault.name), escape(&fault.target));
         table.row(&[&clock(fault.from), &to, &name, &target, bit]);
     }

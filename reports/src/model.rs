@@ -55,8 +55,11 @@ pub struct Run {
     pub moments: Vec<Moment>,
     /// What a storm over this scenario must reach at least once.
     pub sometimes: Vec<Fact>,
-    /// Where the full trace was written.
+    /// The file that everything was recorded in, if it was kept; it lies beside the model.
     pub trace: Option<String>,
+    /// A hash of everything that happened, where it is the same every time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 /// The version of the models in this crate: a number in JSON, and a reader refuses any but its own.

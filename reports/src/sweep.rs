@@ -4,12 +4,13 @@
 //! questions: what was violated, and whether the storms were storms. A kind of fault that never bit, or a `sometimes`
 //! fact that no seed reached, is a failure of the harness, not of what it tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Invariant, Run, Schema, Verdict};
+use crate::specimen::Specimen;
 
 /// Many runs, counted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,33 @@ pub struct Sweep {
     pub findings: Vec<Finding>,
     /// What could not be decided.
     pub undecided: Vec<Undecided>,
+    /// What was reached of the insides, as far as anybody looked.
+    #[serde(default, skip_serializing_if = "Coverage::is_empty")]
+    pub coverage: Coverage,
+    /// The planted flaws that were searched for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub specimens: Vec<Specimen>,
+}
+
+/// What runs have reached of the states, events, effects and errors that there are: marks, in groups of their kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Coverage {
+    /// How many runs were watched for it.
+    pub runs: u64,
+    /// Of each group, how many of these runs reached which mark; 0 for a mark that there is and none of them reached.
+    pub groups: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// A group of marks of which not everything was reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap<'a> {
+    /// Its name.
+    pub group: &'a str,
+    /// How many marks it has.
+    pub of: usize,
+    /// Those that no run reached.
+    pub never: Vec<&'a str>,
 }
 
 /// The runs of one scenario, counted.
@@ -60,6 +88,9 @@ pub struct Night {
     pub inconclusive: u64,
     /// How many of the things that storms must do were never done.
     pub never: u64,
+    /// How many marks were reached.
+    #[serde(default)]
+    pub reached: u64,
 }
 
 impl Night {
@@ -72,6 +103,7 @@ impl Night {
             failures: sweep.failures(),
             inconclusive: sweep.inconclusive(),
             never: sweep.never() as u64,
+            reached: sweep.coverage.reached() as u64,
         }
     }
 
@@ -94,6 +126,9 @@ pub struct Finding {
     pub what_happened: String,
     /// The command to paste that shows it again.
     pub reproduce: String,
+    /// The kinds of faults that had changed something by then: what may have caused it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
 }
 
 /// One run that could not be decided.
@@ -149,7 +184,11 @@ impl Sweep {
             first.entry(&violation.invariant).or_insert(violation);
         }
         for (invariant, violation) in first {
+            let faults = run.faults.iter().filter(|fault| fault.bit);
+            let before = faults.filter(|fault| fault.from <= violation.at);
+            let kinds: BTreeSet<&String> = before.map(|fault| &fault.name).collect();
             self.findings.push(Finding {
+                faults: kinds.into_iter().cloned().collect(),
                 scenario: run.scenario.clone(),
                 seed: run.seed,
                 invariant: invariant.clone(),
@@ -167,6 +206,8 @@ impl Sweep {
         }
         self.findings.extend(other.findings);
         self.undecided.extend(other.undecided);
+        self.coverage.merge(other.coverage);
+        self.specimens.extend(other.specimens);
     }
 
     /// All scenarios as one.
@@ -204,6 +245,63 @@ impl Sweep {
     /// The things that storms must do, and that no run did.
     pub fn never(&self) -> usize {
         self.scenarios.values().map(Tally::never).sum()
+    }
+}
+
+impl Coverage {
+    /// Whether nobody looked, and nothing is known that could be reached.
+    pub fn is_empty(&self) -> bool {
+        self.runs == 0 && self.groups.is_empty()
+    }
+
+    /// Counts what another has counted.
+    pub fn merge(&mut self, other: Self) {
+        self.runs += other.runs;
+        for (group, marks) in other.groups {
+            let counts = self.groups.entry(group).or_default();
+            for (mark, runs) in marks {
+                *counts.entry(mark).or_default() += runs;
+            }
+        }
+    }
+
+    /// How many marks there are.
+    pub fn marks(&self) -> usize {
+        self.groups.values().map(BTreeMap::len).sum()
+    }
+
+    /// How many of them were reached.
+    pub fn reached(&self) -> usize {
+        let all = self.groups.values().flat_map(BTreeMap::values);
+        all.filter(|runs| **runs > 0).count()
+    }
+
+    /// The groups of which not everything was reached.
+    pub fn gaps(&self) -> impl Iterator<Item = Gap<'_>> {
+        let gaps = self.groups.iter().map(|(group, marks)| {
+            let never = marks.iter().filter(|(_, runs)| **runs == 0);
+            Gap {
+                group,
+                of: marks.len(),
+                never: never.map(|(mark, _)| mark.as_str()).collect(),
+            }
+        });
+        gaps.filter(|gap| !gap.never.is_empty())
+    }
+}
+
+impl Gap<'_> {
+    /// How many marks of the group were reached.
+    pub const fn reached(&self) -> usize {
+        self.of - self.never.len()
+    }
+
+    /// What was not, in a line.
+    pub fn never(&self) -> String {
+        match self.reached() {
+            0 => "all of them".to_owned(),
+            _ => self.never.join(", "),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::model::{
     Belief, Fact, FaultBand, Invariant, Lane, Mark, Message, Moment, Run, Verdict, Violation, World,
 };
+use crate::sweep::{Finding, Sweep, Undecided};
 
 impl Run {
     /// Calls `rewrite` with every text that somebody or something wrote, once each.
@@ -28,6 +29,7 @@ impl Run {
             moments,
             sometimes,
             trace,
+            fingerprint,
         } = self;
         [scenario, title, reproduce]
             .into_iter()
@@ -98,7 +100,54 @@ impl Run {
         for Fact { name, reached: _ } in sometimes {
             rewrite(name);
         }
-        trace.iter_mut().for_each(&mut *rewrite);
+        let files = trace.iter_mut().chain(fingerprint);
+        files.for_each(&mut *rewrite);
+    }
+}
+
+impl Sweep {
+    /// Calls `rewrite` with every text that tells of a single run, once each. The names of what is counted stay: they come
+    /// from the program.
+    pub fn rewrite_texts(&mut self, rewrite: &mut dyn FnMut(&mut String)) {
+        let Self {
+            schema: _,
+            elapsed: _,
+            scenarios: _,
+            findings,
+            undecided,
+            coverage: _,
+            specimens: _,
+        } = self;
+        for Finding {
+            scenario,
+            seed: _,
+            invariant,
+            what_happened,
+            reproduce,
+            faults,
+        } in findings
+        {
+            let Invariant {
+                code,
+                name,
+                property,
+            } = invariant;
+            [scenario, code, name, property, what_happened, reproduce]
+                .into_iter()
+                .chain(faults)
+                .for_each(&mut *rewrite);
+        }
+        for Undecided {
+            scenario,
+            seed: _,
+            why,
+            reproduce,
+        } in undecided
+        {
+            [scenario, why, reproduce]
+                .into_iter()
+                .for_each(&mut *rewrite);
+        }
     }
 }
 

@@ -6,90 +6,52 @@
 mod marks;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
+use squall_reports::sweep::Coverage;
 use squall_sim::moments::Moments;
 
 pub use self::marks::{GROUPS, Group};
 
+/// One seed of so many is watched: that takes time.
+pub const WATCHED_EVERY: u64 = 8;
+
 impl Group {
-    /// Its marks, as moments are named.
-    pub fn marks(&self) -> impl Iterator<Item = String> {
-        let name = |what: &&str| format!("{} {} {what}", self.who, self.verb);
-        self.whats.iter().map(name)
+    fn name(&self) -> String {
+        format!("{} {}", self.who, self.verb)
     }
 }
 
-/// How many runs reached what.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
-    runs: u64,
-    reached: BTreeMap<String, u64>,
-}
-
-impl Coverage {
-    /// Counts a run.
-    pub fn count(&mut self, moments: &Moments) {
-        self.runs += 1;
-        let names = moments.names.iter();
-        let marks: BTreeSet<String> = names.flat_map(|name| marks_of(name)).collect();
-        for mark in marks {
-            *self.reached.entry(mark).or_default() += 1;
-        }
-    }
-
-    /// Counts what somebody else has counted.
-    pub fn add(&mut self, other: &Self) {
-        self.runs += other.runs;
-        for (mark, runs) in &other.reached {
-            *self.reached.entry(mark.clone()).or_default() += runs;
-        }
-    }
-
-    /// Of each group, how many marks were reached, and those that never were.
-    pub fn of_groups(&self) -> impl Iterator<Item = (&'static Group, usize, Vec<&'static str>)> {
-        GROUPS.iter().map(|group| {
-            let marks = group.marks().zip(group.whats);
-            let is_never = |(mark, what): (String, &&'static str)| {
-                (!self.reached.contains_key(&mark)).then_some(*what)
-            };
-            let never: Vec<&str> = marks.filter_map(is_never).collect();
-            (group, group.whats.len() - never.len(), never)
-        })
-    }
-
-    /// A table of what was never reached; a group of which nothing was reached is told in a word.
-    pub fn table(&self) -> String {
-        let of = GROUPS.iter().map(|group| group.whats.len()).sum::<usize>();
-        let reached: usize = self.of_groups().map(|(_, reached, _)| reached).sum();
-        let mut table = format!("reached {reached} of {of} marks in {} runs\n", self.runs);
-        for (group, reached, never) in self.of_groups() {
-            let (who, verb, of) = (group.who, group.verb, group.whats.len());
-            let never = match (reached, never.is_empty()) {
-                (_, true) => continue,
-                (0, _) => "none of them".to_owned(),
-                _ => never.join(", "),
-            };
-            // Writing to memory cannot fail.
-            let _infallible = writeln!(
-                table,
-                "  {:<36} {reached:>3} of {of:<3} never: {never}",
-                format!("{who} {verb}")
-            );
-        }
-        table
+/// What there is to be reached, of which nothing is reached yet.
+pub fn nothing() -> Coverage {
+    let marks = |group: &Group| group.whats.iter().map(|what| ((*what).to_owned(), 0));
+    let groups = GROUPS
+        .iter()
+        .map(|group| (group.name(), marks(group).collect()));
+    Coverage {
+        runs: 0,
+        groups: groups.collect(),
     }
 }
 
-/// The marks that a moment of this name reaches: the state that a machine goes to is one by itself.
-fn marks_of(name: &str) -> Vec<String> {
+/// What one run has reached.
+pub fn of(moments: &Moments) -> Coverage {
+    let names = moments.names.iter();
+    let marks: BTreeSet<(String, &str)> = names.flat_map(|name| marks_of(name)).collect();
+    let mut groups: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for (group, what) in marks {
+        groups.entry(group).or_default().insert(what.to_owned(), 1);
+    }
+    Coverage { runs: 1, groups }
+}
+
+/// The marks that a moment of this name reaches, each with its group: the state that a machine goes to is one by itself.
+fn marks_of(name: &str) -> BTreeSet<(String, &'static str)> {
     let words: Vec<&str> = name.split(' ').collect();
     let mut marks = Vec::new();
     if let [who, "goes", "from", ..] = words.as_slice() {
-        if let Some((_, to)) = name.split_once(" to ") {
-            marks.push(format!("{who} becomes {to}"));
-        }
-        return marks;
+        let to = name.split_once(" to ");
+        let reached = to.and_then(|(_, to)| known(&format!("{who} becomes {to}")));
+        return reached.into_iter().collect();
     }
     // A variant in a variant is a mark where the list has it, and the outer one always.
     for length in 1..=words.len() {
@@ -104,21 +66,17 @@ fn marks_of(name: &str) -> Vec<String> {
         }
     };
     marks.extend(errors.iter().map(|error| format!("an error is {error}")));
-    marks.sort();
-    marks.dedup();
-    let known = |mark: &String| {
-        let of_group = |group: &Group| {
-            let rest = mark
-                .strip_prefix(group.who)
-                .and_then(|rest| rest.strip_prefix(' '));
-            let rest = rest.and_then(|rest| rest.strip_prefix(group.verb));
-            let what = rest.and_then(|rest| rest.strip_prefix(' '));
-            what.is_some_and(|what| group.whats.contains(&what))
-        };
-        GROUPS.iter().any(of_group)
-    };
-    marks.retain(known);
-    marks
+    marks.iter().filter_map(|mark| known(mark)).collect()
+}
+
+/// The mark of this name, if there is one.
+fn known(mark: &str) -> Option<(String, &'static str)> {
+    GROUPS.iter().find_map(|group| {
+        let rest = mark.strip_prefix(group.who)?.strip_prefix(' ')?;
+        let rest = rest.strip_prefix(group.verb)?.strip_prefix(' ')?;
+        let what = group.whats.iter().find(|what| **what == rest)?;
+        Some((group.name(), *what))
+    })
 }
 
 #[cfg(test)]
@@ -150,24 +108,30 @@ mod tests {
             ("somebody does something", &[]),
         ];
         for (moment, marks) in cases {
-            assert_eq!(marks_of(moment), marks, "{moment}");
+            let reached = marks_of(moment).into_iter();
+            let reached: Vec<String> = reached
+                .map(|(group, what)| format!("{group} {what}"))
+                .collect();
+            assert_eq!(reached, marks, "{moment}");
         }
     }
 
     #[test]
     fn what_no_run_reached_is_told_by_name() {
         let scenario = stories::find("lock/calm").expect("it is there");
-        let mut coverage = Coverage::default();
         let (_, moments) = simulate_noticing(&scenario.draw(1));
-        coverage.count(&moments);
-        let table = coverage.table();
-        assert!(table.contains("state::Holder becomes"), "{table}");
-        assert!(table.contains("presence::Keeper hears"), "{table}");
-        let line = |head: &str| table.lines().find(|line| line.contains(head));
-        let never = line("state::Contender becomes").map(|line| line.contains("writing"));
-        assert_ne!(never, Some(true), "a lock was taken: {table}");
-        let refused = line("server refuses with").expect("nothing was refused");
-        assert!(refused.contains("none of them"), "{table}");
+        let mut coverage = nothing();
+        assert_eq!((coverage.runs, coverage.reached()), (0, 0));
+        let all = coverage.marks();
+        coverage.merge(of(&moments));
+        assert_eq!((coverage.runs, coverage.marks()), (1, all));
+        let reached = |group: &str, mark: &str| coverage.groups[group][mark] > 0;
+        assert!(reached("state::Contender becomes", "writing"));
+        assert!(!reached("presence::Keeper becomes", "evicted"));
+        let refusals = coverage
+            .gaps()
+            .find(|gap| gap.group == "server refuses with");
+        assert_eq!(refusals.map(|gap| gap.reached()), Some(0));
     }
 
     #[test]

@@ -1,6 +1,13 @@
 //! From a finished run to the model that reports are drawn from.
 
+mod beliefs;
+mod marks;
 mod messages;
+#[cfg(test)]
+mod secrets;
+mod written;
+
+pub(crate) use self::written::Written;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,16 +16,15 @@ use std::time::Duration;
 
 use squall_core::Instant;
 use squall_core::diagnostics::redact;
-use squall_core::transport::Operation;
 use squall_reports::model::{
-    self, Belief, Fact, FaultBand, Invariant, Lane, LaneId, LaneKind, Mark, MarkId, MarkKind,
-    Moment, Tone, TrueTime,
+    self, Fact, FaultBand, Invariant, Lane, LaneId, LaneKind, MarkId, Moment, TrueTime,
 };
+use squall_reports::sweep::Sweep;
 
-use crate::history::{Call, Life, Record, Reply, Tell, What, Wire, chat, lock, state};
+use crate::history::{History, Record, What};
 use crate::invariants::{self, Verdict};
 use crate::parse::SERVER;
-use crate::plan::On;
+use crate::plan::{On, Plan};
 use crate::run::Run;
 use crate::stories;
 
@@ -72,6 +78,7 @@ pub fn outline(run: &Run, reproduce: String) -> model::Run {
             .map(|scenario| scenario.sometimes.iter().map(fact).collect())
             .unwrap_or_default(),
         trace: None,
+        fingerprint: None,
     };
     conceal(&mut model);
     model
@@ -86,23 +93,53 @@ pub fn conceal(model: &mut model::Run) {
     });
 }
 
+/// The same for what is said of many runs.
+pub fn conceal_sweep(sweep: &mut Sweep) {
+    sweep.rewrite_texts(&mut |text| {
+        if let Cow::Owned(clean) = redact(text) {
+            *text = clean;
+        }
+    });
+}
+
+/// The model of a run of which nothing is left but its history: which faults changed anything is not known, and all that
+/// began are taken to have.
+pub fn model_of_history(plan: Plan, history: History, reproduce: String) -> model::Run {
+    let mut bitten = vec![false; plan.faults.len()];
+    for record in &history.0 {
+        if let What::Fault {
+            number,
+            begins: true,
+            ..
+        } = &record.what
+            && let Some(bitten) = bitten.get_mut(*number)
+        {
+            *bitten = true;
+        }
+    }
+    let run = Run {
+        verdict: invariants::judge(&plan, &history),
+        simulated: history
+            .0
+            .last()
+            .map_or(Duration::ZERO, |last| last.at.elapsed()),
+        plan,
+        history,
+        bitten,
+        trace: None,
+    };
+    model(&run, reproduce)
+}
+
 /// The whole model of a run.
 pub fn model(run: &Run, reproduce: String) -> model::Run {
     let mut model = outline(run, reproduce);
-    let mut writer = Writer::new(run);
-    for record in &run.history.0 {
-        writer.write(record);
-    }
-    writer.end(time(
-        run.history
-            .0
-            .last()
-            .map_or(Instant::ZERO, |record| record.at),
-    ));
     model.moments = moments(run);
     model.messages = messages::messages(run);
-    model.marks = writer.marks;
-    model.beliefs = writer.beliefs;
+    model.marks = marks::marks(run);
+    model.beliefs = beliefs::beliefs(run);
+    let is_the_same_every_time = run.trace.is_some();
+    model.fingerprint = is_the_same_every_time.then(|| format!("{:016x}", run.fingerprint()));
     if let model::Verdict::Fail(violations) = &mut model.verdict {
         for violation in violations {
             let since = violation.at.before(EVIDENCE);
@@ -213,472 +250,6 @@ fn faults(run: &Run) -> Vec<FaultBand> {
         .collect()
 }
 
-/// A call that has not ended yet.
-struct Asked<'a> {
-    mark: MarkId,
-    lane: LaneId,
-    routine: Option<String>,
-    process: &'a str,
-    call: &'a Call,
-}
-
-/// Turns records into marks, and keeps the beliefs that they begin and end.
-struct Writer<'a> {
-    run: &'a Run,
-    /// Agents that lived more than once: of these it is told which life did what.
-    reborn: BTreeSet<&'a str>,
-    marks: Vec<Mark>,
-    calls: BTreeMap<u64, Asked<'a>>,
-    beliefs: Vec<Belief>,
-    open: BTreeMap<(LaneId, String), Belief>,
-}
-
-impl<'a> Writer<'a> {
-    fn new(run: &'a Run) -> Self {
-        let reborn = run
-            .history
-            .0
-            .iter()
-            .filter_map(|record| match &record.what {
-                What::Life {
-                    process,
-                    event: Life::Started,
-                } if !process.ends_with("/1") => Some(agent(process)),
-                _ => None,
-            });
-        Self {
-            run,
-            reborn: reborn.collect(),
-            marks: Vec::new(),
-            calls: BTreeMap::new(),
-            beliefs: Vec::new(),
-            open: BTreeMap::new(),
-        }
-    }
-
-    fn mark(&mut self, at: Instant, lane: LaneId, kind: MarkKind, text: String) -> &mut Mark {
-        let index = self.marks.len();
-        let at = time(at);
-        self.marks.push(Mark {
-            at,
-            lane,
-            kind,
-            text,
-            answers: None,
-            routine: None,
-        });
-        &mut self.marks[index]
-    }
-
-    /// What a process did, with its name where its lane does not tell it.
-    fn named(&self, process: &str, text: String) -> String {
-        if self.reborn.contains(agent(process)) {
-            format!("{process}: {text}")
-        } else {
-            text
-        }
-    }
-
-    fn write(&mut self, record: &'a Record) {
-        let at = record.at;
-        let server = LaneId(self.run.plan.agents.len());
-        match &record.what {
-            What::Invoke { id, process, call } => {
-                let lane = lane_of(self.run, process);
-                if let Call::Lock(lock::Call::Unlock { key, .. }) = call {
-                    self.disbelieve(at, lane, &format!("lock of {key}"));
-                }
-                let routine = routine(call, process);
-                let text = self.named(process, call_text(call));
-                let mark = self.mark(at, lane, MarkKind::Call, text);
-                mark.routine.clone_from(&routine);
-                let mark = MarkId(self.marks.len() - 1);
-                self.calls.insert(
-                    *id,
-                    Asked {
-                        mark,
-                        lane,
-                        routine,
-                        process,
-                        call,
-                    },
-                );
-            }
-            What::Ok { id, reply } => {
-                if let Some(call) = self.calls.remove(id) {
-                    let (process_lane, asked) = (call.lane, call.call);
-                    self.answer(at, MarkKind::Ok, call, reply_text(reply));
-                    if let (
-                        Call::Lock(lock::Call::Acquire { key, .. }),
-                        Reply::Lock(lock::Reply::Held { .. }),
-                    ) = (asked, reply)
-                    {
-                        self.believe(
-                            at,
-                            process_lane,
-                            &format!("lock of {key}"),
-                            "held",
-                            Tone::Well,
-                        );
-                    }
-                    if let Reply::Watching { present } = reply {
-                        for agent in present {
-                            self.believe(at, process_lane, &agent.agent, "present", Tone::Well);
-                        }
-                    }
-                }
-            }
-            What::Refused { id, error, .. } => {
-                if let Some(call) = self.calls.remove(id) {
-                    self.answer(at, MarkKind::Refused, call, error.clone());
-                }
-            }
-            What::Unknown { id, error } => {
-                if let Some(call) = self.calls.remove(id) {
-                    self.answer(at, MarkKind::Unknown, call, error.clone());
-                }
-            }
-            What::Told { process, tell } => self.told(at, process, tell),
-            What::Committed(commit) => {
-                let what = match commit.operation {
-                    Operation::Put => "stored",
-                    Operation::Delete => "deleted",
-                    Operation::Purge => "purged",
-                    Operation::Expire => "marked as expired",
-                };
-                let text = format!("{} {what} as revision {}", commit.key, commit.revision);
-                let routine = match (&commit.by, commit.operation) {
-                    (Some(by), Operation::Put) if self.run.plan.agent(agent(by)).is_some() => {
-                        Some(format!("beat of {}", agent(by)))
-                    }
-                    _ => None,
-                };
-                self.mark(at, server, MarkKind::Commit, text).routine = routine;
-            }
-            What::Removed {
-                key,
-                revision,
-                cause,
-                ..
-            } => {
-                let text = format!("revision {revision} of {key} {cause}");
-                let replaced = cause.starts_with("evicted");
-                self.mark(at, server, MarkKind::Removed, text).routine =
-                    replaced.then(|| format!("removal of {key}"));
-            }
-            What::Stored {
-                stream,
-                subject,
-                sequence,
-                ..
-            } => {
-                let text = format!("{subject} stored in {stream} as sequence {sequence}");
-                self.mark(at, server, MarkKind::Commit, text);
-            }
-            What::Dropped {
-                stream,
-                sequence,
-                cause,
-            } => {
-                let text = format!("sequence {sequence} of {stream} {cause}");
-                self.mark(at, server, MarkKind::Removed, text);
-            }
-            What::LostTail {
-                stream, last, back, ..
-            } => {
-                let back = match back.len() {
-                    0 => String::new(),
-                    1 => ", and a message that was replaced is back".to_owned(),
-                    n => format!(", and {n} messages that were replaced are back"),
-                };
-                let text = format!("{stream} ends at sequence {last} again{back}");
-                self.mark(at, server, MarkKind::Removed, text);
-            }
-            What::Life { process, event } => {
-                let lane = lane_of(self.run, process);
-                let text = match event {
-                    Life::Started => "starts",
-                    Life::Crashed => "crashes",
-                    Life::Paused => "stands still",
-                    Life::Resumed => "goes on",
-                    Life::Suspended => "falls asleep with its machine",
-                    Life::Woken => "wakes up with its machine",
-                };
-                self.mark(at, lane, MarkKind::Life, format!("{process} {text}"));
-                if *event == Life::Crashed {
-                    self.forget(at, lane);
-                }
-            }
-            What::Mended => {
-                self.mark(
-                    at,
-                    server,
-                    MarkKind::Life,
-                    "everything is mended".to_owned(),
-                );
-            }
-            What::Settled => {
-                self.mark(at, server, MarkKind::Life, "all is well".to_owned());
-            }
-            What::Unsettled { pending } => {
-                let lane = lane_of(self.run, pending.split(' ').next().unwrap_or_default());
-                self.mark(at, lane, MarkKind::Life, pending.clone());
-            }
-            What::Panicked { message } => {
-                self.mark(
-                    at,
-                    server,
-                    MarkKind::Life,
-                    format!("a task panicked: {message}"),
-                );
-            }
-            What::Planned { .. } | What::Fault { .. } | What::End { .. } => {}
-        }
-    }
-
-    fn answer(&mut self, at: Instant, kind: MarkKind, asked: Asked<'a>, text: String) {
-        let Asked {
-            mark: call,
-            lane,
-            routine,
-            process,
-            call: what,
-        } = asked;
-        let text = self.named(process, format!("{}: {text}", call_text(what)));
-        let mark = self.mark(at, lane, kind, text);
-        mark.answers = Some(call);
-        // An answer that is not a plain ok is no hum.
-        mark.routine = routine.filter(|_| kind == MarkKind::Ok);
-    }
-
-    fn told(&mut self, at: Instant, process: &str, tell: &Tell) {
-        let lane = lane_of(self.run, process);
-        let (kind, text) = match tell {
-            Tell::Up(agent) => {
-                self.believe(at, lane, &agent.agent, "present", Tone::Well);
-                (MarkKind::Told, format!("{} is up", agent.agent))
-            }
-            Tell::Down { agent, reason } => {
-                self.believe(at, lane, &agent.agent, "absent", Tone::Over);
-                (
-                    MarkKind::Told,
-                    format!("{} is down ({})", agent.agent, reason.to_lowercase()),
-                )
-            }
-            Tell::Blind { reason } => {
-                self.believe(at, lane, "sight", "blind", Tone::Unsure);
-                (MarkKind::Told, format!("blind: {reason}"))
-            }
-            Tell::Seeing => {
-                self.disbelieve(at, lane, "sight");
-                (MarkKind::Told, "seeing again".to_owned())
-            }
-            Tell::Lagged { missed, .. } => {
-                (MarkKind::Told, format!("lagged: {missed} events missed"))
-            }
-            Tell::WatchEnded => (MarkKind::Told, "the watch ended".to_owned()),
-            Tell::Evicted { reason } => {
-                self.believe(at, lane, "itself", "evicted", Tone::Over);
-                (MarkKind::Told, format!("evicted: {reason}"))
-            }
-            Tell::Restored => {
-                self.disbelieve(at, lane, "itself");
-                (MarkKind::Told, "restored".to_owned())
-            }
-            Tell::Connection { event } => (MarkKind::Connection, event.clone()),
-            Tell::Saw { key, revision } => {
-                (MarkKind::Told, format!("saw revision {revision} of {key}"))
-            }
-            Tell::Interrupted { reason } => {
-                self.believe(at, lane, "sight", "blind", Tone::Unsure);
-                (MarkKind::Told, format!("follows no more: {reason}"))
-            }
-            Tell::Resumed => {
-                self.disbelieve(at, lane, "sight");
-                (MarkKind::Told, "follows again".to_owned())
-            }
-            Tell::FollowEnded => (MarkKind::Told, "follows no more".to_owned()),
-            Tell::Wire { connection, wire } => (
-                MarkKind::Connection,
-                match wire {
-                    Wire::Up { token: Some(token) } => format!("{connection} is up with {token}"),
-                    Wire::Up { token: None } => format!("{connection} is up"),
-                    Wire::Down { cause } => format!("{connection} is down: {cause}"),
-                    Wire::Refused { text } => format!("{connection} is refused: {text}"),
-                    Wire::Closed => format!("{connection} is closed"),
-                },
-            ),
-            Tell::Lock(tell) => {
-                let lock::Tell::Lost { key, .. } = tell;
-                self.disbelieve(at, lane, &format!("lock of {key}"));
-                (MarkKind::Told, tell.to_string())
-            }
-            Tell::State(tell) => (MarkKind::Told, tell.to_string()),
-            Tell::Logged { event } => (MarkKind::Connection, event.to_line()),
-            Tell::Chat(tell) => (MarkKind::Told, tell.to_string()),
-        };
-        let failed = text.starts_with("reconnect failed");
-        let who = self
-            .run
-            .plan
-            .agents
-            .get(lane.0)
-            .map_or("", |agent| agent.name.as_str());
-        let routine = match tell {
-            Tell::Saw { .. }
-            | Tell::Chat(chat::Tell {
-                told: chat::Told::Got { .. },
-                ..
-            }) => Some(format!("sight of {who}")),
-            _ => failed.then(|| format!("attempt of {who}")),
-        };
-        let text = self.named(process, text);
-        self.mark(at, lane, kind, text).routine = routine;
-    }
-
-    fn believe(&mut self, at: Instant, lane: LaneId, about: &str, state: &str, tone: Tone) {
-        self.disbelieve(at, lane, about);
-        let (from, to) = (time(at), time(at));
-        let (about, state) = (about.to_owned(), state.to_owned());
-        self.open.insert(
-            (lane, about.clone()),
-            Belief {
-                lane,
-                about,
-                state,
-                tone,
-                from,
-                to,
-            },
-        );
-    }
-
-    fn disbelieve(&mut self, at: Instant, lane: LaneId, about: &str) {
-        if let Some(mut belief) = self.open.remove(&(lane, about.to_owned())) {
-            belief.to = time(at);
-            self.beliefs.push(belief);
-        }
-    }
-
-    /// A process that dies believes nothing.
-    fn forget(&mut self, at: Instant, lane: LaneId) {
-        let about: Vec<String> = self
-            .open
-            .keys()
-            .filter(|(who, _)| *who == lane)
-            .map(|(_, about)| about.clone())
-            .collect();
-        for about in about {
-            self.disbelieve(at, lane, &about);
-        }
-    }
-
-    fn end(&mut self, at: TrueTime) {
-        for mut belief in std::mem::take(&mut self.open).into_values() {
-            belief.to = at;
-            self.beliefs.push(belief);
-        }
-        self.beliefs
-            .sort_by_key(|belief| (belief.lane, belief.about.clone(), belief.from));
-    }
-}
-
 fn agent(process: &str) -> &str {
     process.split('/').next().unwrap_or(process)
-}
-
-fn routine(call: &Call, process: &Arc<str>) -> Option<String> {
-    let of = agent(process);
-    match call {
-        Call::Write {
-            operation: Operation::Put,
-            ..
-        } => Some(format!("beat of {of}")),
-        Call::Read { .. } | Call::Who | Call::Present { .. } => Some(format!("read of {of}")),
-        Call::Flush | Call::Chat(chat::Call::Ask { .. }) => Some(format!("round trip of {of}")),
-        Call::Lock(lock::Call::Effect { .. }) => Some(format!("effect of {of}")),
-        Call::State(call @ (state::Call::Get { .. } | state::Call::Keys)) => {
-            Some(format!("{} of {of}", call.name()))
-        }
-        Call::Chat(chat::Call::Send { .. }) => Some(format!("message of {of}")),
-        Call::Chat(chat::Call::Scan { .. }) => Some(format!("read of {of}")),
-        _ => None,
-    }
-}
-
-fn call_text(call: &Call) -> String {
-    match call {
-        Call::Connect => "connect".to_owned(),
-        Call::Open {
-            agent, interval, ..
-        } => format!("open the presence of {agent}, beating every {interval:?}"),
-        Call::Close { agent } => format!("close the presence of {agent}"),
-        Call::Watch => "watch".to_owned(),
-        Call::Who => "who is there?".to_owned(),
-        Call::Present { agent } => format!("is {agent} there?"),
-        Call::Write {
-            key,
-            operation,
-            expected,
-            ..
-        } => {
-            let verb = if operation.is_put() {
-                "write"
-            } else {
-                "delete"
-            };
-            match expected {
-                Some(revision) => format!("{verb} {key} over revision {revision}"),
-                None => format!("{verb} {key}"),
-            }
-        }
-        Call::Read { key, .. } => format!("read {key}"),
-        Call::Follow => "follow the bucket".to_owned(),
-        Call::Flush => "make a round trip".to_owned(),
-        Call::Exchange { account } => format!("exchange for {account}"),
-        Call::Dial => "dial".to_owned(),
-        Call::LogIn { account } => format!("log in to {account}"),
-        Call::LogOut => "log out".to_owned(),
-        Call::Save { file, .. } => format!("write {file}"),
-        Call::Load { file } => format!("read {file}"),
-        Call::Lock(call) => call.to_string(),
-        Call::State(call) => call.to_string(),
-        Call::Chat(call) => call.to_string(),
-    }
-}
-
-fn reply_text(reply: &Reply) -> String {
-    let names = |agents: &[crate::history::Agent]| {
-        let names: Vec<&str> = agents.iter().map(|agent| &*agent.agent).collect();
-        if names.is_empty() {
-            "nobody".to_owned()
-        } else {
-            names.join(", ")
-        }
-    };
-    match reply {
-        Reply::Done => "done".to_owned(),
-        Reply::Issued { token, expires } => match expires {
-            Some(expires) => format!("{token}, which ends at {expires}"),
-            None => token.to_string(),
-        },
-        Reply::Dialled { connection, token } => match token {
-            Some(token) => format!("{connection} is up with {token}"),
-            None => format!("{connection} is up"),
-        },
-        Reply::Loaded { login } => match login {
-            Some(login) => format!("login {login:016x}"),
-            None => "nobody is logged in".to_owned(),
-        },
-        Reply::Stored { revision } => format!("stored as revision {revision}"),
-        Reply::Read {
-            revision: Some(revision),
-        } => format!("revision {revision}"),
-        Reply::Read { revision: None } => "nothing".to_owned(),
-        Reply::Who { present } | Reply::Watching { present } => names(present),
-        Reply::Lock(reply) => reply.to_string(),
-        Reply::State(reply) => reply.to_string(),
-        Reply::Chat(reply) => reply.to_string(),
-        Reply::Present { present } => if *present { "yes" } else { "no" }.to_owned(),
-    }
 }

@@ -27,6 +27,9 @@ const SLACK_DIVISOR: u32 = 12;
 /// Beats of one's own that may be missing before one is blind.
 const BLIND_AFTER_BEATS: u32 = 2;
 
+/// A probe for another doubt follows the last one no sooner than this part of an interval; for the same doubt, an interval.
+const PROBE_DIVISOR: u32 = 4;
+
 /// A departed incarnation is remembered for so many of its lives, in case a late write of it still comes.
 const MEMORY_LIVES: u32 = 10;
 
@@ -100,6 +103,10 @@ pub(super) struct Roster {
     check_at: Instant,
     /// While that is so: when to ask for the proof again.
     probe_again: Option<Instant>,
+    /// When it was asked for last.
+    probed: Option<Instant>,
+    /// The next time at which another peer is overdue.
+    next_doubt: Instant,
 }
 
 impl Roster {
@@ -117,6 +124,8 @@ impl Roster {
             resumed: now,
             check_at: Instant::FAR_FUTURE,
             probe_again: None,
+            probed: None,
+            next_doubt: Instant::FAR_FUTURE,
         }
     }
 
@@ -255,7 +264,9 @@ impl Roster {
         if self.check_at > now || !self.snapshot_told {
             return;
         }
-        let mut next = Instant::FAR_FUTURE;
+        let (mut next, mut next_doubt) = (Instant::FAR_FUTURE, Instant::FAR_FUTURE);
+        // One that has arisen since the last probe.
+        let mut is_new_doubt = false;
         let mut accused = Vec::new();
         let mut down = Vec::new();
         let mut forgotten = Vec::new();
@@ -272,6 +283,11 @@ impl Roster {
                         continue;
                     }
                     next = next.min(silent_until);
+                    if silent_until > now {
+                        next_doubt = next_doubt.min(silent_until);
+                    } else {
+                        is_new_doubt |= self.probed.is_none_or(|at| at < silent_until);
+                    }
                     if silent && peer.accused.is_none() {
                         accused.push(key.clone());
                     }
@@ -303,12 +319,22 @@ impl Roster {
         for key in forgotten {
             self.peers.remove(&key);
         }
-        self.check_at = next;
+        (self.check_at, self.next_doubt) = (next, next_doubt);
         if next > now {
             self.probe_again = None;
-        } else if !accused.is_empty() || self.probe_again.is_none_or(|at| at <= now) {
+            return;
+        }
+        let pause = match is_new_doubt {
+            true => self.interval / PROBE_DIVISOR,
+            false => self.interval,
+        };
+        let due = self.probed.map_or(now, |at| at + pause);
+        if !accused.is_empty() || due <= now {
+            self.probed = Some(now);
             self.probe_again = Some(now + self.interval);
             effects.push(RosterEffect::Probe);
+        } else {
+            self.probe_again = Some(due);
         }
     }
 
@@ -375,7 +401,8 @@ impl Machine for Roster {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let check = self.probe_again.unwrap_or(self.check_at);
+        let again = self.probe_again.map(|at| at.min(self.next_doubt));
+        let check = again.unwrap_or(self.check_at);
         let check = (check < Instant::FAR_FUTURE && self.snapshot_told).then_some(check);
         [check, self.blind_at()].into_iter().flatten().min()
     }
@@ -598,7 +625,7 @@ mod tests {
         // Neither half of a proof is one.
         assert!(story.beats(4000, "self", 0, 4).is_empty());
         assert!(story.renewed(4100, 4090, 5).is_empty());
-        for seconds in 5..9 {
+        for seconds in 5..7 {
             assert_eq!(story.wakes(seconds * 1000), ["probe"]);
             let next = story.0.deadline().expect("it goes on asking");
             assert_eq!(next, at((seconds + 1) * 1000));
@@ -657,6 +684,23 @@ mod tests {
         assert!(story.renewed(9010, 8990, 50).is_empty());
         assert!(story.beats(9010, "alice", 0, 51).is_empty());
         assert_eq!(story.knocks(9040, 52), ["seeing"]);
+    }
+
+    /// Bob falls silent just after Alice was asked about: his turn comes soon, and not after an interval.
+    #[test]
+    fn a_doubt_that_arises_after_a_probe_is_probed_for_soon() {
+        let mut story = Story::of(&[("self", 1), ("alice", 2)]);
+        story.beats(30, "bob", 0, 3);
+        story.knocks(2000, 4);
+        assert_eq!(story.wakes(3250), ["probe"]);
+        assert_eq!(story.knocks(3270, 5), ["probe"]);
+        assert_eq!(story.knocks(3290, 6), ["down alice-0 Silent"]);
+        assert_eq!(story.0.deadline(), Some(at(3520)));
+        assert_eq!(story.wakes(3520), ["probe"]);
+        // Nobody else is overdue: the same doubt waits for an interval.
+        assert_eq!(story.0.deadline(), Some(at(4520)));
+        assert_eq!(story.knocks(3540, 7), ["probe"]);
+        assert_eq!(story.knocks(3560, 8), ["down bob-0 Silent"]);
     }
 
     /// The same without an interruption: the server was slow to read for us.

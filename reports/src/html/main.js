@@ -2,6 +2,7 @@
 const tip = document.getElementById("tip");
 const query = document.getElementById("query");
 const tally = document.getElementById("tally");
+const range = document.getElementById("range");
 const FIRST = run.violations.length > 0 ? run.violations[0] : null;
 let asked = false;
 
@@ -16,7 +17,14 @@ function look(from, to) {
   const last = Math.max(run.end * 1.05, span);
   view.from = Math.min(Math.max(from, -run.end * 0.05), last - span);
   view.to = view.from + span;
+  tellRange();
   redraw();
+}
+
+/// What is in sight, in words, for whoever does not see the axis.
+function tellRange() {
+  const step = (view.to - view.from) / 100, [from, to] = [Math.max(0, view.from), Math.min(run.end, view.to)];
+  range.textContent = `${seconds(from, step)} to ${seconds(to, step)} s of ${seconds(run.end, step)} s`;
 }
 
 /// What stays where it is when nothing is pointed at: the cursor, if it is in sight.
@@ -44,6 +52,8 @@ function choose(i, reveal) {
   if (reveal) showLane(lanes[marks.lane[i]]);
   point(at);
   bring(i);
+  // The focus stays where it is: this tells a screen reader which row is meant.
+  list.setAttribute("aria-activedescendant", `event-${i}`);
 }
 
 function showLane(lane) {
@@ -207,5 +217,6 @@ window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () 
 restyle();
 resize();
 draw();
+tellRange();
 show(null);
 tell();

@@ -11,11 +11,11 @@
 mod data;
 mod sweep;
 
-pub use self::sweep::render_sweep;
+pub use self::sweep::{Beside, Pages, render_sweep};
 
 use std::fmt::Write as _;
 
-use crate::excerpt::{Excerpt, Weight, lasts};
+use crate::excerpt::{Excerpt, Weight};
 use crate::headline;
 use crate::model::{Fact, Run, Tone, Verdict, Violation};
 use crate::words::{clock, escape, thousands};
@@ -109,11 +109,11 @@ fn head(page: &mut Page, run: &Run, name: &str) {
         "<p>Reproduce: <code>{}</code></p>",
         escape(&run.reproduce)
     ));
-    if let Some(trace) = &run.trace {
-        page.line(&format!(
-            "<p class=\"faint\">Full trace: {}</p>",
-            escape(trace)
-        ));
+    let kept: Vec<_> = headline::whereabouts(run)
+        .map(|(name, value)| format!("{name} {}", escape(&value)))
+        .collect();
+    if !kept.is_empty() {
+        page.line(&format!("<p class=\"faint\">{}</p>", kept.join(" · ")));
     }
     page.line("</header>");
 }
@@ -141,11 +141,21 @@ fn violation(page: &mut Page, run: &Run, violation: &Violation) {
 /// The canvas, its tools, and the table of all events: empty until the scripts fill them.
 fn timeline(page: &mut Page, run: &Run) {
     let events = thousands(run.marks.len() as u64);
-    let violated = if run.violations().is_empty() {
-        ""
-    } else {
+    let is_violated = !run.violations().is_empty();
+    let violated = if is_violated {
         "<button id=\"violation\">Violation</button>\n"
+    } else {
+        ""
     };
+    let mut keys = String::new();
+    for (key, does, is_there) in [
+        ("v", "violation", is_violated),
+        ("m", "messages", !run.messages.is_empty()),
+    ] {
+        if is_there {
+            keys.push_str(&format!("<kbd>{key}</kbd> {does}, "));
+        }
+    }
     let arrows = if run.messages.is_empty() {
         ""
     } else {
@@ -159,8 +169,9 @@ fn timeline(page: &mut Page, run: &Run) {
          <button id=\"theme\">Light or dark</button>\n\
          <input id=\"query\" type=\"search\" placeholder=\"Search events\" aria-label=\"Search events\">\n\
          <span id=\"tally\" class=\"faint\" role=\"status\"></span>\n\
+         <span id=\"range\" class=\"faint\"></span>\n\
          <span class=\"faint\"><kbd>←</kbd> <kbd>→</kbd> pan, <kbd>+</kbd> <kbd>−</kbd> zoom (or Ctrl and \
-         wheel), <kbd>↑</kbd> <kbd>↓</kbd> events, <kbd>v</kbd> violation, <kbd>/</kbd> search</span>\n</div>\n\
+         wheel), <kbd>↑</kbd> <kbd>↓</kbd> events, {keys}<kbd>/</kbd> search</span>\n</div>\n\
          <div id=\"scroller\" tabindex=\"0\" role=\"group\" aria-label=\"Lanes over time\">\n\
          <canvas id=\"canvas\" role=\"img\" aria-label=\"Timeline of {events} events; the table below \
          tells the same in words\"></canvas>\n<div id=\"extent\"></div>\n</div>\n\
@@ -206,12 +217,7 @@ fn details(page: &mut Page, run: &Run) {
             "<table>\n<tr><th>from</th><th>to</th><th>fault</th><th>target</th><th></th></tr>",
         );
         for fault in run.faults.iter().take(FAULT_ROWS) {
-            let to = if lasts(fault) {
-                clock(fault.to)
-            } else {
-                String::new()
-            };
-            let bit = if fault.bit { "bit" } else { "did not bite" };
+            let (to, bit) = headline::ended(fault);
             page.line(&format!(
                 "<tr><td class=\"number\">{}</td><td class=\"number\">{to}</td><td>{}</td><td>{}</td>\
                  <td>{bit}</td></tr>",

@@ -313,6 +313,7 @@ function head() {
 function violations(scrolled) {
   pen.save();
   pen.beginPath(); pen.rect(GUTTER - 6, 0, plot() + 14, size.height); pen.clip();
+  const taken = [];
   run.violations.forEach((violation, n) => {
     const x = xOf(violation.at);
     if (x < GUTTER - 6 || x > size.width) return;
@@ -320,10 +321,14 @@ function violations(scrolled) {
     const text = `✗ ${violation.code}  ${seconds(violation.at)}`;
     pen.font = "600 12px system-ui, sans-serif";
     const width = pen.measureText(text).width + 10, left = Math.min(Math.max(GUTTER, x - width / 2), size.width - width - 2);
-    pen.fillStyle = colours.bad;
-    pen.fillRect(left, 1, width, 15);
-    pen.fillStyle = colours.ground;
-    pen.fillText(text, left + 5, 9);
+    // Where labels would cover each other, the earlier violation has the word: the page is about the first.
+    if (taken.every(([from, to]) => left + width < from || left > to)) {
+      taken.push([left, left + width]);
+      pen.fillStyle = colours.bad;
+      pen.fillRect(left, 1, width, 15);
+      pen.fillStyle = colours.ground;
+      pen.fillText(text, left + 5, 9);
+    }
     pen.fillStyle = colours.bad;
     for (const lane of violation.lanes) pen.fillRect(x - 2, lanes[lane].top - scrolled, 4, lanes[lane].bottom - lanes[lane].top);
   });

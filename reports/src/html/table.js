@@ -26,7 +26,7 @@ function fill() {
   while (rows.length < wanted) rows.push(list.appendChild(newRow()));
   rows.forEach((row, n) => {
     row.hidden = n >= wanted;
-    if (!row.hidden) write(row, first + n);
+    if (row.hidden) row.removeAttribute("id"); else write(row, first + n);
   });
 }
 
@@ -45,6 +45,7 @@ function write(row, n) {
   const i = shownAt(n);
   row.style.top = `${n * ROW}px`;
   row.dataset.event = i;
+  row.id = `event-${i}`;
   row.setAttribute("aria-rowindex", n + 1);
   row.setAttribute("aria-selected", i === view.chosen);
   row.classList.toggle("hum", marks.hum[i] === 1);

@@ -62,11 +62,8 @@ pub fn render(run: &Run, style: Style) -> String {
         Ink::Plain,
         format!("  {}", clean(&run.reproduce)),
     )]);
-    if let Some(trace) = &run.trace {
-        page.line(vec![piece(
-            Ink::Faint,
-            format!("  full trace: {}", clean(trace)),
-        )]);
+    for (name, value) in headline::whereabouts(run) {
+        page.line(vec![piece(Ink::Faint, format!("  {name}: {value}"))]);
     }
     page.finish()
 }

@@ -3,7 +3,7 @@
 use super::Style;
 use super::page::{self, Ink, Page, indent, piece};
 use crate::headline::{self, seed, seeds};
-use crate::sweep::{Sweep, Tally};
+use crate::sweep::{Coverage, Gap, Sweep, Tally};
 use crate::words::{clean, columns, count, duration, fit, thousands};
 
 /// Seeds told in full for one invariant of one scenario.
@@ -14,6 +14,7 @@ pub fn render_sweep(sweep: &Sweep, style: Style) -> String {
     let mut page = Page::new(style);
     head(&mut page, sweep);
     table(&mut page, sweep);
+    coverage(&mut page, &sweep.coverage);
     findings(&mut page, sweep);
     undecided(&mut page, sweep);
     page.finish()
@@ -104,6 +105,29 @@ fn counted(page: &mut Page, tally: &Tally) {
     }
 }
 
+/// What was never reached.
+fn coverage(page: &mut Page, coverage: &Coverage) {
+    if coverage.is_empty() {
+        return;
+    }
+    page.heading("Coverage");
+    let told = headline::coverage(coverage);
+    page.paragraph(&indent(2), &indent(2), Ink::Plain, &told);
+    let (untouched, gaps): (Vec<Gap<'_>>, Vec<Gap<'_>>) =
+        coverage.gaps().partition(|gap| gap.reached() == 0);
+    for gap in gaps {
+        let group = clean(gap.group);
+        let never = clean(&gap.never());
+        let text = format!("{group}: {} of {}, never {never}", gap.reached(), gap.of);
+        page.paragraph(&indent(2), &indent(6), Ink::Plain, &text);
+    }
+    if !untouched.is_empty() {
+        let groups: Vec<&str> = untouched.iter().map(|gap| gap.group).collect();
+        let text = format!("nothing of {}", clean(&groups.join(", ")));
+        page.paragraph(&indent(2), &indent(6), Ink::Plain, &text);
+    }
+}
+
 fn findings(page: &mut Page, sweep: &Sweep) {
     if sweep.findings.is_empty() {
         return;
@@ -111,12 +135,14 @@ fn findings(page: &mut Page, sweep: &Sweep) {
     page.heading("Findings");
     for ((invariant, scenario), findings) in headline::findings(sweep) {
         let name = format!("✗ {} {}", clean(&invariant.code), clean(&invariant.name));
-        let all: Vec<_> = findings.iter().map(|finding| finding.seed).collect();
-        let text = format!("in {}: {}", clean(scenario), seeds(&all));
         page.paragraph(&indent(2), &indent(4), Ink::Bad, &name);
         let property = clean(&invariant.property);
         page.paragraph(&indent(4), &indent(4), Ink::Faint, &property);
-        page.paragraph(&indent(4), &indent(6), Ink::Plain, &text);
+        for (cause, of) in headline::causes(&findings) {
+            let all: Vec<_> = of.iter().map(|finding| finding.seed).collect();
+            let text = format!("in {}, {cause}: {}", clean(scenario), seeds(&all));
+            page.paragraph(&indent(4), &indent(6), Ink::Plain, &text);
+        }
         for finding in findings.iter().take(EXAMPLES) {
             let text = format!("{}: {}", seed(finding.seed), clean(&finding.what_happened));
             page.paragraph(&indent(4), &indent(6), Ink::Plain, &text);

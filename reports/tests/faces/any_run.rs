@@ -61,7 +61,7 @@ fn no_line_is_wider_than_the_terminal() {
         let sweeps = sweeps.iter().map(|sweep| render_sweep(sweep, plain(width)));
         for page in runs.chain(sweeps) {
             // What is there to be copied is never broken.
-            let kept = |line: &&str| line.contains("squall run") || line.contains("full trace");
+            let kept = |line: &&str| line.contains("squall run") || line.contains("Recorded in");
             for line in page.lines().filter(|line| !kept(line)) {
                 assert!(line.width() <= width, "{} > {width}: {line}", line.width());
             }
@@ -266,4 +266,26 @@ fn a_sweep_counts_runs_not_faults() {
     );
     assert_eq!(sweep.simulated(), Duration::from_millis(80 * 61_300));
     assert_eq!(Sweep::default().speed_up(), None);
+}
+
+/// However many causes there are, each seed is told under one of them, and the rare ones under one heading.
+#[test]
+fn rare_causes_are_told_together() {
+    let mut many = sweep(&[3]);
+    let finding = many.findings[0].clone();
+    many.findings = (0..20)
+        .map(|seed| {
+            let mut finding = finding.clone();
+            finding.seed = Some(seed);
+            finding.faults = vec![format!("fault-{}", seed.saturating_sub(10))];
+            finding
+        })
+        .collect();
+    let page = markdown::render_sweep(&many);
+    assert!(
+        page.contains("after fault-0: seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"),
+        "{page}"
+    );
+    assert!(page.contains("after others: seeds 18, 19"), "{page}");
+    assert_eq!(page.matches("\nafter ").count(), 9, "{page}");
 }

@@ -1,15 +1,17 @@
 //! The page of a run: its static part as snapshots, and what must hold for the rest, which a browser draws.
 
 use insta::assert_snapshot;
-use squall_reports::html::{render, render_sweep};
+use squall_reports::html::{Beside, Pages, render, render_sweep};
 use squall_reports::model::{LaneId, MarkId, MarkKind, Run, TrueTime};
 use squall_reports::sweep::{Night, Sweep};
 
 use super::lock::lock_violation;
-use super::samples::{completeness_violation, inconclusive, mark, pass, presence_violation, sweep};
+use super::samples::{
+    completeness_violation, inconclusive, mark, pass, planted, presence_violation, sweep,
+};
 
 /// What is read without JavaScript: neither style, nor tools, nor data, nor scripts.
-fn story(run: &Run) -> String {
+pub(crate) fn story(run: &Run) -> String {
     let page = render(run);
     let body = page.split_once("<body>").expect("a body").1;
     let (head, rest) = body
@@ -52,16 +54,53 @@ fn nights() -> Vec<Night> {
         seeds: 4_000_000 + day * day * 20_000,
         failures: day % 3,
         never: 9 - day / 3,
+        reached: 380 + day * 2,
         ..Night::default()
     };
     (1..=28).map(night).collect()
 }
 
 #[test]
+fn planted_flaws() {
+    let beside = Beside {
+        nights: &[],
+        pages: &Pages::new(),
+    };
+    let page = render_sweep(&planted(), &beside);
+    assert_snapshot!(page.split_once("<body>").expect("a body").1);
+}
+
+#[test]
 fn a_sweep_with_findings_and_nights() {
-    let page = render_sweep(&sweep(&[3, 17, 21]), &nights());
+    let (nights, pages) = (nights(), Pages::new());
+    let beside = Beside {
+        nights: &nights,
+        pages: &pages,
+    };
+    let page = render_sweep(&sweep(&[3, 17, 21]), &beside);
     let body = page.split_once("<body>").expect("a body").1;
     assert_snapshot!(body);
+}
+
+#[test]
+fn findings_lead_to_the_pages_of_their_runs() {
+    let sweep = sweep(&[3, 21]);
+    let page_of = |seed: u64| {
+        let command = format!("squall run presence-under-storm --seed {seed}");
+        (command, format!("findings/<{seed}>/report.html"))
+    };
+    let beside = Beside {
+        nights: &[],
+        pages: &[page_of(21)].into(),
+    };
+    let page = render_sweep(&sweep, &beside);
+    let link = "<a href=\"findings/&lt;21&gt;/report.html\">";
+    assert!(
+        page.contains(&format!(": seeds 3, {link}21</a></p>")),
+        "{page}"
+    );
+    assert!(page.contains(&format!("<p>{link}seed 21</a>: ")), "{page}");
+    assert!(!page.contains("<a href=\"findings/&lt;3"), "{page}");
 }
 
 #[test]
@@ -82,7 +121,11 @@ fn no_text_of_a_sweep_is_ever_markup() {
     }
     let mut nights = nights();
     nights[0].began = evil.to_owned();
-    assert!(!render_sweep(&odd, &nights).contains("<script"));
+    let beside = Beside {
+        nights: &nights,
+        pages: &Pages::new(),
+    };
+    assert!(!render_sweep(&odd, &beside).contains("<script"));
 }
 
 /// Every text of a run, replaced by one that tries to leave whatever it stands in.

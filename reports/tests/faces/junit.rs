@@ -5,10 +5,15 @@ use quick_junit::{NonSuccessKind, Report, TestCaseStatus};
 use squall_reports::junit::render_sweep;
 use squall_reports::sweep::Sweep;
 
-use super::samples::{pass, presence_violation, sweep};
+use super::samples::{pass, planted, presence_violation, sweep};
 
 fn xml(sweep: &Sweep) -> String {
     render_sweep(sweep).expect("texts are cleaned")
+}
+
+#[test]
+fn planted_flaws() {
+    assert_snapshot!(xml(&planted()));
 }
 
 #[test]
@@ -16,31 +21,72 @@ fn a_sweep_with_findings() {
     assert_snapshot!(xml(&sweep(&[3, 17, 21])));
 }
 
-/// The names that Jenkins' schema knows, here for the elements that are written.
+/// What Jenkins' schema (`junit-10.xsd` of its xUnit plugin) asks of each element that is written: the attributes that it
+/// knows, those that must be there, and the elements that may be inside.
+const SCHEMA: [(&str, &str, &str, &str); 8] = [
+    (
+        "testsuites",
+        "name time tests failures errors",
+        "",
+        "testsuite",
+    ),
+    (
+        "testsuite",
+        "name tests failures errors group time skipped timestamp hostname id package file log url",
+        "name tests failures errors",
+        "testsuite properties testcase system-out system-err",
+    ),
+    (
+        "testcase",
+        "name time classname group",
+        "name",
+        "skipped error failure system-out system-err",
+    ),
+    ("failure", "type message", "", ""),
+    ("error", "type message", "", ""),
+    ("properties", "", "", "property"),
+    ("property", "name value", "name value", ""),
+    ("system-out", "", "", ""),
+];
+
 #[test]
-fn nothing_is_written_that_the_schema_does_not_know() {
-    let known = [
-        ("testsuites", "name time tests failures errors"),
-        ("testsuite", "name tests failures errors skipped"),
-        ("testcase", "name classname"),
-        ("failure", "type message"),
-        ("error", "type message"),
-        ("properties", ""),
-        ("property", "name value"),
-        ("system-out", ""),
-    ];
-    let xml = xml(&sweep(&[3, 17]));
-    for tag in xml.split('<').skip(2).filter(|tag| !tag.starts_with('/')) {
-        let tag = tag.split('>').next().unwrap_or(tag).trim_end_matches('/');
-        let (name, attributes) = tag.split_once(' ').unwrap_or((tag, ""));
-        let known = known.iter().find(|(known, _)| *known == name);
-        let (_, allowed) = known.unwrap_or_else(|| panic!("{name} is no element of the schema"));
-        // Every second piece between quotation marks is a value.
-        for attribute in attributes.split('"').step_by(2) {
-            let attribute = attribute.trim().trim_end_matches('=');
-            let fits = attribute.is_empty() || allowed.split(' ').any(|name| name == attribute);
-            assert!(fits, "{name} has {attribute}");
+fn what_is_written_is_valid_by_the_schema_in_common_use() {
+    for failing in [&[][..], &[3], &[3, 17, 21]] {
+        let xml = xml(&sweep(failing));
+        let mut inside: Vec<&str> = Vec::new();
+        for tag in xml.split('<').skip(2) {
+            let tag = tag.split('>').next().unwrap_or(tag);
+            if let Some(name) = tag.strip_prefix('/') {
+                assert_eq!(inside.pop(), Some(name), "it is open");
+                continue;
+            }
+            let (name, attributes) = tag.split_once(' ').unwrap_or((tag, ""));
+            let name = name.trim_end_matches('/');
+            let of = |name: &str| SCHEMA.iter().find(|(known, ..)| *known == name);
+            let (_, known, needed, _) = of(name).unwrap_or_else(|| panic!("{name} is none"));
+            let may_be_here = match inside.last() {
+                Some(outer) => of(outer).is_some_and(|it| it.3.split(' ').any(|it| it == name)),
+                None => name == "testsuites",
+            };
+            assert!(may_be_here, "{name} in {inside:?}");
+            // Every second piece between quotation marks is a value.
+            let found: Vec<_> = attributes.split('"').step_by(2).collect();
+            let found: Vec<_> = found
+                .iter()
+                .map(|it| it.trim().trim_end_matches(['=', '/']))
+                .filter(|it| !it.is_empty())
+                .collect();
+            let is_known = |it: &&&str| known.split(' ').any(|known| known == **it);
+            assert_eq!(found.iter().find(|it| !is_known(it)), None, "{name}");
+            let missing = needed
+                .split(' ')
+                .find(|it| !it.is_empty() && !found.contains(it));
+            assert_eq!(missing, None, "{name}");
+            if !tag.ends_with('/') {
+                inside.push(name);
+            }
         }
+        assert_eq!(inside, Vec::<&str>::new(), "all are closed");
     }
 }
 

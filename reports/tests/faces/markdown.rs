@@ -4,7 +4,9 @@ use insta::assert_snapshot;
 use squall_reports::markdown::{render, render_sweep};
 
 use super::lock::lock_violation;
-use super::samples::{completeness_violation, inconclusive, pass, presence_violation, sweep};
+use super::samples::{
+    completeness_violation, inconclusive, pass, planted, presence_violation, sweep,
+};
 
 #[test]
 fn a_pass() {
@@ -34,6 +36,11 @@ fn an_inconclusive_run() {
 #[test]
 fn a_sweep_without_findings() {
     assert_snapshot!(render_sweep(&sweep(&[])));
+}
+
+#[test]
+fn planted_flaws() {
+    assert_snapshot!(render_sweep(&planted()));
 }
 
 #[test]

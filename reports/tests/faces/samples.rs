@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use squall_reports::model::*;
-use squall_reports::sweep::Sweep;
+use squall_reports::specimen::{Specimen, Storms};
+use squall_reports::sweep::{Coverage, Sweep};
 
 pub(crate) const ALICE: LaneId = LaneId(0);
 pub(crate) const BOB: LaneId = LaneId(1);
@@ -131,6 +132,7 @@ pub(crate) fn pass() -> Run {
             fact("a beat was committed after its caller had given up", false),
         ],
         trace: None,
+        fingerprint: None,
     }
 }
 
@@ -332,5 +334,67 @@ pub(crate) fn sweep(failing: &[u64]) -> Sweep {
         }
         sweep.record(&run);
     }
+    let marks = |marks: &[(&str, u64)]| {
+        let marks = marks.iter().map(|(mark, runs)| ((*mark).to_owned(), *runs));
+        marks.collect()
+    };
+    let groups = [
+        (
+            "presence::Keeper becomes",
+            marks(&[("evicted", 0), ("present", 10), ("unsure", 3)]),
+        ),
+        ("server does", marks(&[("Exit", 0), ("Stored", 10)])),
+        ("an error is", marks(&[("TimedOut", 4)])),
+        (
+            "chat::Follower hears",
+            marks(&[("Checked", 0), ("Reader", 0)]),
+        ),
+    ];
+    sweep.coverage = Coverage {
+        runs: 10,
+        groups: groups
+            .map(|(group, marks)| (group.to_owned(), marks))
+            .into(),
+    };
     sweep
+}
+
+/// A search for planted flaws, one of which is missed.
+pub(crate) fn planted() -> Sweep {
+    let found = Specimen {
+        name: "lock-get-then-put".to_owned(),
+        level: 2,
+        code: Some("L1".to_owned()),
+        seeds: Some(4),
+        worked: Duration::from_millis(34),
+        faults_left: Some(1),
+        shrinking: Duration::from_millis(410),
+        twin_passes: true,
+        holds: true,
+        storms: None,
+    };
+    let deep = Specimen {
+        name: "stamp-after-dial".to_owned(),
+        level: 3,
+        storms: Some(Storms {
+            runs_max: 2000,
+            plain: Some(25),
+            steered: Some(26),
+        }),
+        ..found.clone()
+    };
+    let missed = Specimen {
+        name: "who_poisoned".to_owned(),
+        twin_passes: false,
+        storms: Some(Storms {
+            runs_max: 2000,
+            ..Storms::default()
+        }),
+        ..Specimen::default()
+    };
+    Sweep {
+        elapsed: Duration::from_secs(75),
+        specimens: vec![found, deep, missed],
+        ..Sweep::default()
+    }
 }

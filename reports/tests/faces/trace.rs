@@ -69,6 +69,31 @@ fn every_event_is_what_its_phase_asks_for() {
     }
 }
 
+/// An arrow is drawn from slice to slice: viewers drop the end of one that no slice of its thread carries.
+#[test]
+fn every_end_of_a_flow_lies_in_a_slice() {
+    let number = |event: &Value, field: &str| event[field].as_f64().expect("a number");
+    for run in [lock_violation(), presence_violation()] {
+        let events = events(&run);
+        let flows = events
+            .iter()
+            .filter(|it| it["ph"] == "s" || it["ph"] == "f");
+        for flow in flows {
+            let carries = |slice: &&Value| {
+                let same = slice["pid"] == flow["pid"] && slice["tid"] == flow["tid"];
+                if slice["ph"] != "X" || !same {
+                    return false;
+                }
+                let (from, at) = (number(slice, "ts"), number(flow, "ts"));
+                from <= at && at <= from + number(slice, "dur")
+            };
+            assert!(events.iter().any(|it| carries(&it)), "{flow}");
+            // By default the end binds to the next slice, not to the one that it lies in.
+            assert!(flow["ph"] == "s" || flow["bp"] == "e", "{flow}");
+        }
+    }
+}
+
 /// Slices of one thread nest or follow each other: a viewer draws what only overlaps wrongly.
 #[test]
 fn slices_of_operations_and_beliefs_never_overlap() {

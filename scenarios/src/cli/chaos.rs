@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use squall_reports::html::Beside;
 use squall_reports::sweep::Sweep;
 use squall_reports::terminal;
 
 use super::fleet;
 use super::nightly::Nights;
 use super::progress::Progress;
-use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, steered, style};
-use crate::hunt::{Book, BookError, Fleet, Folder, FolderError, Limit, Settings, hunt, shrink_all};
+use super::summary::Summary;
+use super::{Unusable, VIOLATION, matching, print, status_of_sweep, steered, style};
+use crate::hunt::{
+    Book, BookError, Fleet, Folder, FolderError, Limit, Settings, hunt, pages, shrink_all,
+};
 use crate::invariants::Verdict;
 
 /// Seeds of each scenario, if nothing else is said.
@@ -37,7 +41,8 @@ pub(super) struct Wanted {
     /// Threads; all cores, if not given.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Keeps progress and findings in this directory: plan, shrunk plan, history and report of each.
+    /// Keeps progress and findings in this directory: plan, shrunk plan, history and report of each; and what all of it
+    /// came to, as Markdown, HTML and JUnit XML.
     #[arg(long)]
     report: Option<PathBuf>,
     /// Keeps this night in this directory, beside the others: summary, JUnit XML, findings, regressions and the trend.
@@ -50,7 +55,7 @@ pub(super) struct Wanted {
         conflicts_with_all = ["scenario", "seeds", "first_seed", "for", "report", "nightly", "fleet"]
     )]
     resume: Option<PathBuf>,
-    /// Learns from each run where to look next, and tells what was never reached; half of the runs vary earlier ones.
+    /// Learns from each run where to look next: half of the runs vary earlier ones.
     #[arg(long, conflicts_with_all = ["for", "resume", "nightly", "fleet"])]
     steer: bool,
     /// Shares the work, through this server, or these of one cluster, with everyone who runs `squall worker` there.
@@ -116,20 +121,19 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
     if wanted.jobs == Some(0) {
         return Err(Unusable("--jobs must be at least 1".to_owned()));
     }
+    let threads = wanted.jobs.unwrap_or_else(super::cores);
     if wanted.steer {
         let Wanted {
             scenario,
             seeds,
             first_seed,
-            jobs,
             report,
             ..
         } = wanted;
-        return steered::chaos(scenario, *seeds, *first_seed, *jobs, report.as_deref());
+        return steered::chaos(scenario, *seeds, *first_seed, threads, report.as_deref());
     }
     let (book, nights) = wanted.book()?;
     let book = Arc::new(book);
-    let threads = wanted.jobs.unwrap_or_else(super::cores);
     let progress = Progress::new(book.jobs().total(), Instant::now());
     let (done, not_passed) = book.counted();
     progress.resume(done, not_passed);
@@ -145,9 +149,25 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
     hunted?;
     let sweep = book.sweep();
     print(&terminal::render_sweep(&sweep, style()));
+    if let (Some(folder), None) = (book.folder(), &nights) {
+        let summary = Summary {
+            sweep: &sweep,
+            beside: Beside {
+                nights: &[],
+                pages: &pages(folder.path(), &sweep),
+            },
+            more: "",
+        };
+        summary.write(folder.path())?;
+    }
     if let Some(folder) = book.folder().filter(|_| has_findings(&sweep)) {
-        let findings = folder.path().join("findings");
-        print(&format!("\nFindings are kept in {}\n", findings.display()));
+        let directory = folder.path();
+        let (findings, page) = (directory.join("findings"), directory.join("summary.html"));
+        print(&format!(
+            "\nFindings are kept in {}, and {} leads to them\n",
+            findings.display(),
+            page.display()
+        ));
     }
     if book.twice() > 0 {
         let twice = book.twice();
@@ -158,12 +178,10 @@ pub(super) fn chaos(wanted: &Wanted) -> Result<ExitCode, Unusable> {
         Some(nights) => nights.conclude(&book, &sweep)?,
         None => true,
     };
-    Ok(if sweep.failures() > 0 || !kept_plans_pass {
-        ExitCode::from(VIOLATION)
-    } else if sweep.inconclusive() > 0 {
-        ExitCode::from(INCONCLUSIVE)
+    Ok(if kept_plans_pass {
+        status_of_sweep(&sweep)
     } else {
-        ExitCode::SUCCESS
+        ExitCode::from(VIOLATION)
     })
 }
 

@@ -15,6 +15,7 @@ use crate::history::{History, HistoryError};
 use crate::invariants::{self, Verdict};
 use crate::linear::jepsen::{Entry, LogError, Numbered, Outcome, read};
 use crate::linear::{self, Unexplained};
+use crate::plan::Plan;
 
 /// How a history is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,10 +31,7 @@ const OTHERS_TOLD_MAX: usize = 8;
 
 /// Judges a history of ours.
 pub(super) fn history(path: &Path) -> Result<ExitCode, Unusable> {
-    let unusable = |error: HistoryError| Unusable(format!("{}: {error}", path.display()));
-    let file = File::open(path).map_err(|error| unusable(error.into()))?;
-    let history = History::read(BufReader::new(file)).map_err(unusable)?;
-    let plan = history.plan().map_err(unusable)?;
+    let (plan, history) = read_history(path)?;
     let verdict = invariants::judge(&plan, &history);
     match &verdict {
         Verdict::Pass => {
@@ -50,6 +48,15 @@ pub(super) fn history(path: &Path) -> Result<ExitCode, Unusable> {
         Verdict::Inconclusive(why) => print(&format!("inconclusive: {why}\n")),
     }
     Ok(status(&verdict))
+}
+
+/// Reads a history of ours, and the plan that it begins with.
+pub(super) fn read_history(path: &Path) -> Result<(Plan, History), Unusable> {
+    let unusable = |error: HistoryError| Unusable(format!("{}: {error}", path.display()));
+    let file = File::open(path).map_err(|error| unusable(error.into()))?;
+    let history = History::read(BufReader::new(file)).map_err(unusable)?;
+    let plan = history.plan().map_err(unusable)?;
+    Ok((plan, history))
 }
 
 /// Says whether a log is linearizable.

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use squall_reports::terminal::{self, Style};
+use squall_reports::model;
 
 use super::Unusable;
 use crate::hunt;
 use crate::parse::parse;
 use crate::plan::Plan;
+use crate::report::Written;
 use crate::run::Run;
 
 /// Reads a plan, or says in which line of which file it is none.
@@ -27,26 +28,18 @@ pub(super) fn write_run(
     directory: &Path,
     name: &str,
     run: &Run,
-    model: &squall_reports::model::Run,
+    model: &model::Run,
 ) -> Result<(), Unusable> {
-    let mut history = Vec::new();
     let unwritable = |error: std::io::Error| Unusable(format!("{}: {error}", directory.display()));
-    run.history.write(&mut history).map_err(unwritable)?;
-    let json = serde_json::to_vec(model).map_err(|error| unwritable(error.into()))?;
-    let plain = terminal::render(
-        model,
-        Style {
-            color: false,
-            width: 120,
-        },
-    );
+    let history = format!("{name}.history.jsonl");
+    let written = Written::new(run, model, &history).map_err(unwritable)?;
     std::fs::create_dir_all(directory).map_err(unwritable)?;
-    let plan = run.plan.to_string();
-    let files: [(&str, &[u8]); 4] = [
-        ("plan.toml", plan.as_bytes()),
-        ("history.jsonl", &history),
-        ("run.json", &json),
-        ("txt", plain.as_bytes()),
+    let files: [(&str, &[u8]); 5] = [
+        ("plan.toml", written.plan.as_bytes()),
+        ("history.jsonl", &written.history),
+        ("run.json", &written.model),
+        ("html", written.page.as_bytes()),
+        ("txt", written.text.as_bytes()),
     ];
     for (ending, bytes) in files {
         write_whole(&directory.join(format!("{name}.{ending}")), bytes)?;

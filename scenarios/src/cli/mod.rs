@@ -20,6 +20,7 @@ mod progress;
 mod shrink;
 mod specimens;
 mod steered;
+mod summary;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use squall_reports::sweep::Sweep;
 use squall_reports::terminal::{self, Style};
 
 use self::diagnose::{Since, diagnose};
@@ -107,14 +109,7 @@ enum Command {
         output: Option<PathBuf>,
     },
     /// Searches for the planted flaws: found, seeds needed, faults left in the shrunk plan; the right twins must pass.
-    Specimens {
-        /// Writes the smallest failing plan of each into this directory.
-        #[arg(long)]
-        keep: Option<PathBuf>,
-        /// Looks for what hides deep in storms, too, as seeds come and steered, and writes a table of all into this file.
-        #[arg(long, num_args = 0..=1, default_missing_value = "docs/specimens.md")]
-        table: Option<PathBuf>,
-    },
+    Specimens(specimens::Wanted),
     /// Prints the fingerprint of each run: equal ones mean equal runs, to the nanosecond.
     Fingerprint {
         /// Only scenarios that match: `*` stands for any text; may be repeated.
@@ -222,7 +217,7 @@ pub fn main() -> ExitCode {
             r#for,
             output,
         } => shrink::shrink(&plan, seed, runs, r#for, output),
-        Command::Specimens { keep, table } => specimens::inspect(keep.as_deref(), table.as_deref()),
+        Command::Specimens(wanted) => specimens::inspect(&wanted),
         Command::Fingerprint {
             scenario,
             seeds,
@@ -377,12 +372,24 @@ fn finish(plan: &Plan, reproduce: String, report: Option<PathBuf>) -> Result<Exi
     };
     let mut model = report::model(&run, reproduce);
     model.elapsed = Some(began.elapsed());
-    model.trace = run.trace.map(|trace| trace.to_string());
     if let Some(directory) = report {
-        write_run(&directory, &name_of(&run), &run, &model)?;
+        let name = name_of(&run);
+        write_run(&directory, &name, &run, &model)?;
+        let history = directory.join(format!("{name}.history.jsonl"));
+        model.trace = Some(history.display().to_string());
     }
     print(&terminal::render(&model, style()));
     Ok(status(&run.verdict))
+}
+
+fn status_of_sweep(sweep: &Sweep) -> ExitCode {
+    if sweep.failures() > 0 {
+        ExitCode::from(VIOLATION)
+    } else if sweep.inconclusive() > 0 {
+        ExitCode::from(INCONCLUSIVE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn status(verdict: &Verdict) -> ExitCode {

@@ -12,17 +12,19 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use squall_reports::html::Beside;
 use squall_reports::sweep::{Night, Sweep, Tally};
-use squall_reports::{html, junit, markdown};
 
 use super::Unusable;
 use super::files::{read_plan, write_whole};
-use crate::hunt::{Book, Lock, SHRUNK, identity};
+use super::summary::Summary;
+use crate::hunt::{Book, Lock, SHRUNK, identity, pages};
 use crate::kept;
 use crate::plan::{Expectation, Plan};
 
 /// Nights that the summary shows beside its own.
 const NIGHTS_SHOWN: usize = 14;
+const TREND: &str = "trend.jsonl";
 
 /// The directory of the nights, while nobody else has it.
 #[derive(Debug)]
@@ -123,33 +125,26 @@ impl Nights {
             .collect();
         let lines = lines.map_err(|error| Unusable(error.to_string()))?;
         let nights: Vec<Night> = trend.iter().map(|line| line.night.clone()).collect();
-        let page = html::render_sweep(sweep, &nights);
-        let xml = junit::render_sweep(sweep).map_err(|error| Unusable(error.to_string()))?;
-        let summary = summary(sweep, &new, &regressions, &trend);
-        write_whole(&path.join("summary.md"), summary.as_bytes())?;
-        write_whole(&path.join("summary.html"), page.as_bytes())?;
-        write_whole(&path.join("junit.xml"), xml.as_bytes())?;
+        let summary = Summary {
+            sweep,
+            beside: Beside {
+                nights: &nights,
+                pages: &pages(&path, sweep),
+            },
+            more: &more(&new, &regressions, &trend),
+        };
+        summary.write(&path)?;
         // Last: a night that is in the trend has all its files.
         write_whole(&self.trend_file(), lines.as_bytes())?;
         Ok(regressions.failing.is_empty())
     }
 
     fn trend_file(&self) -> PathBuf {
-        self.path.join("trend.jsonl")
+        self.path.join(TREND)
     }
 
     fn trend(&self) -> Result<Vec<Line>, Unusable> {
-        let path = self.trend_file();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(Unusable(format!("{}: {error}", path.display()))),
-        };
-        let read = |(number, line): (usize, &str)| {
-            serde_json::from_str(line)
-                .map_err(|error| Unusable(format!("{}:{}: {error}", path.display(), number + 1)))
-        };
-        text.lines().enumerate().map(read).collect()
+        read_trend(&self.trend_file())
     }
 
     /// The plans that earlier nights have kept, in the order of their names.
@@ -210,6 +205,28 @@ impl Nights {
     }
 }
 
+/// The nights that the hunt in this directory is one of; none if it is kept alone. Nothing is changed.
+pub(super) fn nights_of(night: &Path) -> Result<Vec<Night>, Unusable> {
+    let night = whole(night)?;
+    let above = night.parent().and_then(Path::parent);
+    let trend = above.map_or(Ok(Vec::new()), |above| read_trend(&above.join(TREND)))?;
+    Ok(trend.into_iter().map(|line| line.night).collect())
+}
+
+/// A line each, those of the earliest nights first; none where there is no such file.
+fn read_trend(path: &Path) -> Result<Vec<Line>, Unusable> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(Unusable(format!("{}: {error}", path.display()))),
+    };
+    let read = |(number, line): (usize, &str)| {
+        serde_json::from_str(line)
+            .map_err(|error| Unusable(format!("{}:{}: {error}", path.display(), number + 1)))
+    };
+    text.lines().enumerate().map(read).collect()
+}
+
 /// A path from the root on, of which the names above are known.
 fn whole(path: &Path) -> Result<PathBuf, Unusable> {
     path.canonicalize()
@@ -249,9 +266,9 @@ fn line(night: Night, sweep: &Sweep, new: &[String], regressions: &Regressions) 
     }
 }
 
-/// The sweep, what is new, how the kept plans do, and the nights before.
-fn summary(sweep: &Sweep, new: &[String], regressions: &Regressions, trend: &[Line]) -> String {
-    let mut page = markdown::render_sweep(sweep);
+/// What is told below the sweep: what is new, how the kept plans do, and the nights before.
+fn more(new: &[String], regressions: &Regressions, trend: &[Line]) -> String {
+    let mut page = String::new();
     let mut list = |title: &str, items: Vec<String>| {
         if !items.is_empty() {
             page += &format!("\n### {title}\n\n{}\n", items.join("\n"));
@@ -270,12 +287,12 @@ fn summary(sweep: &Sweep, new: &[String], regressions: &Regressions, trend: &[Li
     list("Kept, and not as expected any more", changed.collect());
     page += "\n### The nights\n\n\
              | night | seeds | seeds/s | failures | undecided | found | new | kept and failing | faults that bit | facts \
-             reached | never done |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+             reached | never done | marks reached |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
     for line in trend.iter().rev().take(NIGHTS_SHOWN) {
         let night = &line.night;
         page += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
             night.began,
             night.seeds,
             line.seeds_per_second,
@@ -287,6 +304,7 @@ fn summary(sweep: &Sweep, new: &[String], regressions: &Regressions, trend: &[Li
             line.faults_bit,
             line.facts_reached,
             night.never,
+            night.reached,
         );
     }
     page

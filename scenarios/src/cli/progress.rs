@@ -101,18 +101,17 @@ impl Progress {
     }
 }
 
-/// How far a search for an order has come. A search may go back, and so may the bar.
-pub(super) struct Searching {
+/// A bar, or a line now and then, of work that one thread does. Its work may go back, and so may the bar.
+struct Meter {
     bar: Option<ProgressBar>,
     began: Instant,
     told: Cell<Instant>,
 }
 
-impl Searching {
-    pub(super) fn new(began: Instant) -> Self {
+impl Meter {
+    fn new(bar: fn() -> ProgressBar, template: &str, began: Instant) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(0);
-            let template = "{wide_bar} {pos}/{len} explained, {msg}";
+            let bar = bar();
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
@@ -125,71 +124,78 @@ impl Searching {
         }
     }
 
+    /// Draws on the bar, or says in a line what has come about in so many seconds.
+    fn step(&self, draw: impl FnOnce(&ProgressBar), line: impl FnOnce(u64) -> String) {
+        if let Some(bar) = &self.bar {
+            draw(bar);
+        } else if self.told.get().elapsed() >= Progress::LINE_EVERY {
+            self.told.set(Instant::now());
+            eprintln!("{}", line(self.began.elapsed().as_secs()));
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// How far a search for an order has come.
+pub(super) struct Searching(Meter);
+
+impl Searching {
+    pub(super) fn new(began: Instant) -> Self {
+        let template = "{wide_bar} {pos}/{len} explained, {msg}";
+        Self(Meter::new(|| ProgressBar::new(0), template, began))
+    }
+
     pub(super) fn step(&self, progress: linear::Progress) {
         let linear::Progress {
             explained,
             of,
             steps,
         } = progress;
-        if let Some(bar) = &self.bar {
-            bar.set_length(of as u64);
-            bar.set_position(explained as u64);
-            bar.set_message(format!("{steps} steps"));
-        } else if self.told.get().elapsed() >= Progress::LINE_EVERY {
-            self.told.set(Instant::now());
-            let seconds = self.began.elapsed().as_secs();
-            eprintln!("{explained} of {of} explained in {seconds} s, {steps} steps");
-        }
+        self.0.step(
+            |bar| {
+                bar.set_length(of as u64);
+                bar.set_position(explained as u64);
+                bar.set_message(format!("{steps} steps"));
+            },
+            |seconds| format!("{explained} of {of} explained in {seconds} s, {steps} steps"),
+        );
     }
 
     pub(super) fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.0.end();
     }
 }
 
 /// How far shrinking has come.
-pub(super) struct Shrinking {
-    bar: Option<ProgressBar>,
-    began: Instant,
-    told: Cell<Instant>,
-}
+pub(super) struct Shrinking(Meter);
 
 impl Shrinking {
     pub(super) fn new(began: Instant) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) =
-                ProgressStyle::with_template("{spinner} {pos} runs, {per_sec}, {msg}")
-            {
-                bar.set_style(style);
-            }
-            bar
-        });
-        Self {
-            bar,
-            began,
-            told: Cell::new(began),
-        }
+        let template = "{spinner} {pos} runs, {per_sec}, {msg}";
+        Self(Meter::new(ProgressBar::new_spinner, template, began))
     }
 
     pub(super) fn step(&self, best: &Shrunk) {
         let (faults, agents) = (best.plan.faults.len(), best.plan.agents.len());
-        let left = format!("{faults} faults and {agents} agents left");
-        if let Some(bar) = &self.bar {
-            bar.set_position(u64::from(best.runs));
-            bar.set_message(left);
-        } else if self.told.get().elapsed() >= Progress::LINE_EVERY {
-            self.told.set(Instant::now());
-            let seconds = self.began.elapsed().as_secs();
-            eprintln!("{} runs in {seconds} s, {left}", best.runs);
-        }
+        let (runs, left) = (
+            best.runs,
+            format!("{faults} faults and {agents} agents left"),
+        );
+        self.0.step(
+            |bar| {
+                bar.set_position(u64::from(runs));
+                bar.set_message(left.clone());
+            },
+            |seconds| format!("{runs} runs in {seconds} s, {left}"),
+        );
     }
 
     pub(super) fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.0.end();
     }
 }

@@ -5,14 +5,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use squall_reports::html::{Beside, Pages};
 use squall_reports::sweep::Sweep;
 use squall_reports::terminal;
 
 use super::chaos::SEEDS_DEFAULT;
 use super::files::write_run;
 use super::progress::Progress;
-use super::{INCONCLUSIVE, Unusable, VIOLATION, matching, print, style};
-use crate::coverage::Coverage;
+use super::summary::Summary;
+use super::{Unusable, matching, print, status_of_sweep, style};
+use crate::coverage;
 use crate::hunt::reproduce;
 use crate::invariants::Verdict;
 use crate::report;
@@ -23,23 +25,21 @@ pub(super) fn chaos(
     patterns: &[String],
     runs: Option<u64>,
     first_seed: u64,
-    jobs: Option<usize>,
+    threads: usize,
     directory: Option<&Path>,
 ) -> Result<ExitCode, Unusable> {
     let scenarios = matching(patterns)?;
     if runs == Some(0) {
         return Err(Unusable("--seeds must be at least 1".to_owned()));
     }
-    if jobs == Some(0) {
-        return Err(Unusable("--jobs must be at least 1".to_owned()));
-    }
     let runs = runs.unwrap_or(SEEDS_DEFAULT);
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = jobs.unwrap_or_else(cores);
     let began = Instant::now();
     let progress = Progress::new(runs.checked_mul(scenarios.len() as u64), began);
-    let (mut sweep, mut coverage) = (Sweep::default(), Coverage::default());
-    let mut unwritten = None;
+    let mut sweep = Sweep {
+        coverage: coverage::nothing(),
+        ..Sweep::default()
+    };
+    let (mut pages, mut unwritten) = (Pages::new(), None);
     for scenario in scenarios {
         let quarry = Quarry {
             scenario,
@@ -53,12 +53,13 @@ pub(super) fn chaos(
                 ..
             } = steered;
             progress.step(1, run.verdict == Verdict::Pass);
-            coverage.count(moments);
+            sweep.coverage.merge(coverage::of(moments));
             let command = reproduce(scenario.name, origin);
             sweep.record(&report::outline(run, command.clone()));
             if let (Some(directory), false) = (directory, run.verdict == Verdict::Pass) {
                 let name = format!("{}.{origin}", scenario.name.replace('/', "-"));
-                let model = report::model(run, command);
+                let model = report::model(run, command.clone());
+                pages.insert(command, format!("{name}.html"));
                 if let Err(error) = write_run(directory, &name, run, &model) {
                     unwritten = Some(error);
                     return ControlFlow::Break(());
@@ -74,12 +75,17 @@ pub(super) fn chaos(
     progress.end();
     sweep.elapsed = began.elapsed();
     print(&terminal::render_sweep(&sweep, style()));
-    print(&format!("\n{}", coverage.table()));
-    Ok(if sweep.failures() > 0 {
-        ExitCode::from(VIOLATION)
-    } else if sweep.inconclusive() > 0 {
-        ExitCode::from(INCONCLUSIVE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    if let Some(directory) = directory {
+        let beside = Beside {
+            nights: &[],
+            pages: &pages,
+        };
+        let summary = Summary {
+            sweep: &sweep,
+            beside,
+            more: "",
+        };
+        summary.write(directory)?;
+    }
+    Ok(status_of_sweep(&sweep))
 }

@@ -17,7 +17,7 @@ use super::words::{
     Announcement, Found, Part, Report, WORKERS, done_subject, found_subject, read, work, written,
 };
 use super::{FleetError, off_thread};
-use crate::hunt::{Jobs, counted, identity, reproduce};
+use crate::hunt::{Jobs, identity, reproduce};
 use crate::invariants::Verdict;
 use crate::run::Run;
 
@@ -225,8 +225,8 @@ fn run(jobs: &Jobs, part: Part) -> (Sweep, Vec<Found>) {
     let mut sweep = Sweep::default();
     let mut all = Vec::new();
     for (_, job) in jobs.range(part.first..part.first + part.jobs) {
-        let run = job.run();
-        sweep.merge(counted(&run));
+        let (run, counted) = job.run();
+        sweep.merge(counted);
         all.extend(found(&run));
     }
     (sweep, all)

@@ -9,7 +9,6 @@ use squall_reports::sweep::{Finding, Sweep};
 
 use super::file::write_whole;
 use super::folder::{PLAN, SHRUNK};
-use super::job::counted;
 use super::{Folder, FolderError, Jobs, Kept, Ledger, Limit, Settings, SettingsError, reproduce};
 use crate::invariants::Verdict;
 use crate::kept;
@@ -140,18 +139,16 @@ impl Book {
 
     /// Everything that is counted, and how long it took.
     pub fn sweep(&self) -> Sweep {
-        let mut sweep = self.pages().ledger.total();
-        sweep.elapsed = self.spent();
-        sweep
+        self.pages().ledger.told(self.spent())
     }
 
-    /// Keeps what a run found, then counts it.
+    /// Keeps what a run found, then counts it: as this sweep of one.
     ///
     /// # Errors
     /// If something cannot be written: then it is not counted.
-    pub fn record(&self, number: u64, run: &Run) -> Result<(), FolderError> {
+    pub fn record(&self, number: u64, run: &Run, counted: Sweep) -> Result<(), FolderError> {
         self.keep(run)?;
-        self.count(number, 1, counted(run)).map(drop)
+        self.count(number, 1, counted).map(drop)
     }
 
     /// Keeps a run that did not pass.

@@ -4,7 +4,8 @@
 //! DIR/lock                  whose it is: held as long as its process lives, and no longer
 //! DIR/hunt.json             settings and progress; the first line says by which squall, and guards the rest
 //! DIR/findings/NAME/        one for each run that did not pass: plan.toml, history.jsonl, run.json (the model),
-//!                           report.txt, reproduce.txt, and shrunk.toml once it is shrunk
+//!                           report.html, report.txt, reproduce.txt, and shrunk.toml once it is shrunk
+//! DIR/summary.*, junit.xml  what all of it came to, once it has ended
 //! ```
 
 use std::fs;
@@ -13,13 +14,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use squall_reports::terminal::{self, Style};
+use squall_reports::html::Pages;
+use squall_reports::sweep::Sweep;
 
 use super::file::{clean, write_folder, write_whole};
 use super::lock::Lock;
 use super::{Ledger, Settings, identity, reproduce};
 use crate::history::value_hash;
-use crate::report;
+use crate::report::{self, Written};
 use crate::run::Run;
 
 /// What is kept of a hunt, beside its findings.
@@ -163,9 +165,32 @@ impl Folder {
             _lock: Lock::take(path)?,
         };
         let text = fs::read_to_string(&file).map_err(FolderError::system(&file))?;
-        let kept = read(&file, &text)?;
+        let (head, body) = read_head(&file, &text)?;
+        if head.squall != identity() {
+            return Err(FolderError::OtherSquall {
+                path: file,
+                theirs: head.squall,
+                ours: identity().to_owned(),
+            });
+        }
+        let kept = read_body(&file, &head, body)?;
         folder.prepare()?;
         Ok((folder, kept))
+    }
+
+    /// What is kept of a hunt, of this squall or another, whether or not it still goes on; `None` where none is kept.
+    /// Nothing is changed.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn look(path: &Path) -> Result<Option<Kept>, FolderError> {
+        let file = path.join(FILE);
+        if !file.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&file).map_err(FolderError::system(&file))?;
+        let (head, body) = read_head(&file, &text)?;
+        read_body(&file, &head, body).map(Some)
     }
 
     fn prepare(&self) -> Result<(), FolderError> {
@@ -187,13 +212,12 @@ impl Folder {
     }
 
     fn findings(&self) -> PathBuf {
-        self.path.join("findings")
+        self.path.join(FINDINGS)
     }
 
     /// Where what was found with this seed is kept.
     pub fn finding(&self, scenario: &str, seed: u64) -> PathBuf {
-        let name = format!("{}.{seed}", scenario.replace('/', "-"));
-        self.findings().join(name)
+        self.path.join(finding(scenario, seed))
     }
 
     /// Keeps settings and progress.
@@ -216,23 +240,17 @@ impl Folder {
         let system = || FolderError::system(&path);
         let command = reproduce(scenario, seed);
         let model = report::model(run, command.clone());
-        let mut history = Vec::new();
-        run.history.write(&mut history).map_err(system())?;
-        let json = serde_json::to_vec(&model).map_err(|error| system()(error.into()))?;
-        let style = Style {
-            color: false,
-            width: 120,
-        };
+        let written = Written::new(run, &model, HISTORY).map_err(system())?;
         let commands = format!(
             "{command}\ncargo squall replay {}\n",
             path.join(PLAN).display()
         );
-        let (plan, text) = (run.plan.to_string(), terminal::render(&model, style));
-        let files: [(&str, &[u8]); 5] = [
-            (PLAN, plan.as_bytes()),
-            ("history.jsonl", &history),
-            ("run.json", &json),
-            ("report.txt", text.as_bytes()),
+        let files: [(&str, &[u8]); 6] = [
+            (PLAN, written.plan.as_bytes()),
+            (HISTORY, &written.history),
+            ("run.json", &written.model),
+            (PAGE, written.page.as_bytes()),
+            ("report.txt", written.text.as_bytes()),
             ("reproduce.txt", commands.as_bytes()),
         ];
         write_folder(&path, &files).map_err(system())
@@ -240,37 +258,58 @@ impl Folder {
 }
 
 const FILE: &str = "hunt.json";
+const FINDINGS: &str = "findings";
+const HISTORY: &str = "history.jsonl";
+/// The page of a finding.
+const PAGE: &str = "report.html";
 /// The plan of a finding.
 pub(super) const PLAN: &str = "plan.toml";
 /// The same, made smaller.
 pub const SHRUNK: &str = "shrunk.toml";
 
+/// Where what was found with this seed is kept, in the folder of the hunt.
+fn finding(scenario: &str, seed: u64) -> PathBuf {
+    Path::new(FINDINGS).join(format!("{}.{seed}", scenario.replace('/', "-")))
+}
+
+/// The pages of what was found, as they are linked from the folder of the hunt.
+pub fn pages(folder: &Path, sweep: &Sweep) -> Pages {
+    let failed = sweep.findings.iter();
+    let failed = failed.map(|it| (&it.scenario, it.seed, &it.reproduce));
+    let undecided = sweep.undecided.iter();
+    let undecided = undecided.map(|it| (&it.scenario, it.seed, &it.reproduce));
+    let page = |(scenario, seed, command): (&String, Option<u64>, &String)| {
+        let page = finding(scenario, seed?).join(PAGE);
+        let is_there = folder.join(&page).is_file();
+        is_there.then(|| (command.clone(), page.to_string_lossy().into_owned()))
+    };
+    failed.chain(undecided).filter_map(page).collect()
+}
+
 fn checksum(body: &str) -> String {
     format!("{:016x}", value_hash(body.trim_end().as_bytes()))
 }
 
-/// Reads what is kept; a file that was cut or changed is refused as a whole.
-fn read(path: &Path, text: &str) -> Result<Kept, FolderError> {
-    let corrupt = |line: usize, reason: String| FolderError::Corrupt {
-        path: path.to_owned(),
-        line,
-        reason,
-    };
+/// Reads the first line; the rest is not looked at.
+fn read_head<'a>(path: &Path, text: &'a str) -> Result<(Head, &'a str), FolderError> {
     let (head, body) = text.split_once('\n').unwrap_or((text, ""));
-    let head: Head = serde_json::from_str(head)
-        .map_err(|error| corrupt(1, format!("not the head of a hunt: {error}")))?;
-    if head.squall != identity() {
-        return Err(FolderError::OtherSquall {
-            path: path.to_owned(),
-            theirs: head.squall,
-            ours: identity().to_owned(),
-        });
-    }
+    let head = serde_json::from_str(head)
+        .map_err(|error| corrupt(path, 1, format!("not the head of a hunt: {error}")))?;
+    Ok((head, body))
+}
+
+/// Reads what is kept; a file that was cut or changed is refused as a whole.
+fn read_body(path: &Path, head: &Head, body: &str) -> Result<Kept, FolderError> {
     let kept = serde_json::from_str(body)
-        .map_err(|error| corrupt(error.line() + 1, format!("not a hunt: {error}")))?;
+        .map_err(|error| corrupt(path, error.line() + 1, format!("not a hunt: {error}")))?;
     if checksum(body) != head.checksum {
         let reason = "the checksum is another: somebody has changed the lines below";
-        return Err(corrupt(1, reason.to_owned()));
+        return Err(corrupt(path, 1, reason.to_owned()));
     }
     Ok(kept)
+}
+
+fn corrupt(path: &Path, line: usize, reason: String) -> FolderError {
+    let path = path.to_owned();
+    FolderError::Corrupt { path, line, reason }
 }

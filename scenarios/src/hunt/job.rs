@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use squall_reports::sweep::Sweep;
 
+use crate::coverage::{self, WATCHED_EVERY};
 use crate::report;
-use crate::run::{Run, simulate};
+use crate::run::{Run, simulate, simulate_noticing};
 use crate::stories::Scenario;
 
 /// One run to be done: a scenario and a seed.
@@ -16,12 +17,23 @@ pub struct Job {
     pub scenario: &'static Scenario,
     /// How it is told.
     pub seed: u64,
+    /// Whether it is watched for what it reaches. The run is the same.
+    pub is_watched: bool,
 }
 
 impl Job {
-    /// Does it.
-    pub fn run(&self) -> Run {
-        simulate(&self.scenario.draw(self.seed))
+    /// Does it; the run, and as a sweep of one.
+    pub fn run(&self) -> (Run, Sweep) {
+        let plan = self.scenario.draw(self.seed);
+        if !self.is_watched {
+            let run = simulate(&plan);
+            let sweep = counted(&run);
+            return (run, sweep);
+        }
+        let (run, moments) = simulate_noticing(&plan);
+        let mut sweep = counted(&run);
+        sweep.coverage = coverage::of(&moments);
+        (run, sweep)
     }
 }
 
@@ -31,7 +43,7 @@ pub fn reproduce(scenario: &str, seed: impl Display) -> String {
 }
 
 /// The run as a sweep of one.
-pub fn counted(run: &Run) -> Sweep {
+pub(super) fn counted(run: &Run) -> Sweep {
     let mut sweep = Sweep::default();
     let command = reproduce(&run.plan.scenario, run.plan.seed);
     sweep.record(&report::outline(run, command));
@@ -71,8 +83,13 @@ impl Jobs {
         }
         let count = self.scenarios.len() as u64;
         let scenario = *self.scenarios.get(usize::try_from(number % count).ok()?)?;
-        let seed = self.first_seed.checked_add(number / count)?;
-        Some(Job { scenario, seed })
+        let round = number / count;
+        let seed = self.first_seed.checked_add(round)?;
+        Some(Job {
+            scenario,
+            seed,
+            is_watched: round.is_multiple_of(WATCHED_EVERY),
+        })
     }
 
     /// The jobs of these numbers, those that there are.

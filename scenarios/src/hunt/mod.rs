@@ -29,9 +29,9 @@ mod threads;
 
 pub use self::book::{Book, BookError};
 pub use self::file::write_whole;
-pub use self::folder::{Folder, FolderError, Kept, SHRUNK};
+pub use self::folder::{Folder, FolderError, Kept, SHRUNK, pages};
 pub use self::identity::identity;
-pub use self::job::{Job, Jobs, counted, reproduce};
+pub use self::job::{Job, Jobs, reproduce};
 pub use self::ledger::Ledger;
 pub use self::lock::Lock;
 pub use self::settings::{Fleet, Limit, Settings, SettingsError};

@@ -32,8 +32,8 @@ pub fn hunt(
             let Some(job) = book.jobs().get(number) else {
                 return;
             };
-            let run = job.run();
-            let recorded = book.record(number, &run);
+            let (run, counted) = job.run();
+            let recorded = book.record(number, &run, counted);
             told(&run);
             if let Err(error) = recorded.and_then(|()| shrink_some(book)) {
                 fail(error);

@@ -1,8 +1,9 @@
 //! P1 completeness: who falls silent is told down to every watcher that could see, in time.
 //!
 //! Silence is a gap in the commits of an agent's key longer than its entry lives. A watcher is held to it while it says
-//! that it sees and its process runs; after a blind stretch the time counts anew. `d` holds the time that a watcher may
-//! take to find out that it is blind: two of its own intervals.
+//! that it sees and its process runs; after a blind stretch the time counts anew. `d` holds what a watcher may take to ask
+//! whether its link carries, a quarter of its own interval where it has just asked for another, and to find out that it is
+//! blind where no answer comes, two of them.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
                 let own = facts.interval(watch.process.split('/').next().unwrap_or_default());
                 for (from, ttl) in silences(facts, &agent.name, key) {
                     let begins = from.max(believed);
-                    let d = own * 2 + facts.slack(ttl + own);
+                    let d = own * 2 + own / 4 + facts.slack(ttl + own);
                     // Heard at all, renewed, or no longer believed: then it is another story.
                     let next = next_commit(key, from).unwrap_or(facts.end).min(until);
                     for (sees_from, sees_until) in &seeing {

@@ -2,18 +2,20 @@
 //! and what it told those who watch.
 //!
 //! No link records its traffic, in neither world. But the server's own account says when it stored what, and by whom:
-//! between a call and its commit lies the request, between the commit and the end of the call the answer. Of a room
-//! that writes within a longer call it is known when the request arrived, and not when it was sent.
+//! between a call and its commit lies the request, between the commit and the end of the call the answer. What a room
+//! writes to a bucket within a longer call is a call of its own in the history. Only what is said in a chat is not: its
+//! request is taken to be sent when the call begins, which is too early where it had to be sent again. A request that
+//! belongs to no call that is known is drawn as it arrives.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use squall_core::Instant;
-use squall_core::transport::Revision;
+use squall_core::transport::{Revision, Sequence};
 use squall_reports::model::{LaneId, Message};
 
 use super::{lane_of, time};
-use crate::history::{Call, Commit, Reply, Tell, What, state};
+use crate::history::{Call, Commit, Reply, Tell, What, chat, state};
 use crate::run::Run;
 
 /// A write whose end is not known yet.
@@ -30,6 +32,8 @@ pub(super) fn messages(run: &Run) -> Vec<Message> {
         run,
         requests: BTreeMap::new(),
         stored: BTreeMap::new(),
+        sends: BTreeMap::new(),
+        said: BTreeMap::new(),
         messages: Vec::new(),
     };
     for record in &run.history.0 {
@@ -45,6 +49,10 @@ struct Post<'a> {
     requests: BTreeMap<u64, Request<'a>>,
     /// When the server stored what.
     stored: BTreeMap<(&'a Arc<str>, Revision), Instant>,
+    /// What is being said in a chat: who, and since when.
+    sends: BTreeMap<u64, (&'a Arc<str>, Instant)>,
+    /// When the server stored what was said.
+    said: BTreeMap<Sequence, Instant>,
     messages: Vec<Message>,
 }
 
@@ -64,7 +72,32 @@ impl<'a> Post<'a> {
                 };
                 self.requests.insert(*id, request);
             }
+            What::Invoke {
+                id,
+                process,
+                call: Call::Chat(chat::Call::Send { .. }),
+            } => {
+                self.sends.insert(*id, (process, at));
+            }
             What::Committed(commit) => self.stored(at, commit),
+            What::Stored {
+                subject,
+                sequence,
+                by,
+                ..
+            } => self.said(at, subject, *sequence, by.as_deref()),
+            What::Ok {
+                id,
+                reply: Reply::Chat(chat::Reply::Sent { sequence, .. }),
+            } => {
+                if let (Some((process, _)), Some(stored)) =
+                    (self.sends.remove(id), self.said.get(sequence))
+                {
+                    let text = format!("stored as sequence {sequence}");
+                    let to = lane_of(self.run, process);
+                    self.send(self.server(), to, (*stored, Some(at)), text);
+                }
+            }
             What::Ok { id, reply } => {
                 if let Some(request) = self.requests.remove(id)
                     && let (Some((stored, _)), Reply::Stored { revision }) = (request.stored, reply)
@@ -73,6 +106,7 @@ impl<'a> Post<'a> {
                 }
             }
             What::Unknown { id, .. } => {
+                self.sends.remove(id);
                 if let Some(request) = self.requests.remove(id) {
                     match request.stored {
                         Some((stored, revision)) => {
@@ -84,6 +118,7 @@ impl<'a> Post<'a> {
             }
             What::Refused { id, .. } => {
                 self.requests.remove(id);
+                self.sends.remove(id);
             }
             What::Told {
                 process,
@@ -94,6 +129,20 @@ impl<'a> Post<'a> {
                         | state::Tell::Deleted { key, revision },
                     ),
             } => self.seen(at, process, key, *revision),
+            What::Told {
+                process,
+                tell:
+                    Tell::Chat(chat::Tell {
+                        told: chat::Told::Got { sequence, .. },
+                        ..
+                    }),
+            } => {
+                if let Some(stored) = self.said.get(sequence) {
+                    let text = format!("sequence {sequence}");
+                    let to = lane_of(self.run, process);
+                    self.send(self.server(), to, (*stored, Some(at)), text);
+                }
+            }
             _ => {}
         }
     }
@@ -115,6 +164,23 @@ impl<'a> Post<'a> {
             None => at,
         };
         self.request(by, &commit.key, sent, Some(at));
+    }
+
+    /// A message of a chat is stored.
+    fn said(&mut self, at: Instant, subject: &str, sequence: Sequence, by: Option<&str>) {
+        self.said.insert(sequence, at);
+        let Some(by) = by else {
+            return;
+        };
+        // Of several at a time it is not known which this is.
+        let mut sends = self.sends.values().filter(|(process, _)| &***process == by);
+        let sent = match (sends.next(), sends.next()) {
+            (Some((_, since)), None) => *since,
+            _ => at,
+        };
+        let text = format!("say in {subject}");
+        let from = lane_of(self.run, by);
+        self.send(from, self.server(), (sent, Some(at)), text);
     }
 
     fn request(&mut self, by: &str, key: &str, sent: Instant, arrived: Option<Instant>) {
@@ -190,6 +256,39 @@ mod tests {
         let is_forward = |message: &Message| message.arrived.is_none_or(|it| it >= message.sent);
         assert!(messages.iter().all(is_forward));
         assert!(messages.is_sorted_by_key(|message| message.sent));
+    }
+
+    #[test]
+    fn what_is_said_goes_to_the_server_and_to_those_who_watch() {
+        let run = run("chat/calm");
+        let messages = messages(&run);
+        let server = LaneId(run.plan.agents.len());
+        let stored = |what: &What| matches!(what, What::Stored { by: Some(_), .. });
+        let heard = |what: &What| {
+            let What::Told { tell, .. } = what else {
+                return false;
+            };
+            matches!(tell, Tell::Chat(tell) if matches!(tell.told, chat::Told::Got { .. }))
+        };
+        let count = |is: &dyn Fn(&What) -> bool| {
+            let records = run.history.0.iter();
+            records.filter(|record| is(&record.what)).count()
+        };
+        let sent = messages.iter().filter(|it| it.text.starts_with("say in "));
+        let told = messages
+            .iter()
+            .filter(|it| it.text.starts_with("sequence "));
+        let (sent, told): (Vec<_>, Vec<_>) = (sent.collect(), told.collect());
+        assert_eq!((sent.len(), told.len()), (count(&stored), count(&heard)));
+        assert!(!sent.is_empty() && !told.is_empty());
+        assert!(
+            sent.iter()
+                .all(|it| it.to == server && it.arrived > Some(it.sent))
+        );
+        assert!(
+            told.iter()
+                .all(|it| it.from == server && it.arrived > Some(it.sent))
+        );
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! A hunt through a real nats-server ends as it does in one process, whoever is killed on the way.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -13,6 +12,8 @@ use squall_scenarios::fleet::{Announcement, FOUND, Found, HUNTS, Report};
 use squall_scenarios::real::{ClusterOptions, NatsCluster, NatsServer, ServerOptions};
 use tempfile::TempDir;
 use tokio::time::sleep;
+
+use super::hunting::{findings, table_of};
 
 /// Longer than a hunt takes here on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -126,33 +127,13 @@ impl Field {
         let alone = alone.output().expect("the program runs");
         assert_eq!(alone.status.code(), Some(1));
         let printed = String::from_utf8_lossy(&alone.stdout);
-        let table = table(&printed);
+        let table = table_of(&printed);
         assert!(table.contains("480 seeds"), "{table}");
-        assert_eq!(self::table(&self.read("coordinator.out")), table);
-        assert_eq!(findings(&self.report()), findings(&one));
+        assert_eq!(table_of(&self.read("coordinator.out")), table);
+        let found = findings(&one);
+        assert_eq!(found.len(), 3 * 6, "37, 137 and 237, shrunk");
+        assert_eq!(findings(&self.report()), found);
     }
-}
-
-fn table(text: &str) -> String {
-    let lines = text
-        .lines()
-        .filter(|line| !line.contains("real time") && !line.contains("Findings are kept"));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-fn findings(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for finding in fs::read_dir(directory.join("findings")).expect("a folder") {
-        for file in fs::read_dir(finding.expect("an entry").path()).expect("a folder") {
-            let path = file.expect("an entry").path();
-            if !path.ends_with("reproduce.txt") {
-                let name = path.strip_prefix(directory).expect("it is below");
-                found.insert(name.to_owned(), fs::read(&path).expect("a file"));
-            }
-        }
-    }
-    assert_eq!(found.len(), 3 * 5, "37, 137 and 237, shrunk");
-    found
 }
 
 async fn server() -> NatsServer {

@@ -35,8 +35,8 @@ fn a_report_holds_what_is_needed_to_see_the_violation_again() {
         .expect("a folder")
         .count();
     assert_eq!(
-        left, 4,
-        "plan, history, model and report, and no temporary file"
+        left, 5,
+        "plan, history, model, page and report, and no temporary file"
     );
 }
 
@@ -87,6 +87,33 @@ fn a_recorded_run_can_be_drawn_for_every_reader() {
 }
 
 #[test]
+fn a_history_that_is_all_that_is_left_can_be_drawn() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let report = directory.path().to_str().expect("a path of text");
+    let plan = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/plans/specimens/presence-close-deletes-successor.toml"
+    );
+    squall(&["replay", plan, "--report", report]);
+    let history = format!("{report}/left.jsonl");
+    let written = format!("{report}/presence-restart-overlap.200.history.jsonl");
+    std::fs::rename(written, &history).expect("it is there");
+    let drawn = squall(&["report", &history]);
+    let said = String::from_utf8(drawn.stdout).expect("text");
+    assert_eq!(drawn.status.code(), Some(0), "{said}");
+    assert!(said.contains("P4 own incarnation is violated"), "{said}");
+    assert!(
+        said.contains(&format!("cargo squall check {history}")),
+        "{said}"
+    );
+    let warned = String::from_utf8(drawn.stderr).expect("text");
+    assert!(warned.contains("drawn from the history alone"), "{warned}");
+    let page = squall(&["report", &history, "--format", "html"]);
+    let path = String::from_utf8(page.stdout).expect("text");
+    assert_eq!(path, format!("{report}/left.html\n"));
+}
+
+#[test]
 fn a_shrunk_plan_is_a_story_with_the_command_that_shows_it_again() {
     let directory = tempfile::tempdir().expect("a folder");
     let small = directory.path().join("small.toml");
@@ -117,8 +144,8 @@ fn a_variation_is_named_after_its_seed_and_gives_the_same_run_every_time() {
         "{said}"
     );
     let trace = |text: &str| {
-        let line = text.lines().find(|line| line.contains("full trace"));
-        line.expect("a trace").to_owned()
+        let line = text.lines().find(|line| line.contains("Fingerprint"));
+        line.expect("a fingerprint").to_owned()
     };
     let again = String::from_utf8(other).expect("text");
     assert_eq!(trace(&again), trace(&said));

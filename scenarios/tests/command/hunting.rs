@@ -21,7 +21,10 @@ fn output(arguments: &[&str]) -> Output {
 
 /// What a program printed, without what it took.
 fn table(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stdout);
+    table_of(&String::from_utf8_lossy(&output.stdout))
+}
+
+pub(super) fn table_of(text: &str) -> String {
     let lines = text
         .lines()
         .filter(|line| !line.contains("real time") && !line.contains("Findings are kept"));
@@ -33,7 +36,7 @@ fn said(output: &Output) -> String {
 }
 
 /// What a hunt has found: every file of every finding.
-fn findings(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(super) fn findings(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for finding in fs::read_dir(directory.join("findings")).expect("a folder") {
         for file in fs::read_dir(finding.expect("an entry").path()).expect("a folder") {
@@ -60,6 +63,26 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
+fn a_hunt_tells_what_it_never_reached_and_a_steered_one_watches_every_run() {
+    for (steered, watched) in [
+        (None, "2 watched runs"),
+        (Some("--steer"), "9 watched runs"),
+    ] {
+        let mut command = squall(&["chaos", "--scenario", "lock/calm", "--seeds", "9"]);
+        let output = command.args(steered).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        let table = table(&output);
+        let coverage = table
+            .split_once("\nCoverage\n")
+            .expect("what was reached")
+            .1;
+        let first = coverage.lines().next().unwrap_or_default();
+        assert!(first.ends_with(watched), "{table}");
+        assert!(coverage.contains("nothing of chat::"), "{table}");
+    }
+}
+
+#[test]
 fn a_hunt_that_is_killed_five_times_ends_like_one_that_is_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let (calm, killed) = (folder.path().join("calm"), folder.path().join("killed"));
@@ -81,7 +104,7 @@ fn a_hunt_that_is_killed_five_times_ends_like_one_that_is_not() {
     let undisturbed = wanted(&calm).output().expect("the program runs");
     let takes = began.elapsed();
     assert_eq!(undisturbed.status.code(), Some(1), "{}", said(&undisturbed));
-    assert_eq!(findings(&calm).len(), 3 * 5, "37, 137 and 237, shrunk");
+    assert_eq!(findings(&calm).len(), 3 * 6, "37, 137 and 237, shrunk");
 
     // Anywhere in what it takes, at moments that nobody chose.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -323,8 +346,79 @@ fn what_a_hunt_found_can_be_replayed_checked_and_drawn_again() {
         assert_eq!(drawn.status.code(), Some(0), "{}", said(&drawn));
         assert!(String::from_utf8_lossy(&drawn.stdout).contains("P1"));
     }
+    assert_eq!(
+        output(&["report", text(&finding), "--format", "html"])
+            .status
+            .code(),
+        Some(0)
+    );
+    let drawn = fs::read_to_string(finding.join("report.html")).expect("a page");
+    assert!(drawn.contains("P1 completeness is violated"), "{drawn}");
     let commands = fs::read_to_string(finding.join("reproduce.txt")).expect("a file");
     assert!(commands.starts_with("cargo squall run canary/one-in-a-hundred --seed 37\n"));
+}
+
+#[test]
+fn a_hunt_leaves_a_summary_that_leads_to_its_findings_and_can_be_drawn_again() {
+    let folder = ended();
+    let file = |name: &str| fs::read_to_string(folder.path().join(name)).expect("a file");
+    let link = "<a href=\"findings/canary-one-in-a-hundred.37/report.html\">seed 37</a>";
+    assert!(file("summary.html").contains(link));
+    assert!(file("summary.md").contains("P1") && file("junit.xml").contains("P1"));
+    assert!(file("findings/canary-one-in-a-hundred.37/report.html").contains("P1 completeness"));
+
+    let (page, xml) = (file("summary.html"), file("junit.xml"));
+    for name in [
+        "summary.html",
+        "findings/canary-one-in-a-hundred.37/report.html",
+    ] {
+        fs::remove_file(folder.path().join(name)).expect("a file");
+    }
+    let draw = |format: &str| {
+        let drawn = output(&["report", text(folder.path()), "--format", format]);
+        assert_eq!(drawn.status.code(), Some(0), "{}", said(&drawn));
+        String::from_utf8(drawn.stdout).expect("text")
+    };
+    let written = draw("html");
+    let paths: Vec<_> = written.lines().collect();
+    let path = |name: &str| text(&folder.path().join(name)).to_owned();
+    let finding = path("findings/canary-one-in-a-hundred.37/report.html");
+    assert_eq!(paths, [finding, path("summary.html")]);
+    // The same but for how long the hunt took, which is kept a little earlier than it is told.
+    let without_speed = |page: &str| {
+        let lines = page
+            .lines()
+            .filter(|line| !line.contains("of true time in"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let drawn = without_speed(&file("summary.html"));
+    assert!(
+        drawn == without_speed(&page),
+        "drawn again it is another: {drawn}"
+    );
+    let of_seeds = |xml: &str| xml.matches("<testcase ").count();
+    assert_eq!(of_seeds(&draw("junit")), of_seeds(&xml));
+    assert!(draw("terminal").contains("1 of 3 seeds failed"));
+    let sweep: serde_json::Value = serde_json::from_str(&draw("json")).expect("one object");
+    assert_eq!(sweep["scenarios"][CANARY]["runs"], 3);
+}
+
+#[test]
+fn a_steered_hunt_leaves_a_summary_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("out");
+    let mut arguments = vec!["chaos", "--steer", "--scenario", "presence/calm"];
+    arguments.extend(["--seeds", "2", "--report", text(&directory)]);
+    let ran = output(&arguments);
+    assert_eq!(ran.status.code(), Some(0), "{}", said(&ran));
+    for (name, expected) in [
+        ("summary.html", "<h2>Coverage</h2>"),
+        ("summary.md", "**Coverage:**"),
+        ("junit.xml", "presence/calm"),
+    ] {
+        let written = fs::read_to_string(directory.join(name)).expect("a file");
+        assert!(written.contains(expected), "{written}");
+    }
 }
 
 /// The nights of a directory, each a line of the trend.

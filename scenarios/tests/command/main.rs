@@ -6,6 +6,8 @@
 )]
 
 mod bad_input;
+mod browser;
+mod chromium;
 mod determinism;
 mod diagnose;
 mod fleet;

@@ -178,6 +178,7 @@ impl Stream {
         let home = Home {
             stream: Arc::clone(&self.identity.name),
             retention: self.opened_as,
+            storage: self.config.storage,
             version: ctx.config.version,
             kindness: ctx.config.kindness,
         };

@@ -44,6 +44,7 @@ use std::time::Duration;
 
 use squall_core::transport::{
     AckPolicy, ApiError, ConsumerConfig, ConsumerInfo, Delivered, Position, Retention, Sequence,
+    Storage,
 };
 use squall_core::{Instant, Rng};
 
@@ -100,6 +101,7 @@ pub(super) enum Said {
 pub(super) struct Home {
     pub(super) stream: Arc<str>,
     pub(super) retention: Retention,
+    pub(super) storage: Storage,
     pub(super) version: Version,
     pub(super) kindness: Option<Kindness>,
 }
@@ -270,7 +272,8 @@ impl PullConsumer {
         let version = self.home.version;
         self.waiting.look(false, version, around);
         let (delivered, floor) = match version.is_at_least(2, 11) {
-            true => (self.kept.delivered, self.kept.floor),
+            true if self.is_recorded() => (self.kept.delivered, self.kept.floor),
+            true => (self.delivered(), self.kept.floor),
             false => (self.delivered(), self.floor),
         };
         // Redeliveries are disabled then, and not reported.
@@ -288,6 +291,13 @@ impl PullConsumer {
             waiting: self.waiting.len() as u64,
             pending: self.unseen,
         }
+    }
+
+    /// Whether the server finds its state in the consumer's store: in a file always, in memory once there is more in it than
+    /// zeros. Until then it tells how far it has looked.
+    fn is_recorded(&self) -> bool {
+        let in_memory = self.config.memory_storage || self.home.storage == Storage::Memory;
+        !in_memory || self.kept.delivered != Place::default()
     }
 
     fn recount(&mut self, log: &dyn Log) {

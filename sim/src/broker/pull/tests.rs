@@ -120,6 +120,7 @@ impl Bench {
         let home = Home {
             stream: "S".into(),
             retention: Retention::Limits,
+            storage: Storage::File,
             version,
             kindness: None,
         };

@@ -156,6 +156,33 @@ fn it_begins_where_it_is_told() {
 }
 
 #[test]
+fn who_is_in_memory_and_has_delivered_nothing_tells_how_far_it_looked() {
+    let looked = |version, in_memory| {
+        let mut bench = Bench::of(version, 3, |config| {
+            config.filters = vec!["other".into()];
+            config.memory_storage = in_memory;
+        });
+        bench.pull(1, 1, Some(1000));
+        bench.info()
+    };
+    let info = |place: &str| format!("{place} pending 0 again 0 waiting 1 unseen 0");
+    assert_eq!(
+        looked(Version::REFERENCE, true),
+        info("delivered 0/3 floor 0/0")
+    );
+    assert_eq!(
+        looked(Version::REFERENCE, false),
+        info("delivered 0/0 floor 0/0")
+    );
+    let old = Version::new(2, 10, 26);
+    assert_eq!(
+        looked(old, false),
+        info("delivered 0/3 floor 0/0"),
+        "it tells what lives"
+    );
+}
+
+#[test]
 fn the_last_of_each_subject_come_first() {
     let mut bench = Bench::new(0, |_| {});
     for subject in ["a", "b", "a", "b", "c"] {
@@ -181,6 +208,7 @@ fn settings_are_refused_in_the_words_of_the_server() {
     let home = |retention| Home {
         stream: "S".into(),
         retention,
+        storage: Storage::File,
         version: Version::REFERENCE,
         kindness: None,
     };
