@@ -37,6 +37,7 @@ pub(super) enum FollowerEffect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) created: UnixTime,
+    pub(super) first: Sequence,
     pub(super) last: Sequence,
     pub(super) at_mark: AtMark,
 }
@@ -145,6 +146,9 @@ impl Follower {
     }
 
     fn gap(&mut self, same_stream: bool, first_held: Sequence, found: Found) -> Option<Gap> {
+        // The reader looked at what is held before it began to read; what has expired until it did is seen by the check
+        // alone, which is made after that.
+        let first_held = first_held.max(found.first);
         if found.created != self.created {
             // One that the reader does not know of yet it will tell of.
             if same_stream {
@@ -273,6 +277,7 @@ mod tests {
     fn finds(last: u64, at_mark: AtMark) -> FollowerEvent {
         FollowerEvent::Checked(Found {
             created: BEGAN,
+            first: Sequence(1),
             last: Sequence(last),
             at_mark,
         })
@@ -314,6 +319,24 @@ mod tests {
         assert_eq!(again, ["Resumed"], "told once");
     }
 
+    /// The reader had seen 15 held, and found 17 first.
+    #[test]
+    fn what_expires_before_the_reader_comes_to_it_is_in_the_gap() {
+        let mut follower = follower();
+        told(&mut follower, reads(11));
+        told(&mut follower, resumes(true, 15));
+        let found = FollowerEvent::Checked(Found {
+            created: BEGAN,
+            first: Sequence(17),
+            last: Sequence(20),
+            at_mark: AtMark::Nothing,
+        });
+        let gap = told(&mut follower, found);
+        assert_eq!(gap, ["12 to 16 have expired", "Resumed"]);
+        assert!(told(&mut follower, reads(16)).is_empty());
+        assert_eq!(told(&mut follower, reads(17)), ["17"]);
+    }
+
     #[test]
     fn a_tail_that_was_lost_and_written_anew_is_a_gap() {
         let mut follower = follower();
@@ -353,6 +376,7 @@ mod tests {
         told(&mut follower, resumes(false, 1));
         let another = FollowerEvent::Checked(Found {
             created: BEGAN.offset(1),
+            first: Sequence(1),
             last: Sequence(2),
             at_mark: AtMark::Nothing,
         });

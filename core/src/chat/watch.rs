@@ -204,6 +204,7 @@ async fn check<C: Clock, S: Stream>(clock: C, stream: S, mark: Option<Sequence>)
             }
             Ok(Found {
                 created: info.created,
+                first: info.first_sequence,
                 last: info.last_sequence,
                 at_mark,
             })
