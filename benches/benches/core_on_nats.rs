@@ -1,4 +1,5 @@
-//! What the adapter costs on a real nats-server, beside plain async-nats: the same requests, acknowledged one by one.
+//! What the adapter and the rooms cost on a real nats-server, beside plain async-nats: the same requests, acknowledged one
+//! by one.
 //!
 //! `cargo bench -p squall-benches --bench core_on_nats`. The server runs on this machine and shares its cores. An
 //! element is one write with its acknowledgement; so many are on their way at once as the last number says.
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use squall_core::chat::{self, Chat, Envelope, Thread};
 use squall_core::nats::{NatsBucket, NatsConnection, NatsEnv};
 use squall_core::state::lock::Locks;
 use squall_core::state::{StateStore, Ttl, WATCH_BUFFER_DEFAULT};
@@ -30,6 +32,9 @@ use tokio::runtime::Runtime;
 
 const AT_ONCE: [u64; 3] = [1, 16, 256];
 const BODY: Bytes = Bytes::from_static(&[b'x'; 100]);
+/// A body of 64 bytes, and for how long the server keeps what is said.
+const WORDS: &str = "sixty-four bytes are what somebody says, and somebody else heard";
+const RETENTION: Duration = Duration::from_secs(2);
 const SUBJECT: &str = "s.a";
 const KEY: &str = "key";
 /// Locks, and keys, that are taken in turn: more than are ever held at once.
@@ -42,6 +47,8 @@ struct World {
     our_bucket: NatsBucket,
     locks: Locks<NatsEnv, NatsBucket>,
     store: StateStore,
+    chat: Chat,
+    thread: Thread,
     plain: jetstream::Context,
     plain_bucket: jetstream::kv::Store,
     _server: NatsServer,
@@ -75,6 +82,12 @@ impl World {
         };
         let stream = ours.create_stream(&stream).await;
         stream.expect("the stream is created");
+        let config = chat::Config {
+            storage: Storage::Memory,
+            ..chat::Config::new("bench", "alice", RETENTION)
+        };
+        let chat = Chat::open(&env, &ours, config).await.expect("it opens");
+        let thread = chat.thread("general").await.expect("it is free");
         let client = async_nats::connect(server.url()).await;
         let plain = jetstream::new(client.expect("the server accepts"));
         let plain_bucket = plain.get_key_value("b").await;
@@ -82,6 +95,8 @@ impl World {
             our_bucket,
             locks,
             store: store.expect("it opens"),
+            chat,
+            thread,
             ours,
             plain,
             plain_bucket: plain_bucket.expect("the bucket is there"),
@@ -180,6 +195,59 @@ fn core_on_nats(criterion: &mut Criterion) {
     group.finish();
     lock(criterion, &runtime, &world);
     state(criterion, &runtime, &world);
+    chat_send(criterion, &runtime, &world);
+}
+
+/// One message of a chat: what its headers and its body are, async-nats is given too.
+fn chat_send(criterion: &mut Criterion, runtime: &Runtime, world: &World) {
+    let envelope = Envelope {
+        id: format!("{:032x}-1", 1),
+        from: "alice".to_owned(),
+        thread: world.thread.id().clone(),
+        body: WORDS.to_owned(),
+        timestamp: squall_core::UnixTime::from_secs(1_700_000_000),
+        reply_to: None,
+    };
+    let message = envelope.message("bench", "general", None);
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, value) in message.headers.iter() {
+        headers.insert(name, value);
+    }
+    let subject = message.subject.to_string();
+    let ids = Arc::new(AtomicU64::new(1));
+    let mut group = criterion.benchmark_group("chat_send");
+    group.throughput(Throughput::Elements(1));
+    for at_once in AT_ONCE {
+        group.bench_function(BenchmarkId::new("async-nats", at_once), |bencher| {
+            let context = world.plain.clone();
+            let (headers, subject) = (headers.clone(), subject.clone());
+            let (payload, ids) = (message.payload.clone(), Arc::clone(&ids));
+            let write = move || {
+                let context = context.clone();
+                let (mut headers, subject) = (headers.clone(), subject.clone());
+                let payload = payload.clone();
+                let id = ids.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    headers.insert("Nats-Msg-Id", format!("plain-{id:026x}-{id}"));
+                    let sent = context.publish_with_headers(subject, headers, payload);
+                    let ack = sent.await.expect("it is sent");
+                    ack.await.expect("it is stored");
+                }
+            };
+            bencher.iter_custom(|writes| timed(runtime, at_once, writes, write.clone()));
+        });
+        group.bench_function(BenchmarkId::new("squall", at_once), |bencher| {
+            let (chat, thread) = (world.chat.clone(), world.thread.clone());
+            let write = move || {
+                let (chat, thread) = (chat.clone(), thread.clone());
+                async move {
+                    chat.send(&thread, WORDS).await.expect("it is stored");
+                }
+            };
+            bencher.iter_custom(|writes| timed(runtime, at_once, writes, write.clone()));
+        });
+    }
+    group.finish();
 }
 
 /// Puts a value, a read and a write over what was read; and gets one, a read.
