@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::oneshot::error::RecvError;
+use tokio::time::Instant;
 
 use super::link::Shared;
 use crate::time::UnixTime;
@@ -41,6 +42,12 @@ pub(super) const SEQUENCE_NOT_FOUND: u64 = 10043;
 pub(super) const MESSAGE_DELETE_FAILED: u64 = 10057;
 pub(super) const WRONG_LAST_MESSAGE_ID: u64 = 10070;
 const WRONG_LAST_SEQUENCE: u64 = 10071;
+/// "Wrong last sequence", and not which is: in a cluster, another message of this subject is on its way to the copies, and
+/// whether it will be the last is not decided.
+const LAST_SEQUENCE_UNDECIDED: u64 = 10164;
+
+/// What is not decided is asked again after so long: a round between the servers takes about as much.
+const UNDECIDED_PAUSE: Duration = Duration::from_millis(5);
 
 impl Shared {
     /// A message out and the first answer to it, whatever its status, within `timeout`.
@@ -76,6 +83,39 @@ impl Shared {
         }
     }
 
+    /// A message for a stream, and its acknowledgement, within `timeout`.
+    ///
+    /// A condition that the server cannot judge yet is put to it again until it can. Each refusal is one: the message is
+    /// stored once, or not at all.
+    pub(super) async fn store(
+        &self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<StoreAck, Failure> {
+        let deadline = Instant::now() + timeout;
+        let again = headers.as_ref().filter(|headers| is_conditional(headers));
+        let again = again.map(|headers| (headers.clone(), payload.clone()));
+        let mut attempt = (headers, payload);
+        loop {
+            let (headers, payload) = attempt;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let answer = self.request(subject, headers, payload, left).await;
+            let ack = read_ack(&answer.map_err(Failure::Request)?.payload);
+            match (&ack, &again) {
+                (Err(Failure::Api(error)), Some((headers, payload)))
+                    if error.err_code == LAST_SEQUENCE_UNDECIDED
+                        && Instant::now() + UNDECIDED_PAUSE < deadline =>
+                {
+                    attempt = (Some(headers.clone()), payload.clone());
+                }
+                _ => return ack,
+            }
+            tokio::time::sleep(UNDECIDED_PAUSE).await;
+        }
+    }
+
     /// A request to the JetStream API, by its name without `$JS.API.`.
     pub(super) async fn api(&self, name: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let payload = body.map_or_else(Bytes::new, |body| body.to_string().into());
@@ -100,6 +140,15 @@ impl Shared {
             });
         }
     }
+}
+
+/// Whether a message is to be stored after a certain other only.
+fn is_conditional(headers: &HeaderMap) -> bool {
+    let conditions = [
+        "Nats-Expected-Last-Subject-Sequence",
+        "Nats-Expected-Last-Sequence",
+    ];
+    conditions.iter().any(|name| headers.get(*name).is_some())
 }
 
 /// Whether the message had been handed over when the client ended.

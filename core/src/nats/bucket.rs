@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use super::admin::{self, read_error};
-use super::api::{Failure, actual_revision, header, operation, read_ack, record};
+use super::api::{Failure, actual_revision, header, operation, record};
 use super::connection::NatsConnection;
 use super::consumer::{Consumer, Next, Source};
 use super::direct;
@@ -91,18 +91,15 @@ impl NatsBucket {
         let headers = (!map.is_empty()).then_some(map);
         let subject = format!("$KV.{}.{key}", self.name);
         let timeout = self.shared().options.ack_timeout;
-        let answer = self.shared().request(&subject, headers, value, timeout);
-        let ack = match answer.await {
-            Ok(answer) => read_ack(&answer.payload).map(|ack| ack.sequence.into()),
-            Err(error) => Err(Failure::Request(error)),
-        };
-        ack.map_err(|failure| match failure {
-            Failure::Api(error) => match actual_revision(&error) {
-                Some(actual) => UpdateError::WrongRevision { actual },
-                None => WriteError::Rejected(error).into(),
-            },
-            Failure::Request(error) => write_error(error).into(),
-        })
+        let ack = self.shared().store(&subject, headers, value, timeout).await;
+        ack.map(|ack| ack.sequence.into())
+            .map_err(|failure| match failure {
+                Failure::Api(error) => match actual_revision(&error) {
+                    Some(actual) => UpdateError::WrongRevision { actual },
+                    None => WriteError::Rejected(error).into(),
+                },
+                Failure::Request(error) => write_error(error).into(),
+            })
     }
 
     async fn read(&self, key: &str) -> Result<Option<KvEntry>, ReadError> {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::admin;
-use super::api::{
-    Failure, STREAM_NAME_IN_USE, WRONG_LAST_MESSAGE_ID, actual_revision, read_ack, too_large,
-};
+use super::api::{Failure, STREAM_NAME_IN_USE, WRONG_LAST_MESSAGE_ID, actual_revision, too_large};
 use super::connection::{NatsConnection, headers_out};
 use super::link::Shared;
 use super::stream::NatsStream;
@@ -73,12 +71,9 @@ impl JetStream for NatsConnection {
         let headers = store_headers(message.headers, &options);
         let headers = headers_out(&headers)?;
         let timeout = self.shared().options.ack_timeout;
-        let answer = self
-            .shared()
-            .request(&message.subject, headers, message.payload, timeout)
-            .await
-            .map_err(store_error)?;
-        read_ack(&answer.payload).map_err(|failure| match failure {
+        let shared = self.shared();
+        let ack = shared.store(&message.subject, headers, message.payload, timeout);
+        ack.await.map_err(|failure| match failure {
             Failure::Api(error) => refusal(error),
             Failure::Request(error) => store_error(error),
         })

@@ -19,6 +19,7 @@ use super::cluster_leaders::{
 use super::cluster_streams::{
     a_core_publish_is_stored_by_the_leader, a_core_publish_is_stored_in_a_single_copy,
     a_single_copy_is_purged_from_anywhere, removals_are_agreed_upon,
+    writers_at_once_are_stored_or_told_of_another,
 };
 use super::laboratory::{Conn, Kv, ServerVerb, Stop, options, sleep, soon, within};
 use super::real::Program;
@@ -106,6 +107,7 @@ cluster_facts! {
     a_single_copy_is_purged_from_anywhere: "9 purge, deletion of a message",
     a_core_publish_is_stored_by_the_leader: "9 core publish",
     a_core_publish_is_stored_in_a_single_copy: "9 core publish",
+    writers_at_once_are_stored_or_told_of_another: "9 conditions of writers at once",
     a_leader_that_is_cut_off_describes_what_it_had: "surprise 12",
     a_leader_that_is_thawed_describes_what_it_had: "surprise 12",
     one_that_cannot_win_leaves_nobody_to_lead: "surprise 13",

@@ -1,9 +1,11 @@
 //! Streams of a cluster, whichever server is asked: removals are agreed upon as writes are, and core publishes are stored
 //! by whoever leads.
 
+use futures_util::future::join_all;
 use squall_core::Connection as _;
 use squall_core::transport::{
-    JetStream as _, Message, Purge, Sequence, StoreOptions, Stream as _, StreamConfig, StreamError,
+    JetStream as _, Message, Purge, Sequence, StoreError, StoreOptions, Stream as _, StreamConfig,
+    StreamError,
 };
 
 use super::cluster::{LOOK, NO_PEERS, connect};
@@ -197,4 +199,43 @@ pub(super) async fn a_core_publish_is_stored_in_a_single_copy<L: Trio>(
     t: &mut Transcript,
 ) -> Result<(), Stop> {
     core_publishes(lab, t, 1).await
+}
+
+/// A server with copies says of a write that is on its way no more than that it is (10164): whether that will be the last
+/// is not decided. Whoever asks hears what was decided, as of one server.
+pub(super) async fn writers_at_once_are_stored_or_told_of_another<L: Trio>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    const ROUNDS: u64 = 40;
+    let clients = begin(lab, &copies(3)).await?;
+    let writers = clients.iter().map(async |client| {
+        let (mut last, mut stored, mut odd) = (Sequence::NONE, 0, Vec::new());
+        for _ in 0..ROUNDS {
+            let options = StoreOptions {
+                expected_last_subject_sequence: Some(last),
+                ..StoreOptions::default()
+            };
+            match client.store(Message::new("s.k", "m"), options).await {
+                Ok(ack) => {
+                    stored += 1;
+                    last = ack.sequence;
+                }
+                Err(StoreError::WrongLastSequence { actual }) => last = actual,
+                Err(error) => odd.push(error.to_string()),
+            }
+        }
+        (stored, odd)
+    });
+    let (mut stored, mut odd) = (0, Vec::new());
+    for (of_one, odd_of_one) in join_all(writers).await {
+        stored += of_one;
+        odd.extend(odd_of_one);
+    }
+    t.is("neither stored nor told of another", odd.join("; "), "");
+    t.must("some were stored", stored > 0);
+    let after = clients[0].stream("S")?.info().await?;
+    // Three were stored before.
+    t.must("as many as were acknowledged", after.messages == 3 + stored);
+    Ok(())
 }

@@ -67,6 +67,7 @@ agree! {
     a_single_copy_is_purged_from_anywhere
     a_core_publish_is_stored_by_the_leader
     a_core_publish_is_stored_in_a_single_copy
+    writers_at_once_are_stored_or_told_of_another
     a_leader_that_is_cut_off_describes_what_it_had
     a_leader_that_is_thawed_describes_what_it_had
     one_that_cannot_win_leaves_nobody_to_lead
