@@ -86,31 +86,24 @@ impl Shared {
     /// A message for a stream, and its acknowledgement, within `timeout`.
     ///
     /// A condition that the server cannot judge yet is put to it again until it can. Each refusal is one: the message is
-    /// stored once, or not at all.
+    /// stored once, or not at all. Its headers are made for each attempt: mostly there is but one.
     pub(super) async fn store(
         &self,
         subject: &str,
-        headers: Option<HeaderMap>,
+        headers: impl Fn() -> Result<Option<HeaderMap>, PublishError> + Send + Sync,
         payload: Bytes,
         timeout: Duration,
     ) -> Result<StoreAck, Failure> {
         let deadline = Instant::now() + timeout;
-        let again = headers.as_ref().filter(|headers| is_conditional(headers));
-        let again = again.map(|headers| (headers.clone(), payload.clone()));
-        let mut attempt = (headers, payload);
         loop {
-            let (headers, payload) = attempt;
+            let headers = headers().map_err(|error| Failure::Request(error.into()))?;
             let left = deadline.saturating_duration_since(Instant::now());
-            let answer = self.request(subject, headers, payload, left).await;
-            let ack = read_ack(&answer.map_err(Failure::Request)?.payload);
-            match (&ack, &again) {
-                (Err(Failure::Api(error)), Some((headers, payload)))
+            let answer = self.request(subject, headers, payload.clone(), left).await;
+            match read_ack(&answer.map_err(Failure::Request)?.payload) {
+                Err(Failure::Api(error))
                     if error.err_code == LAST_SEQUENCE_UNDECIDED
-                        && Instant::now() + UNDECIDED_PAUSE < deadline =>
-                {
-                    attempt = (Some(headers.clone()), payload.clone());
-                }
-                _ => return ack,
+                        && Instant::now() + UNDECIDED_PAUSE < deadline => {}
+                ack => return ack,
             }
             tokio::time::sleep(UNDECIDED_PAUSE).await;
         }
@@ -140,15 +133,6 @@ impl Shared {
             });
         }
     }
-}
-
-/// Whether a message is to be stored after a certain other only.
-fn is_conditional(headers: &HeaderMap) -> bool {
-    let conditions = [
-        "Nats-Expected-Last-Subject-Sequence",
-        "Nats-Expected-Last-Sequence",
-    ];
-    conditions.iter().any(|name| headers.get(*name).is_some())
 }
 
 /// Whether the message had been handed over when the client ended.

@@ -76,19 +76,23 @@ impl NatsBucket {
         if !is_key(key) {
             return Err(WriteError::InvalidKey(key.into()).into());
         }
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(*name, *value);
-        }
-        if let Some(ttl) = ttl {
+        if ttl.is_some() {
             ttl_honoured(self.shared())
                 .map_err(|refused| refused.map_or(WriteError::Closed, WriteError::Rejected))?;
-            map.append("Nats-TTL", ttl_header(ttl));
         }
-        if let Some(Revision(expected)) = expected {
-            map.append("Nats-Expected-Last-Subject-Sequence", expected.to_string());
-        }
-        let headers = (!map.is_empty()).then_some(map);
+        let headers = || {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, *value);
+            }
+            if let Some(ttl) = ttl {
+                map.append("Nats-TTL", ttl_header(ttl));
+            }
+            if let Some(Revision(expected)) = expected {
+                map.append("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+            }
+            Ok((!map.is_empty()).then_some(map))
+        };
         let subject = format!("$KV.{}.{key}", self.name);
         let timeout = self.shared().options.ack_timeout;
         let ack = self.shared().store(&subject, headers, value, timeout).await;

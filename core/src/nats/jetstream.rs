@@ -69,7 +69,7 @@ impl JetStream for NatsConnection {
             })?;
         }
         let headers = store_headers(message.headers, &options);
-        let headers = headers_out(&headers)?;
+        let headers = || headers_out(&headers);
         let timeout = self.shared().options.ack_timeout;
         let shared = self.shared();
         let ack = shared.store(&message.subject, headers, message.payload, timeout);
