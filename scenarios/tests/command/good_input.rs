@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use tempfile::TempDir;
+
 fn squall(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_squall"))
         .args(arguments)
@@ -9,15 +11,28 @@ fn squall(arguments: &[&str]) -> Output {
         .expect("the program runs")
 }
 
+/// A kept plan, which fails.
+const PLAN: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/plans/specimens/presence-close-deletes-successor.toml"
+);
+
+/// Its run: the directory in which it is recorded, that by name, and what the program said.
+fn recorded() -> (TempDir, String, Output) {
+    let directory = tempfile::tempdir().expect("a folder");
+    let report = directory
+        .path()
+        .to_str()
+        .expect("a path of text")
+        .to_owned();
+    let ran = squall(&["replay", PLAN, "--report", &report]);
+    (directory, report, ran)
+}
+
 #[test]
 fn a_report_holds_what_is_needed_to_see_the_violation_again() {
-    let directory = tempfile::tempdir().expect("a folder");
-    let report = directory.path().to_str().expect("a path of text");
-    let plan = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/plans/specimens/presence-close-deletes-successor.toml"
-    );
-    let first = squall(&["replay", plan, "--report", report]);
+    let (directory, report, first) = recorded();
+    let report = report.as_str();
     assert_eq!(first.status.code(), Some(1));
     let written = |ending: &str| format!("{report}/presence-restart-overlap.200.{ending}");
 
@@ -42,13 +57,8 @@ fn a_report_holds_what_is_needed_to_see_the_violation_again() {
 
 #[test]
 fn a_recorded_run_can_be_drawn_for_every_reader() {
-    let directory = tempfile::tempdir().expect("a folder");
-    let report = directory.path().to_str().expect("a path of text");
-    let plan = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/plans/specimens/presence-close-deletes-successor.toml"
-    );
-    squall(&["replay", plan, "--report", report]);
+    let (_directory, report, _) = recorded();
+    let report = report.as_str();
     let written = |ending: &str| format!("{report}/presence-restart-overlap.200.{ending}");
 
     // A secret that somebody wrote into the model stays there.
@@ -88,13 +98,8 @@ fn a_recorded_run_can_be_drawn_for_every_reader() {
 
 #[test]
 fn a_history_that_is_all_that_is_left_can_be_drawn() {
-    let directory = tempfile::tempdir().expect("a folder");
-    let report = directory.path().to_str().expect("a path of text");
-    let plan = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/plans/specimens/presence-close-deletes-successor.toml"
-    );
-    squall(&["replay", plan, "--report", report]);
+    let (_directory, report, _) = recorded();
+    let report = report.as_str();
     let history = format!("{report}/left.jsonl");
     let written = format!("{report}/presence-restart-overlap.200.history.jsonl");
     std::fs::rename(written, &history).expect("it is there");
@@ -118,11 +123,7 @@ fn a_shrunk_plan_is_a_story_with_the_command_that_shows_it_again() {
     let directory = tempfile::tempdir().expect("a folder");
     let small = directory.path().join("small.toml");
     let small = small.to_str().expect("a path of text");
-    let plan = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/plans/specimens/presence-close-deletes-successor.toml"
-    );
-    let shrunk = squall(&["shrink", plan, "--for", "30s", "--output", small]);
+    let shrunk = squall(&["shrink", PLAN, "--for", "30s", "--output", small]);
     let said = String::from_utf8(shrunk.stderr).expect("text");
     assert_eq!(shrunk.status.code(), Some(1), "{said}");
     assert!(said.contains("nothing more can be taken away"), "{said}");
@@ -281,13 +282,8 @@ fn a_search_that_is_given_up_decides_nothing() {
 
 #[test]
 fn a_history_without_what_the_server_stored_is_judged_as_far_as_it_goes() {
-    let directory = tempfile::tempdir().expect("a folder");
-    let report = directory.path().to_str().expect("a path of text");
-    let plan = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/plans/specimens/presence-close-deletes-successor.toml"
-    );
-    squall(&["replay", plan, "--report", report]);
+    let (_directory, report, _) = recorded();
+    let report = report.as_str();
     let whole = format!("{report}/presence-restart-overlap.200.history.jsonl");
     let whole = std::fs::read_to_string(whole).expect("a history");
     let is_told = |line: &&str| {
