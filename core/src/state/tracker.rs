@@ -298,12 +298,14 @@ impl Tracker {
             let is_told = !known.is_over && !known.is_doubtful;
             !known.is_seen && is_told && known.end.is_none_or(|end| time < end)
         };
-        self.has_restarted |= self.known.values().any(is_unexplained);
+        let is_unexplained = self.known.values().any(is_unexplained);
         let (newest, last) = self.look;
+        // Where revisions went on, it may have been deleted, or been given a short life, and the mark of that is gone too.
+        self.has_restarted |= is_unexplained && last < self.through;
         // In a cluster a look may be answered by a copy that does not know yet what was told: that is no other life.
         let seems_behind = newest < self.through && self.through <= last;
         let may_be_behind = seems_behind && !self.is_new_life && self.stale < STALE_MAX;
-        if self.has_restarted && may_be_behind {
+        if (self.has_restarted || is_unexplained) && may_be_behind {
             self.stale += 1;
             self.state = State::Retrying(now + RETRY);
             return;
@@ -792,6 +794,22 @@ mod tests {
             story.look(6, 7, look),
             ["expired c@3", "Delete a@4", "Put d@5", "caught up"]
         );
+    }
+
+    /// It was deleted, or overwritten with what has expired since, and the server keeps marks of that for a while only.
+    #[test]
+    fn a_value_that_is_gone_without_a_trace_is_no_other_life() {
+        let look = [put("b", 2, 0), put("d", 5, 1)];
+        let mut story = Story::begun([put("a", 1, 0), put("b", 2, 0)]);
+        story.interrupted(1);
+        let told = story.look(5, 7, look);
+        assert_eq!(told, ["Delete a@0", "Put d@5", "caught up"]);
+        // But what was told and is not even given out is lost.
+        let mut story = Story::begun([put("b", 2, 0)]);
+        story.record(put("a", 3, 1));
+        story.interrupted(1);
+        let told = story.look(2, 7, [put("b", 2, 0)]);
+        assert_eq!(told[0], "gap: the store was made anew, or lost its end");
     }
 
     #[test]
