@@ -5,6 +5,9 @@
 //! key is enough. Who has been told of an interruption is not owed anything until it is told that it is over; silence for
 //! longer than `d` while it says that it follows is a gap. `d` is the time that a dead link or a consumer that is gone may
 //! take to be found.
+//!
+//! And nobody is told of a loss that there was not: that the end of a stream is gone, or that it is another than it was.
+//! Only the end of a server's power takes anything away here, or a majority of servers that goes on without the others.
 
 use std::time::Duration;
 
@@ -13,7 +16,9 @@ use squall_core::Instant;
 use super::chats::{ChatStored, ChatWatch};
 use super::facts::Facts;
 use super::sessions::{Followed, Session, detection};
-use super::{Findings, scans, seconds, tellings};
+use super::{Findings, scans, seconds, states, tellings};
+use crate::history::chat::Told;
+use crate::history::state::Tell as StateTell;
 use crate::roles::user::account_of;
 
 /// What finding out, and making a watch anew, may take beside the pace of the process.
@@ -22,6 +27,7 @@ const ANEW: Duration = Duration::from_secs(25);
 pub(super) fn check(facts: &Facts<'_>, findings: &mut Findings) {
     tellings::gaps(facts, findings);
     scans::check(facts, findings);
+    false_alarms(facts, findings);
     for watch in &facts.chats.watches {
         let d = ANEW + detection(facts, watch.process) + watch.reading(facts);
         let d = d + facts.slack(d);
@@ -68,6 +74,29 @@ fn gap_in_chat(facts: &Facts<'_>, watch: &ChatWatch<'_>, d: Duration) -> Option<
         }
     }
     None
+}
+
+fn false_alarms(facts: &Facts<'_>, findings: &mut Findings) {
+    if facts.plan.loses_power() || facts.plan.world.servers > 1 {
+        return;
+    }
+    let chats = facts.chats.watches.iter().flat_map(|watch| {
+        let is_alarm = |told: &Told| matches!(told, Told::TailLost { .. } | Told::Recreated);
+        let alarm = watch.tells.iter().find(move |(_, told)| is_alarm(told));
+        alarm.map(|(at, _)| (*at, watch.process))
+    });
+    let states = states::watches(facts).into_iter().filter_map(|watch| {
+        let is_alarm = |told: &StateTell| matches!(told, StateTell::Restarted);
+        let alarm = watch.tells.iter().find(|(_, told)| is_alarm(told));
+        alarm.map(|(at, _)| (*at, watch.process))
+    });
+    for (at, process) in chats.chain(states) {
+        let text = format!(
+            "{process} was told at {} that what it watches was lost or made anew, and it was not",
+            seconds(at)
+        );
+        findings.add(at, [process.clone()], text);
+    }
 }
 
 fn gap(
@@ -161,6 +190,19 @@ mod tests {
         let mut lost = watching();
         lost.at(11).loses_tail(3).at(120).ends();
         assert_eq!(lost.told_by("M1"), [""; 0]);
+    }
+
+    #[test]
+    fn nobody_is_told_of_a_loss_that_there_was_not() {
+        let mut tale = Tale::of_chat("alice/1");
+        tale.watches("alice/1", 1);
+        tale.at(11).tail_lost("alice/1", 1, 3).at(120).ends();
+        let told = tale.told_by("M1");
+        assert!(
+            told[0].contains("that what it watches was lost"),
+            "{told:?}"
+        );
+        assert_eq!(tale.without_power().told_by("M1"), [""; 0]);
     }
 
     #[test]

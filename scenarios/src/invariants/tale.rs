@@ -81,6 +81,17 @@ impl Tale {
         tale
     }
 
+    /// Its server loses its power at its beginning.
+    pub(super) fn without_power(&mut self) -> &mut Self {
+        self.plan.faults.push(Fault {
+            at: Duration::ZERO,
+            lasts: Duration::from_secs(1),
+            target: "server".to_owned(),
+            kind: FaultKind::PowerLoss,
+        });
+        self
+    }
+
     /// What the invariant of this code tells of it so far.
     pub(super) fn told_by(&self, code: &'static str) -> Vec<String> {
         let mut records = self.records.clone();
