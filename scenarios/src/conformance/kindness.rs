@@ -108,7 +108,7 @@ pub const KINDNESSES: &[Planted] = &[
 /// How many of so many generated scripts are played until one tells each kindness from a simulated NATS without it; the
 /// real one is as the latter, as far as scripts tell.
 pub fn scripts_needed(count: u32) -> Vec<Option<usize>> {
-    let scripts = generate::scripts(count);
+    let scripts = generate::scripts(0..count);
     let version = Version::REFERENCE;
     let seen = |kindness| {
         let model = Model { version, kindness };
