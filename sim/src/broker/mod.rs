@@ -76,6 +76,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod undecided;
 mod unsynced;
 mod violation;
 
