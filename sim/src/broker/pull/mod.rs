@@ -161,7 +161,7 @@ pub(super) fn admit<'a>(
     }
     if home.retention == Retention::WorkQueue {
         let others = others.map(|other| &other.config);
-        check_queue(&config, others, existing.is_none())?;
+        check_queue(&config, others, existing.is_none(), home.version)?;
     }
     if let Some(existing) = existing {
         check_update(&existing.config, &config, home.version)?;
