@@ -375,6 +375,10 @@ impl Stream {
         if old.duplicate_window != self.config.duplicate_window {
             self.on_forget(ctx);
         }
+        // Before any limit: what is settled makes room.
+        if old.retention != self.config.retention {
+            self.retain_otherwise(ctx);
+        }
         if is_shorter_history {
             self.trim_histories(ctx);
         }
@@ -385,9 +389,6 @@ impl Stream {
         }
         // Markers of the sweep are heard before the answer to the update.
         self.deliver_all(ctx);
-        if old.retention != self.config.retention {
-            self.retain_otherwise(ctx);
-        }
     }
 
     fn trim_histories(&mut self, ctx: &mut Context<'_>) {
