@@ -4,6 +4,7 @@ use squall_core::transport::{ApiError, Purge, Sequence, Storage};
 
 use super::context::Context;
 use super::effect::Cause;
+use super::pulls::Gone;
 use super::refusal::api_error;
 use super::stream::Stream;
 use super::subject::Filter;
@@ -91,8 +92,9 @@ impl Stream {
         for &sequence in &gone {
             self.drop_at(ctx, sequence, Cause::Purged);
         }
-        self.tell_purged(ctx, Some(text));
-        Ok(gone.len() as u64)
+        let purged = gone.len() as u64;
+        self.tell_purged(ctx, Some(text), Gone::Each(purged));
+        Ok(purged)
     }
 
     fn purge_all(
@@ -116,7 +118,11 @@ impl Stream {
             // The counter jumps.
             self.store.skip_to(Sequence(end.0 - 1));
         }
-        self.tell_purged(ctx, None);
+        let gone = match keep {
+            Some(_) => Gone::Each(purged),
+            None => Gone::Whole(purged),
+        };
+        self.tell_purged(ctx, None, gone);
         purged
     }
 

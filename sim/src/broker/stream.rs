@@ -21,7 +21,7 @@ use super::demands::Life;
 use super::effect::{Cause, Commit, Dropped, Effect, Incarnation, Removed, Stored};
 use super::head::Head;
 use super::ids::MessageIds;
-use super::pulls::Pulls;
+use super::pulls::{Gone, Pulls};
 use super::refusal::{Refusal, record_size};
 use super::store::{Name, New, Record, Store, SubjectId};
 use super::subject::KV_PREFIX;
@@ -253,15 +253,17 @@ impl Stream {
         match replaced {
             Replaced::Nothing => {}
             Replaced::Subject => {
+                let before = self.store.len();
                 // It may have been too large to stay itself.
                 if self.store.at(self.store.last()).is_some() {
                     self.trim(ctx, subject, 1, Cause::Purged);
                 }
-                self.tell_purged(ctx, Some(&name));
+                let gone = Gone::Each((before - self.store.len()) as u64);
+                self.tell_purged(ctx, Some(&name), gone);
             }
             Replaced::All => {
-                self.drop_below(ctx, self.store.last(), Cause::Purged);
-                self.tell_purged(ctx, None);
+                let gone = self.drop_below(ctx, self.store.last(), Cause::Purged);
+                self.tell_purged(ctx, None, Gone::Each(gone));
             }
         }
     }
