@@ -114,6 +114,10 @@ impl Stream {
             (None, Some(below)) => below,
         };
         let purged = self.drop_below(ctx, end, Cause::Purged);
+        if keep.is_none() && purged > 0 {
+            // Its file is written anew.
+            self.half_gone.clear();
+        }
         if below.is_some() {
             // The counter jumps.
             self.store.skip_to(Sequence(end.0 - 1));
