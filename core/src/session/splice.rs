@@ -65,9 +65,18 @@ pub(super) enum SpliceEffect<T> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    Describing,
-    Opening { same: bool, found: Description },
-    Draining { same: bool, found: Description },
+    /// What was known to be there when it was asked: more may come while the answer is on its way.
+    Describing {
+        newest: Sequence,
+    },
+    Opening {
+        same: bool,
+        found: Description,
+    },
+    Draining {
+        same: bool,
+        found: Description,
+    },
 }
 
 /// See the head of this file.
@@ -149,7 +158,8 @@ impl<T: Item> Splice<T> {
         self.strands += 1;
         self.retry = None;
         let strand = Strand(self.strands);
-        self.next = Some((strand, self.offered, Stage::Describing));
+        let newest = self.newest;
+        self.next = Some((strand, self.offered, Stage::Describing { newest }));
         effects.push(SpliceEffect::Describe(strand, self.offered));
     }
 
@@ -244,7 +254,7 @@ impl<T: Item> Machine for Splice<T> {
                 }
             }
             SpliceEvent::Described(strand, result) => {
-                let Some((laid, connection, Stage::Describing)) = self.next else {
+                let Some((laid, connection, Stage::Describing { newest })) = self.next else {
                     return;
                 };
                 if laid != strand {
@@ -254,7 +264,7 @@ impl<T: Item> Machine for Splice<T> {
                     Ok(found) => {
                         // A stream that was deleted and created anew, or has lost its tail, gives sequences out again.
                         let same = self.created.is_none_or(|created| created == found.created)
-                            && found.last >= self.newest;
+                            && found.last >= newest.min(self.newest);
                         let stage = Stage::Opening { same, found };
                         self.next = Some((strand, connection, stage));
                         effects.push(SpliceEffect::Open(strand, self.from(same)));
@@ -320,7 +330,7 @@ impl<T: Item> Machine for Splice<T> {
 
     fn state(&self) -> &'static str {
         match (&self.next, &self.source) {
-            (Some((.., Stage::Describing)), _) => "describing",
+            (Some((.., Stage::Describing { .. })), _) => "describing",
             (Some((.., Stage::Opening { .. })), _) => "opening",
             (Some((.., Stage::Draining { .. })), _) => "draining",
             (None, Some(_)) => "reading",
@@ -366,7 +376,8 @@ mod tests {
         dead: u64,
         strands: BTreeMap<Strand, Laid>,
         reading: Option<Strand>,
-        describing: Option<(Strand, u64)>,
+        /// What is asked, and what was last when it was.
+        describing: Option<(Strand, u64, u64)>,
         opening: Option<(Strand, u64, ReadStart)>,
         seeks: bool,
         told: Vec<Told<Number>>,
@@ -413,7 +424,7 @@ mod tests {
             for effect in effects {
                 match effect {
                     SpliceEffect::Describe(strand, connection) => {
-                        self.describing = Some((strand, connection));
+                        self.describing = Some((strand, connection, self.last));
                     }
                     SpliceEffect::Open(strand, from) => {
                         self.opening = Some((strand, self.splice.offered, from));
@@ -466,9 +477,10 @@ mod tests {
         }
 
         fn described(&mut self, good: bool) {
-            if let Some((strand, connection)) = self.describing.take() {
+            if let Some((strand, connection, last)) = self.describing.take() {
                 let result = match good && connection > self.dead {
-                    true => Ok(describe(self.life, self.last)),
+                    // The answer may be older than all that has come meanwhile.
+                    true => Ok(describe(self.life, last)),
                     false => Err(WatchError::TimedOut),
                 };
                 self.tell(SpliceEvent::Described(strand, result));
@@ -577,6 +589,17 @@ mod tests {
         desk.arrive();
         desk.read();
         assert_eq!(desk.items(), [6]);
+    }
+
+    #[test]
+    fn a_description_that_is_older_than_what_came_is_no_loss() {
+        let mut desk = Desk::new(ReadStart::New);
+        desk.connect();
+        desk.last = 6;
+        desk.arrive();
+        desk.read();
+        desk.settle();
+        assert_eq!(desk.told, [Told::Item(Number(6))]);
     }
 
     #[test]
