@@ -45,6 +45,9 @@ const WRONG_LAST_SEQUENCE: u64 = 10071;
 /// "Wrong last sequence", and not which is: in a cluster, another message of this subject is on its way to the copies, and
 /// whether it will be the last is not decided.
 const LAST_SEQUENCE_UNDECIDED: u64 = 10164;
+/// "Duplicate message id is in process": one of this id is on its way to the copies, and whether it will be stored is not
+/// decided.
+const DUPLICATE_UNDECIDED: u64 = 10158;
 
 /// What is not decided is asked again after so long: a round between the servers takes about as much.
 const UNDECIDED_PAUSE: Duration = Duration::from_millis(5);
@@ -85,8 +88,9 @@ impl Shared {
 
     /// A message for a stream, and its acknowledgement, within `timeout`.
     ///
-    /// A condition that the server cannot judge yet is put to it again until it can. Each refusal is one: the message is
-    /// stored once, or not at all. Its headers are made for each attempt: mostly there is but one.
+    /// What the server cannot judge yet is put to it again until it can. Each refusal is one: the message is stored once, or
+    /// not at all; but where one of the same id was on its way to the end, nobody knows whether that is. Its headers are made
+    /// for each attempt: mostly there is but one.
     pub(super) async fn store(
         &self,
         subject: &str,
@@ -99,11 +103,16 @@ impl Shared {
             let headers = headers().map_err(|error| Failure::Request(error.into()))?;
             let left = deadline.saturating_duration_since(Instant::now());
             let answer = self.request(subject, headers, payload.clone(), left).await;
-            match read_ack(&answer.map_err(Failure::Request)?.payload) {
-                Err(Failure::Api(error))
-                    if error.err_code == LAST_SEQUENCE_UNDECIDED
-                        && Instant::now() + UNDECIDED_PAUSE < deadline => {}
-                ack => return ack,
+            let ack = read_ack(&answer.map_err(Failure::Request)?.payload);
+            let code = match &ack {
+                Err(Failure::Api(error)) => error.err_code,
+                _ => return ack,
+            };
+            let is_late = Instant::now() + UNDECIDED_PAUSE >= deadline;
+            match code {
+                LAST_SEQUENCE_UNDECIDED | DUPLICATE_UNDECIDED if !is_late => {}
+                DUPLICATE_UNDECIDED => return Err(Failure::Request(RequestError::TimedOut)),
+                _ => return ack,
             }
             tokio::time::sleep(UNDECIDED_PAUSE).await;
         }

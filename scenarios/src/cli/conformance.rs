@@ -1,5 +1,6 @@
 //! `squall conformance`: the simulated NATS beside real servers, as a matrix of cases and versions.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use crate::nearest::nearest;
 
 /// What is to be compared.
 pub(super) struct Wanted<'a> {
-    pub(super) scripts: u32,
+    pub(super) scripts: Range<u32>,
     pub(super) filter: &'a str,
     pub(super) at_once: usize,
 }
@@ -46,7 +47,7 @@ pub(super) fn run(
     let suite = Suite {
         programs: programs(servers)?,
         cases: chosen,
-        scripts: wanted.scripts,
+        scripts: wanted.scripts.clone(),
         at_once: wanted.at_once,
     };
     let progress = Progress::new(Some(suite.steps()), Instant::now());

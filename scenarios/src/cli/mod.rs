@@ -127,6 +127,9 @@ enum Command {
         /// Scripts drawn.
         #[arg(long, default_value_t = 2000)]
         cases: u32,
+        /// The number of the first of them: a script follows from its number.
+        #[arg(long, default_value_t = 0)]
+        first: u32,
         /// A version of nats-server, such as 2.12.8; may be repeated. Default: the server that the tests use.
         #[arg(long)]
         server: Vec<String>,
@@ -143,10 +146,10 @@ enum Command {
         #[arg(long)]
         keep: Option<PathBuf>,
         /// Plants each way in which a simulated NATS could be kinder than a real one, and prints what finds it.
-        #[arg(long, conflicts_with_all = ["filter", "jobs", "markdown", "keep"])]
+        #[arg(long, conflicts_with_all = ["filter", "first", "jobs", "markdown", "keep"])]
         kindnesses: bool,
         /// Plays these kept scripts, and nothing else.
-        #[arg(conflicts_with_all = ["cases", "filter", "markdown", "keep", "kindnesses"])]
+        #[arg(conflicts_with_all = ["cases", "first", "filter", "markdown", "keep", "kindnesses"])]
         scripts: Vec<PathBuf>,
     },
     /// Judges a recorded history by all invariants.
@@ -225,6 +228,7 @@ pub fn main() -> ExitCode {
         } => fingerprint(&scenario, seeds, first_seed),
         Command::Conformance {
             cases,
+            first,
             server,
             filter,
             jobs,
@@ -237,7 +241,7 @@ pub fn main() -> ExitCode {
                 conformance::plant(cases, &server)
             } else if scripts.is_empty() {
                 let wanted = conformance::Wanted {
-                    scripts: cases,
+                    scripts: first..first.saturating_add(cases),
                     filter: &filter,
                     at_once: jobs,
                 };

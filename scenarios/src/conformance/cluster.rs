@@ -19,6 +19,7 @@ use super::cluster_leaders::{
 use super::cluster_streams::{
     a_core_publish_is_stored_by_the_leader, a_core_publish_is_stored_in_a_single_copy,
     a_single_copy_is_purged_from_anywhere, removals_are_agreed_upon,
+    what_is_stuck_is_refused_or_unknown, what_is_under_way_cannot_be_judged,
     writers_at_once_are_stored_or_told_of_another,
 };
 use super::laboratory::{Conn, Kv, ServerVerb, Stop, options, sleep, soon, within};
@@ -108,6 +109,8 @@ cluster_facts! {
     a_core_publish_is_stored_by_the_leader: "9 core publish",
     a_core_publish_is_stored_in_a_single_copy: "9 core publish",
     writers_at_once_are_stored_or_told_of_another: "9 conditions of writers at once",
+    what_is_under_way_cannot_be_judged: "9 conditions of writers at once; ids at once",
+    what_is_stuck_is_refused_or_unknown: "9 conditions of writers at once; ids at once",
     a_leader_that_is_cut_off_describes_what_it_had: "surprise 12",
     a_leader_that_is_thawed_describes_what_it_had: "surprise 12",
     one_that_cannot_win_leaves_nobody_to_lead: "surprise 13",
@@ -119,7 +122,7 @@ pub(super) async fn connect<L: Trio>(lab: &L, servers: &[usize]) -> Result<Conn<
     connect_with(lab, servers, |_| {}).await
 }
 
-async fn connect_with<L: Trio>(
+pub(super) async fn connect_with<L: Trio>(
     lab: &L,
     servers: &[usize],
     change: impl FnOnce(&mut ConnectOptions),

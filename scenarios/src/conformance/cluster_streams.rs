@@ -1,15 +1,17 @@
 //! Streams of a cluster, whichever server is asked: removals are agreed upon as writes are, and core publishes are stored
 //! by whoever leads.
 
-use futures_util::future::join_all;
-use squall_core::Connection as _;
-use squall_core::transport::{
-    Fallible as _, JetStream as _, Message, Outcome, Purge, Sequence, StoreError, StoreOptions,
-    Stream as _, StreamConfig, StreamError,
-};
+use std::time::Duration;
 
-use super::cluster::{LOOK, NO_PEERS, connect};
-use super::laboratory::{Conn, Stop, sleep, soon};
+use futures_util::future::join_all;
+use squall_core::transport::{
+    Fallible as _, JetStream as _, Message, Outcome, Purge, Revision, Sequence, StoreError,
+    StoreOptions, Stream as _, StreamConfig, StreamError,
+};
+use squall_core::{Bucket as _, Connection as _};
+
+use super::cluster::{LOOK, NO_PEERS, connect, connect_with, copies as bucket_of, lead};
+use super::laboratory::{Conn, Stop, sleep, soon, timed};
 use super::transcript::{Transcript, told};
 use super::trio::Trio;
 
@@ -245,5 +247,107 @@ pub(super) async fn writers_at_once_are_stored_or_told_of_another<L: Trio>(
         "as many as were acknowledged, or more where nobody heard",
         (least..=least + unknown).contains(&after.messages),
     );
+    Ok(())
+}
+
+/// What a publish to `k` demands, after a record of this revision.
+type Demanded = fn(Revision) -> Vec<(&'static str, String)>;
+
+const NOTHING: Demanded = |_| Vec::new();
+const OF_LAST: Demanded = |last| vec![("Nats-Expected-Last-Subject-Sequence", last.to_string())];
+const OF_NEXT: Demanded = |last| OF_LAST(Revision(last.0 + 1));
+const AN_ID: Demanded = |last| vec![("Nats-Msg-Id", format!("id-{last}"))];
+
+/// What the leader says of a message that depends on one before it, which is under way: published both at once, the first
+/// is nearly always.
+pub(super) async fn what_is_under_way_cannot_be_judged<L: Trio>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    const ROUNDS: usize = 40;
+    let leader = lead(lab, &bucket_of(3)).await?;
+    let near = connect(lab, &[leader]).await?;
+    let bucket = near.bucket("b")?;
+    let mut first = near.subscribe("inbox.first", None).await?;
+    let mut second = near.subscribe("inbox.second", None).await?;
+    near.flush().await?;
+    let pairs: [(&str, [Demanded; 2], &str); 4] = [
+        ("a condition after a condition", [OF_LAST, OF_LAST], "10164"),
+        ("one that will hold", [OF_LAST, OF_NEXT], "10164"),
+        ("a condition after a put", [NOTHING, OF_NEXT], "10164"),
+        ("an id again", [AN_ID, AN_ID], "10158"),
+    ];
+    for (what, demanded, code) in pairs {
+        let mut seen = None;
+        for _ in 0..ROUNDS {
+            let last = soon(lab, "a put", async {
+                loop {
+                    match bucket.put("k", "m".into()).await {
+                        Err(error) if error.outcome() == Outcome::Unknown => {}
+                        put => return put,
+                    }
+                }
+            })
+            .await??;
+            for (demanded, inbox) in demanded.iter().zip(["inbox.first", "inbox.second"]) {
+                let mut message = Message::new("$KV.b.k", "m");
+                message.reply = Some(inbox.into());
+                for (name, value) in demanded(last) {
+                    message.headers.append(name, value);
+                }
+                near.publish(message).await?;
+            }
+            let mut said = Vec::new();
+            for inbox in [&mut first, &mut second] {
+                let answer = soon(lab, "it is answered", inbox.next()).await?;
+                let answer = answer.map(|answer| answer.payload).unwrap_or_default();
+                said.push(String::from_utf8_lossy(&answer).into_owned());
+            }
+            let is_stored = said[0].contains(&format!("\"seq\":{}", last.0 + 1));
+            t.must("the first is stored", is_stored);
+            if said[1].contains(code) {
+                seen = said.pop();
+                break;
+            }
+        }
+        t.note(what, seen.unwrap_or_else(|| "never seen".to_owned()));
+    }
+    Ok(())
+}
+
+/// Behind a write that will not be decided for long, the adapter asks until its time is over. A condition was refused each
+/// time; of an id nobody knows whether the first of it will be stored.
+pub(super) async fn what_is_stuck_is_refused_or_unknown<L: Trio>(
+    lab: &L,
+    t: &mut Transcript,
+) -> Result<(), Stop> {
+    const UNKNOWN: &str = "unknown (no acknowledgement in time)";
+    const PATIENCE: Duration = Duration::from_millis(700);
+    let leader = lead(lab, &bucket_of(3)).await?;
+    let near = connect_with(lab, &[leader], |options| options.ack_timeout = PATIENCE).await?;
+    let bucket = near.bucket("b")?;
+    let with_id = || StoreOptions {
+        message_id: Some("id".to_owned()),
+        ..StoreOptions::default()
+    };
+    lab.isolate(leader, true);
+    let one = bucket.update("k", "one".into(), Revision(1)).await;
+    t.is("a condition", told(&one), UNKNOWN);
+    let (took, two) = timed(lab, bucket.update("k", "two".into(), Revision(1))).await;
+    t.is(
+        "another",
+        told(&two),
+        "refused (wrong last sequence (code 400, error code 10164))",
+    );
+    t.lasts("another", took, 650, 900);
+    let put = bucket.put("k", "three".into()).await;
+    t.is("none", told(&put), UNKNOWN);
+    let other = bucket.update("j", "four".into(), Revision::NONE).await;
+    t.is("of another key", told(&other), UNKNOWN);
+    let message = || Message::new("$KV.b.i", "m");
+    let first = near.store(message(), with_id()).await;
+    t.is("an id", told(&first), UNKNOWN);
+    let again = near.store(message(), with_id()).await;
+    t.is("it again", told(&again), UNKNOWN);
     Ok(())
 }

@@ -227,6 +227,22 @@ async fn settings_of_consumers_a_server_refuses<L: Laboratory>(
         "a second of the same",
         went(&queue.create_consumer(&same).await),
     );
+    // Which of two reasons is told: where it begins, or that it is one too many.
+    let first = |old, new| match lab.version().is_at_least(2, 14) {
+        true => new,
+        false => old,
+    };
+    let all_from_now = second(|c| c.start = ReadStart::New);
+    let refused = went(&queue.create_consumer(&all_from_now).await);
+    t.must("why not", refused.contains(first("10099", "10101")));
+    t.note("a second of all from now", refused);
+    let same_from_now = second(|c| {
+        c.filters = vec!["s.*".to_owned()];
+        c.start = ReadStart::New;
+    });
+    let refused = went(&queue.create_consumer(&same_from_now).await);
+    t.must("why not", refused.contains(first("10100", "10101")));
+    t.note("a second of the same from now", refused);
     let other = second(|c| c.filters = vec!["s.2".to_owned()]);
     t.is(
         "a second of another",

@@ -1,5 +1,7 @@
 //! Scripts drawn at random. A script follows from its number alone, so that a run of many and a run of few begin alike.
 
+use std::ops::Range;
+
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -24,12 +26,12 @@ const BUCKET_ONE_IN: u32 = 3;
 /// One in so many scripts stops the server, which takes a server of its own and a second or more.
 const RESTART_ONE_IN: u32 = 40;
 
-/// The first `count` scripts.
+/// The scripts of these numbers.
 ///
 /// # Panics
 /// Never: nothing is filtered.
-pub fn scripts(count: u32) -> Vec<Script> {
-    (0..count).map(|number| tree(number).current()).collect()
+pub fn scripts(numbers: Range<u32>) -> Vec<Script> {
+    numbers.map(|number| tree(number).current()).collect()
 }
 
 /// The script of this number, which can be made smaller.

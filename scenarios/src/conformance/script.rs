@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_script_reads_back_as_it_was_written() {
-        for script in super::super::generate::scripts(50) {
+        for script in super::super::generate::scripts(0..50) {
             let read = Script::read(&script.to_string()).expect("it was written so");
             assert_eq!(read, script);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -37,8 +38,8 @@ pub struct Suite {
     pub programs: Vec<Program>,
     /// The cases, in the order of the rows.
     pub cases: Vec<Case>,
-    /// How many scripts are drawn.
-    pub scripts: u32,
+    /// The numbers of the scripts that are drawn.
+    pub scripts: Range<u32>,
     /// Cases at a time: they mostly wait.
     pub at_once: usize,
 }
@@ -46,7 +47,7 @@ pub struct Suite {
 /// Cases are many: only how many there are is printed.
 impl fmt::Debug for Suite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (cases, scripts) = (self.cases.len(), self.scripts);
+        let (cases, scripts) = (self.cases.len(), self.scripts.len());
         write!(
             f,
             "Suite of {cases} cases and {scripts} scripts on {:?}",
@@ -89,7 +90,7 @@ impl Cell {
 impl Suite {
     /// Steps of [`run`](Self::run): each case and each script at each version.
     pub fn steps(&self) -> u64 {
-        (self.cases.len() as u64 + u64::from(self.scripts)) * self.programs.len() as u64
+        (self.cases.len() as u64 + self.scripts.len() as u64) * self.programs.len() as u64
     }
 
     /// Runs all of it; `step` is told how many steps were done, and whether they agreed.
@@ -121,13 +122,13 @@ impl Suite {
             }
         });
         let mut cells = cells.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if self.scripts > 0 {
+        if !self.scripts.is_empty() {
             for program in &self.programs {
-                cells.push(generated(program, self.scripts, step));
+                cells.push(generated(program, self.scripts.clone(), step));
             }
         }
         let mut rows: Vec<String> = self.cases.iter().map(Case::path).collect();
-        rows.extend((self.scripts > 0).then(|| SCRIPTS.to_owned()));
+        rows.extend((!self.scripts.is_empty()).then(|| SCRIPTS.to_owned()));
         Matrix {
             rows,
             versions: self.programs.iter().map(Program::version).collect(),
@@ -140,14 +141,18 @@ impl Suite {
 }
 
 /// Scripts drawn at random; the first batch in which some differ ends it, and those are made smaller.
-pub fn generated(program: &Program, count: u32, step: &(dyn Fn(u64, bool) + Sync)) -> Cell {
+pub fn generated(
+    program: &Program,
+    numbers: Range<u32>,
+    step: &(dyn Fn(u64, bool) + Sync),
+) -> Cell {
     let mut cell = Cell {
         row: SCRIPTS.to_owned(),
         version: program.version(),
         differences: Vec::new(),
         scripts: Vec::new(),
     };
-    let all = generate::scripts(count);
+    let all = generate::scripts(numbers.clone());
     for (batch, scripts) in all.chunks(BATCH).enumerate() {
         let begun = batch * BATCH;
         let found = differing(scripts, program, &|| step(1, true));
@@ -155,8 +160,8 @@ pub fn generated(program: &Program, count: u32, step: &(dyn Fn(u64, bool) + Sync
             continue;
         }
         let shrunk: Vec<_> = std::thread::scope(|scope| {
-            let numbers = found.iter().take(SHRUNK_MAX);
-            let numbers = numbers.map(|place| (begun + place) as u32);
+            let places = found.iter().take(SHRUNK_MAX);
+            let numbers = places.map(|place| numbers.start + (begun + place) as u32);
             let shrunk: Vec<_> = numbers
                 .map(|number| scope.spawn(move || smallest(number, program)))
                 .collect();

@@ -68,6 +68,8 @@ agree! {
     a_core_publish_is_stored_by_the_leader
     a_core_publish_is_stored_in_a_single_copy
     writers_at_once_are_stored_or_told_of_another
+    what_is_under_way_cannot_be_judged
+    what_is_stuck_is_refused_or_unknown
     a_leader_that_is_cut_off_describes_what_it_had
     a_leader_that_is_thawed_describes_what_it_had
     one_that_cannot_win_leaves_nobody_to_lead

@@ -12,6 +12,7 @@ use squall_core::transport::StreamConfig;
 use super::Broker;
 use super::clustered::READS_AFTER;
 use super::config::Now;
+use super::demands::Demands;
 use super::effect::Effect;
 use super::member::{ACCOUNT, Member, SIZE, Stream, agreed_wall};
 use super::parley::{Asker, Command, GroupId, Proposal, RouteOp, Serves};
@@ -380,6 +381,10 @@ impl Broker {
             accepted,
             answer,
         } = proposal;
+        let member = self.member.as_mut().filter(|member| member.leads(group));
+        if let Some(stream) = member.and_then(|member| member.streams.get_mut(&name)) {
+            stream.undecided.decide(&subject, &Demands::of(&head));
+        }
         let place = stream.store.name(&subject);
         let incoming = Incoming {
             name: place,
@@ -402,12 +407,6 @@ impl Broker {
         let Some(stream) = member.streams.get_mut(&name) else {
             return none;
         };
-        // Ghosts of an earlier leader were not proposed by this one.
-        let left = stream.proposed.get(&subject).copied().unwrap_or(0);
-        match left {
-            0 | 1 => drop(stream.proposed.remove(&subject)),
-            _ => drop(stream.proposed.insert(subject, left - 1)),
-        }
         let waiting = std::mem::take(&mut stream.waiting);
         self.answer_store(now, &name, asker, &answer, Ok(written), effects);
         waiting

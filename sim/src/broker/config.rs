@@ -101,6 +101,8 @@ pub enum Kindness {
     ReadersKeepTheirPlace,
     /// Reads of a stream with copies are answered by its leader alone.
     LeaderIsRead,
+    /// What depends on a write that is on its way to the copies waits for it.
+    ConditionsWait,
     /// A connection ends in the very moment in which its token does.
     KickIsPunctual,
     /// All clocks show the same, whatever is done to one of them.

@@ -153,6 +153,13 @@ impl Consumer {
         }
     }
 
+    /// True if a stream that keeps only what is wanted must keep this record for it. Older servers take all records to be
+    /// before it until its first delivery.
+    pub(super) fn needs(&self, sequence: Sequence, subject: &str, version: Version) -> bool {
+        let has_begun = self.sequence > 0 || version.is_at_least(2, 14);
+        self.awaits(sequence, subject) || (!has_begun && self.wants(subject))
+    }
+
     /// True if this record lies behind it. Older servers count from its first delivery only.
     pub(super) fn is_through(&self, sequence: Sequence, subject: &str, version: Version) -> bool {
         let has_begun = self.sequence > 0 || version.is_at_least(2, 14);

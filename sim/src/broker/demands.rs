@@ -77,7 +77,8 @@ impl<'a> Demands<'a> {
         }
     }
 
-    fn parse(headers: &'a Headers) -> Self {
+    /// What these headers demand.
+    pub(super) fn parse(headers: &'a Headers) -> Self {
         let text = |name| headers.get(name).filter(|text| !text.is_empty());
         // The server reads what is no number as 0.
         let number = |name| text(name).map(|text: &str| Sequence(text.parse().unwrap_or(0)));

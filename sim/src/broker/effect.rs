@@ -112,7 +112,8 @@ pub struct Dropped {
     pub cause: Cause,
 }
 
-/// What a stream is after the power was lost. Each message that was there and is lost was told before, as removed.
+/// What a stream is after the power was lost, or after a server of 2.10 was killed that had purged it. Each message that
+/// was there and is lost was told before, as removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostTail {
     /// Which stream.
@@ -123,7 +124,8 @@ pub struct LostTail {
     pub incarnation: Incarnation,
     /// The last sequence that is still known: those above it will be given out again.
     pub last: Sequence,
-    /// Messages that are there again, because what had taken their place is lost: their keys, or subjects.
+    /// Messages that are there again, because what had taken their place is lost, or that they are gone: their keys, or
+    /// subjects.
     pub back: Vec<(Arc<str>, Sequence)>,
 }
 

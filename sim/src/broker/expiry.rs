@@ -268,6 +268,7 @@ impl Stream {
     /// What a restarted server does about messages that aged out meanwhile, and about the ids that it knew.
     pub(super) fn recover(&mut self, ctx: &mut Context<'_>) {
         self.was_restarted = true;
+        self.find_half_gone(ctx);
         self.reopen(ctx.now.wall);
         self.decided.clear();
         self.sweep_at = None;

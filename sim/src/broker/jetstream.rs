@@ -555,6 +555,7 @@ impl JetStream {
                 StreamTimer::Pull(id, timer) => stream.on_pull_timer(ctx, id, timer),
                 StreamTimer::Sync => stream.on_sync(),
                 StreamTimer::Mark(sequence) => stream.mark(ctx, sequence),
+                StreamTimer::Written => stream.half_gone.write(),
             }
         }
     }
@@ -608,6 +609,9 @@ impl JetStream {
         for stream in self.streams.iter_mut().flatten() {
             stream.drop_consumers();
             stream.stop_pulls(is_orderly, rng);
+            if is_orderly {
+                stream.half_gone.write();
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use squall_core::{Instant, Rng, UnixTime};
 use super::parley::{Asker, Command, GroupId, Serves};
 use super::security::Account;
 use super::subject::{Filters, is_routable};
+use super::undecided::Undecided;
 use crate::cluster::{Group, Peer, Timing};
 use crate::wire::{LinkId, Request, Sid};
 
@@ -80,8 +81,8 @@ pub(super) struct Stream {
     pub(super) holders: Vec<Peer>,
     /// Who created it, until that is answered.
     pub(super) creator: Option<Asker>,
-    /// Subjects with writes that are proposed and not agreed upon.
-    pub(super) proposed: BTreeMap<Arc<str>, u32>,
+    /// Writes that are proposed and not agreed upon.
+    pub(super) undecided: Undecided,
     /// Writes that must wait for those, and what came after them.
     pub(super) waiting: VecDeque<(Asker, Request)>,
 }
@@ -223,7 +224,7 @@ impl Stream {
             config,
             holders,
             creator: Some(creator),
-            proposed: BTreeMap::new(),
+            undecided: Undecided::default(),
             waiting: VecDeque::new(),
         }
     }
@@ -239,7 +240,7 @@ impl Stream {
 
     /// What was proposed here is nobody's business any more: it is never answered.
     pub(super) fn stand_back(&mut self) {
-        self.proposed.clear();
+        self.undecided.clear();
         self.waiting.clear();
         self.creator = None;
     }

@@ -25,7 +25,7 @@
 //!   pulls      the pull consumers of a stream (pull: one of them, as a machine of its own)
 //!   advisory   what the server says about a consumer, as core messages
 //!   store      the messages, and what is known of each (head: its headers; unsynced: what may be lost)
-//!   power      what a loss of power takes
+//!   power      what a loss of power takes (half_gone: what 2.10 finds again that was purged)
 //!   member     what it knows as one of a cluster; clustered, asking, proposals, agreement: what it does as one
 //!   parley     what servers of a cluster say to each other
 //! ```
@@ -49,6 +49,7 @@ mod demands;
 mod direct;
 mod effect;
 mod expiry;
+mod half_gone;
 mod head;
 mod ids;
 mod interest;
@@ -76,6 +77,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod undecided;
 mod unsynced;
 mod violation;
 

@@ -1,16 +1,19 @@
 //! What the leaders of a cluster propose: new streams, other settings, writes and sweeps.
 //!
-//! Conditions are judged when a write is proposed, against what is agreed; a write that depends on one still under way
-//! waits for it.
+//! Conditions are judged when a write is proposed, against what is agreed; one that depends on a write still under way is
+//! [refused](super::undecided), or waits for it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use squall_core::transport::{Message, Operation, Retention, Storage, StreamConfig, names};
+use squall_core::transport::{
+    Message, Operation, Retention, Revision, Sequence, Storage, StreamConfig, names,
+};
 
 use super::Broker;
 use super::admit::Admission;
-use super::config::Now;
+use super::config::{Kindness, Now};
+use super::demands::Demands;
 use super::effect::Effect;
 use super::head::Head;
 use super::jetstream::stored;
@@ -194,15 +197,25 @@ impl Broker {
         if !member.groups.get(&group).is_some_and(Group::is_leader) {
             return;
         }
-        let depends = match &request {
-            Request::Write { expected, .. } => {
-                expected.is_some() && stream.proposed.contains_key(&subject)
-            }
-            // Its headers may ask for anything about the stream.
-            Request::Store(message) => !message.headers.is_empty() && !stream.proposed.is_empty(),
-            _ => false,
+        let demands = match &request {
+            Request::Write { expected, .. } => Demands {
+                last_of_subject: expected.map(|Revision(expected)| Sequence(expected)),
+                ..Demands::default()
+            },
+            Request::Store(message) => Demands::parse(&message.headers),
+            _ => return,
         };
-        if depends || !stream.waiting.is_empty() {
+        let config = &self.surroundings.config;
+        let is_patient =
+            !config.version.is_at_least(2, 11) || config.kindness == Some(Kindness::ConditionsWait);
+        let refusal = stream.undecided.refusal(&subject, &demands);
+        let depends = refusal.is_some();
+        if let Some(refusal) = refusal.filter(|_| !is_patient) {
+            let answer = Answer::to(asker, &request);
+            self.answer_store(now, &name, asker, &answer, Err(refusal), effects);
+            return;
+        }
+        if depends || stream.undecided.holds_up(&demands) || !stream.waiting.is_empty() {
             stream.waiting.push_back((asker, request));
             return;
         }
@@ -252,7 +265,8 @@ impl Broker {
                 });
                 let member = self.member.as_mut();
                 if let Some(stream) = member.and_then(|member| member.streams.get_mut(name)) {
-                    *stream.proposed.entry(subject).or_default() += 1;
+                    let demands = Demands::of(&proposal.head);
+                    stream.undecided.propose(&subject, &demands);
                 }
                 let at = now.wall;
                 let write = Command::Write {
@@ -267,6 +281,9 @@ impl Broker {
                 sequence,
                 is_duplicate: true,
             }),
+            Err(Refusal::WrongLastId(_)) if version.is_at_least(2, 14) => panic!(
+                "not modelled: a wrong last message id, which silences all copies of a stream"
+            ),
             Err(refusal) => Err(refusal),
         };
         self.answer_store(now, name, asker, &answer, refused, effects);

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use squall_core::transport::{
-    AckPolicy, ApiError, ConsumerConfig, ConsumerInfo, Message, Pull, Retention, Sequence,
+    AckPolicy, ApiError, ConsumerConfig, ConsumerInfo, Message, Pull, Retention, Sequence, Storage,
     StoredMessage,
 };
 use squall_core::{Instant, Rng, UnixTime};
 
 use super::advisory::Advisory;
+use super::config::Version;
 use super::context::Context;
 use super::effect::Cause;
 use super::pull::{AckSubject, AckedDelivery, Around, Home, Inbox, Log, PullConsumer, Said, admit};
@@ -112,6 +113,31 @@ impl Pulls {
     pub(super) fn note_gone(&mut self, sequence: Sequence, subject: &Arc<str>, cause: Cause) {
         if !self.slots.is_empty() && cause != Cause::Purged {
             self.gone.push((sequence, Arc::clone(subject)));
+        }
+    }
+}
+
+/// How many messages a purge took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// One by one.
+    Each(u64),
+    /// All up to one, at once.
+    Whole(u64),
+}
+
+impl Gone {
+    /// Whether all consumers count anew what is left for them. Of a single message only those are told that would be told
+    /// of a new one of its subject.
+    fn are_counted(self, version: Version, storage: Storage, is_filtered: bool) -> bool {
+        let (gone, is_old) = match self {
+            Self::Whole(gone) => return gone > 0,
+            Self::Each(gone) => (gone, !version.is_at_least(2, 14)),
+        };
+        match storage {
+            Storage::Memory if is_old => gone > 0 && !is_filtered,
+            Storage::File if !version.is_at_least(2, 11) => gone > 0,
+            _ => gone > 1,
         }
     }
 }
@@ -457,10 +483,14 @@ impl Stream {
     }
 
     /// Tells consumers of a purge, of what matches `filter` if there is one.
-    pub(super) fn tell_purged(&mut self, ctx: &mut Context<'_>, filter: Option<&str>) {
+    pub(super) fn tell_purged(&mut self, ctx: &mut Context<'_>, filter: Option<&str>, gone: Gone) {
+        let (version, storage) = (ctx.config.version, self.config.storage);
+        let is_counted = gone.are_counted(version, storage, filter.is_some());
         let ids: Vec<PullId> = self.pulls.slots.keys().copied().collect();
         for id in ids {
-            self.with_pull(ctx, id, |consumer, around| consumer.purged(filter, around));
+            self.with_pull(ctx, id, |consumer, around| {
+                consumer.purged(filter, is_counted, around);
+            });
         }
     }
 

@@ -4,6 +4,7 @@ use squall_core::transport::{ApiError, Purge, Sequence, Storage};
 
 use super::context::Context;
 use super::effect::Cause;
+use super::pulls::Gone;
 use super::refusal::api_error;
 use super::stream::Stream;
 use super::subject::Filter;
@@ -91,8 +92,9 @@ impl Stream {
         for &sequence in &gone {
             self.drop_at(ctx, sequence, Cause::Purged);
         }
-        self.tell_purged(ctx, Some(text));
-        Ok(gone.len() as u64)
+        let purged = gone.len() as u64;
+        self.tell_purged(ctx, Some(text), Gone::Each(purged));
+        Ok(purged)
     }
 
     fn purge_all(
@@ -112,11 +114,19 @@ impl Stream {
             (None, Some(below)) => below,
         };
         let purged = self.drop_below(ctx, end, Cause::Purged);
+        if keep.is_none() && purged > 0 {
+            // Its file is written anew.
+            self.half_gone.clear();
+        }
         if below.is_some() {
             // The counter jumps.
             self.store.skip_to(Sequence(end.0 - 1));
         }
-        self.tell_purged(ctx, None);
+        let gone = match keep {
+            Some(_) => Gone::Each(purged),
+            None => Gone::Whole(purged),
+        };
+        self.tell_purged(ctx, None, gone);
         purged
     }
 

@@ -86,7 +86,8 @@ impl Stream {
             };
             let subject = self.store.subject_of(record);
             let mut consumers = self.consumers.iter().chain(self.inactive.values());
-            let is_awaited = consumers.any(|consumer| consumer.awaits(sequence, subject));
+            let version = ctx.config.version;
+            let is_awaited = consumers.any(|consumer| consumer.needs(sequence, subject, version));
             if !is_awaited && !self.pulls.need(sequence, subject) {
                 self.drop_at(ctx, sequence, Cause::Settled);
             }

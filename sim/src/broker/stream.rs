@@ -19,9 +19,10 @@ use super::consumer::{Consumer, ConsumerId};
 use super::context::Context;
 use super::demands::Life;
 use super::effect::{Cause, Commit, Dropped, Effect, Incarnation, Removed, Stored};
+use super::half_gone::HalfGone;
 use super::head::Head;
 use super::ids::MessageIds;
-use super::pulls::Pulls;
+use super::pulls::{Gone, Pulls};
 use super::refusal::{Refusal, record_size};
 use super::store::{Name, New, Record, Store, SubjectId};
 use super::subject::KV_PREFIX;
@@ -41,7 +42,7 @@ pub(super) struct Stream {
     /// What the next start of its server takes for that.
     created_kept: UnixTime,
     /// When its files were opened.
-    opened: UnixTime,
+    pub(super) opened: UnixTime,
     /// By which rule it kept messages when it was made, or its server started: deliveries that want no acknowledgement
     /// settle a message only where that was another than limits.
     pub(super) opened_as: Retention,
@@ -53,6 +54,8 @@ pub(super) struct Stream {
     pub(super) was_restarted: bool,
     /// Markers that are decided and not yet written.
     pub(super) decided: BTreeMap<Sequence, Arc<str>>,
+    /// What it has purged and not written down as gone.
+    pub(super) half_gone: HalfGone,
     pub(super) consumers: Vec<Consumer>,
     pub(super) pulls: Pulls,
     /// Consumers that have lost their subscription and not yet their life.
@@ -110,6 +113,7 @@ impl Stream {
             sweep_at: None,
             was_restarted: false,
             decided: BTreeMap::new(),
+            half_gone: HalfGone::default(),
             consumers: Vec::new(),
             pulls: Pulls::default(),
             inactive: BTreeMap::new(),
@@ -239,6 +243,7 @@ impl Stream {
         }
         self.wake_pulls(ctx, awaiting);
         self.arm_sync(ctx);
+        self.note_changed(ctx);
         sequence
     }
 
@@ -253,15 +258,17 @@ impl Stream {
         match replaced {
             Replaced::Nothing => {}
             Replaced::Subject => {
+                let before = self.store.len();
                 // It may have been too large to stay itself.
                 if self.store.at(self.store.last()).is_some() {
                     self.trim(ctx, subject, 1, Cause::Purged);
                 }
-                self.tell_purged(ctx, Some(&name));
+                let gone = Gone::Each((before - self.store.len()) as u64);
+                self.tell_purged(ctx, Some(&name), gone);
             }
             Replaced::All => {
-                self.drop_below(ctx, self.store.last(), Cause::Purged);
-                self.tell_purged(ctx, None);
+                let gone = self.drop_below(ctx, self.store.last(), Cause::Purged);
+                self.tell_purged(ctx, None, Gone::Each(gone));
             }
         }
     }
@@ -269,6 +276,9 @@ impl Stream {
     /// Drops the oldest messages of a subject until so many are left.
     fn trim(&mut self, ctx: &mut Context<'_>, subject: SubjectId, kept: usize, cause: Cause) {
         while self.store.records_of(subject) > kept.max(1) {
+            if cause == Cause::Purged {
+                self.note_purged(ctx, self.store.oldest(subject).sequence);
+            }
             let (identity, consumers) = (&self.identity, &mut self.consumers);
             let pulls = &mut self.pulls;
             self.store.remove_oldest(subject, |store, record| {
@@ -280,7 +290,7 @@ impl Stream {
     }
 
     /// Drops the oldest messages of all until the limits of the stream hold. A stream that refuses new ones drops none.
-    fn enforce_limits(&mut self, ctx: &mut Context<'_>) {
+    pub(super) fn enforce_limits(&mut self, ctx: &mut Context<'_>) {
         if self.config.discard == Discard::New {
             return;
         }
@@ -317,12 +327,19 @@ impl Stream {
 
     /// Drops a message, and tells consumers and the world. False if it was not there.
     pub(super) fn drop_at(&mut self, ctx: &mut Context<'_>, at: Sequence, cause: Cause) -> bool {
+        if cause == Cause::Purged {
+            self.note_purged(ctx, at);
+        }
         let (identity, consumers) = (&self.identity, &mut self.consumers);
         let pulls = &mut self.pulls;
         let was_there = self.store.remove(at, |store, record| {
             pulls.note_gone(record.sequence, store.subject_of(record), cause);
             announce(identity, consumers, ctx.effects, store, record, cause);
         });
+        if self.store.len() == 0 {
+            self.half_gone.clear();
+        }
+        self.note_changed(ctx);
         self.tell_gone(ctx);
         self.arm_sync(ctx);
         was_there
@@ -375,6 +392,10 @@ impl Stream {
         if old.duplicate_window != self.config.duplicate_window {
             self.on_forget(ctx);
         }
+        // Before any limit: what is settled makes room.
+        if old.retention != self.config.retention {
+            self.retain_otherwise(ctx);
+        }
         if is_shorter_history {
             self.trim_histories(ctx);
         }
@@ -385,9 +406,6 @@ impl Stream {
         }
         // Markers of the sweep are heard before the answer to the update.
         self.deliver_all(ctx);
-        if old.retention != self.config.retention {
-            self.retain_otherwise(ctx);
-        }
     }
 
     fn trim_histories(&mut self, ctx: &mut Context<'_>) {

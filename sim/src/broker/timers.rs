@@ -57,6 +57,8 @@ pub(super) enum StreamTimer {
     Sync,
     /// The marker of this message is written, whatever happened to it meanwhile.
     Mark(Sequence),
+    /// What is known of it is written down.
+    Written,
 }
 
 /// All timers that are set, each with the account that it was set for.

@@ -29,6 +29,9 @@ pub(super) struct Taken {
     pub(super) record: Record,
 }
 
+/// Messages with their subjects.
+pub(super) type BySequence<'a> = BTreeMap<Sequence, (Arc<str>, &'a Record)>;
+
 /// The changes since the files were synced, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
@@ -75,13 +78,7 @@ impl Store {
         if steps.is_empty() {
             return None;
         }
-        let all = self.from(Sequence::NONE);
-        let now: BTreeMap<Sequence, (Arc<str>, &Record)> = all
-            .map(|record| {
-                let subject = Arc::clone(self.subject_of(record));
-                (record.sequence, (subject, record))
-            })
-            .collect();
+        let now = self.by_sequence();
         let (mut then, mut last) = (now.clone(), self.last());
         for step in steps.iter().rev() {
             match step {
@@ -95,8 +92,32 @@ impl Store {
                 }
             }
         }
+        let store = self.made_of(&then, last);
+        let keys = |one: &BTreeMap<Sequence, _>, other: &BTreeMap<Sequence, _>| {
+            let missing = one.keys().filter(|sequence| !other.contains_key(sequence));
+            missing.copied().collect()
+        };
+        let undone = Undone {
+            lost: keys(&now, &then),
+            back: keys(&then, &now),
+        };
+        Some((store, undone))
+    }
+
+    /// Every message with its subject.
+    pub(super) fn by_sequence(&self) -> BySequence<'_> {
+        let all = self.from(Sequence::NONE);
+        all.map(|record| {
+            let subject = Arc::clone(self.subject_of(record));
+            (record.sequence, (subject, record))
+        })
+        .collect()
+    }
+
+    /// Another one for the same stream, of these messages, nothing of it to be undone.
+    pub(super) fn made_of(&self, messages: &BySequence<'_>, last: Sequence) -> Self {
         let mut store = self.empty();
-        for (sequence, (subject, record)) in &then {
+        for (sequence, (subject, record)) in messages {
             store.skip_to(Sequence(sequence.0 - 1));
             let new = New {
                 head: record.head.clone(),
@@ -110,16 +131,8 @@ impl Store {
             store.append(name, known, new);
         }
         store.skip_to(last);
-        store.unsynced = Some(Unsynced::default());
-        let keys = |one: &BTreeMap<Sequence, _>, other: &BTreeMap<Sequence, _>| {
-            let missing = one.keys().filter(|sequence| !other.contains_key(sequence));
-            missing.copied().collect()
-        };
-        let undone = Undone {
-            lost: keys(&now, &then),
-            back: keys(&then, &now),
-        };
-        Some((store, undone))
+        store.unsynced = self.unsynced.is_some().then(Unsynced::default);
+        store
     }
 }
 

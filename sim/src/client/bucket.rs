@@ -12,11 +12,11 @@ use squall_core::transport::{
     Watch, WatchError, WatchEvent, WatchStart, WriteError, names,
 };
 
-use super::handle::{Exchange, SimConnection};
-use super::requests::{Patience, Reply, RequestKey, id_of};
+use super::handle::SimConnection;
+use super::requests::Reply;
 use super::stream::SimStream;
 use super::watches::Watched;
-use crate::wire::{ClientOp, Request, Response, Write};
+use crate::wire::{Request, Response, Write};
 
 /// A scan gives up on records that vanished under it after this much silence of the server.
 const SCAN_HEARTBEAT: Duration = Duration::from_secs(1);
@@ -95,8 +95,8 @@ impl SimBucket {
     ) -> impl Future<Output = Result<Revision, UpdateError>> {
         let prepared = self.prepare(key, write, expected);
         async move {
-            let (asking, was_closed) = prepared?;
-            match asking.await {
+            let (request, was_closed) = prepared?;
+            match self.connection.ask_to_store(request).await {
                 Reply::Response(Response::Stored(revision)) => Ok(revision),
                 Reply::Response(Response::WrongRevision(actual)) => {
                     Err(UpdateError::WrongRevision { actual })
@@ -112,19 +112,13 @@ impl SimBucket {
         }
     }
 
-    /// The exchange of a write, and whether the connection is closed already.
+    /// What is asked for a write, and whether the connection is closed already.
     fn prepare(
         &self,
         key: &str,
         write: Write,
         expected: Option<Revision>,
-    ) -> Result<
-        (
-            Exchange<'_, impl FnOnce(RequestKey) -> ClientOp + use<>>,
-            bool,
-        ),
-        UpdateError,
-    > {
+    ) -> Result<(Request, bool), UpdateError> {
         if !names::is_key(key) {
             return Err(WriteError::InvalidKey(key.into()).into());
         }
@@ -148,11 +142,7 @@ impl SimBucket {
             write,
             expected,
         };
-        let command = |key| ClientOp::Request {
-            id: id_of(key),
-            request,
-        };
-        Ok((self.connection.exchange(Patience::Ack, command), was_closed))
+        Ok((request, was_closed))
     }
 
     /// Writes if the key has no value now; lost races are tried again within the time of one write.

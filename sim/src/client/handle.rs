@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use squall_core::Clock as _;
 use squall_core::transport::{
     BucketConfig, BucketError, ConnectError, ConnectOptions, Connection, ConnectionEvent,
     ConnectionId, ConnectionState, Events, FlushError, Headers, Login, Message, PublishError,
     ReadStart, Reader, RequestError, StreamError, StreamInfo, SubscribeError, Subscription,
     Transport, Watch, WatchError, WatchStart, names,
 };
+use squall_core::{Clock as _, Instant};
 
 use super::bucket::{SimBucket, bucket_error};
 use super::reading::{Reading, places};
@@ -117,6 +117,7 @@ impl SimConnection {
         Exchange {
             connection: self,
             patience,
+            until: None,
             key: None,
             command: Some(command),
         }
@@ -243,10 +244,20 @@ impl SimConnection {
 pub(super) struct Exchange<'a, C> {
     connection: &'a SimConnection,
     patience: Patience,
+    /// When it is given up, where that is not the whole patience later.
+    until: Option<Instant>,
     /// `None` before it has begun, and once it is over.
     key: Option<RequestKey>,
     /// `None` once it was handed over.
     command: Option<C>,
+}
+
+impl<C> Exchange<'_, C> {
+    /// Gives up at this instant.
+    pub(super) fn until(mut self, deadline: Instant) -> Self {
+        self.until = Some(deadline);
+        self
+    }
 }
 
 // Nothing in it is pinned.
@@ -266,7 +277,7 @@ impl<C: FnOnce(RequestKey) -> ClientOp> Future for Exchange<'_, C> {
                 if client.phase == Phase::Closed && key.is_none() {
                     return Poll::Ready(Reply::Closed);
                 }
-                let key = *key.get_or_insert_with(|| client.begin(net, this.patience));
+                let key = *key.get_or_insert_with(|| client.begin(net, this.patience, this.until));
                 if !client.has_room() {
                     client.room.push(context.waker().clone());
                 } else if let Some(command) = command.take() {
@@ -326,7 +337,7 @@ impl Drop for SubscriptionGuard {
 }
 
 impl Client {
-    fn begin(&mut self, net: &mut Net, patience: Patience) -> RequestKey {
+    fn begin(&mut self, net: &mut Net, patience: Patience, until: Option<Instant>) -> RequestKey {
         if self.has_credentials {
             // Where there may be permissions it matters that answers come to a subscription.
             self.open_inbox(net);
@@ -335,7 +346,8 @@ impl Client {
             Patience::Ack => self.ack_timeout,
             Patience::Request => self.options.request_timeout,
         };
-        self.requests.begin(patience, net.local(self.host) + wait)
+        let deadline = until.unwrap_or_else(|| net.local(self.host) + wait);
+        self.requests.begin(patience, deadline)
     }
 
     fn flush(&mut self, net: &mut Net, key: RequestKey) {

@@ -9,6 +9,7 @@ mod consumer;
 mod handle;
 mod reading;
 mod requests;
+mod storing;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Requests in flight: who waits for which answer, and until when.
 //!
 //! A place of its own for each, so that an answer that comes after its caller gave up finds nobody. Deadlines need no
-//! heap: all acknowledgements wait equally long, and all other requests do, so that two queues are each in order.
+//! heap: nearly all acknowledgements wait equally long, and all other requests do, so that two queues are each in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -90,7 +90,12 @@ impl Requests {
     fn insert(&mut self, slot: Slot, patience: Patience, deadline: Instant) -> RequestKey {
         let key = self.slots.insert(slot);
         match patience {
-            Patience::Ack => self.acks.push_back((deadline, key)),
+            Patience::Ack => {
+                // What is asked again has what is left of its time.
+                let later = self.acks.iter().rev().take_while(|(at, _)| *at > deadline);
+                let place = self.acks.len() - later.count();
+                self.acks.insert(place, (deadline, key));
+            }
             Patience::Request => self.others.push_back((deadline, key)),
         }
         key

@@ -12,9 +12,9 @@ use squall_core::transport::{
 
 use super::consumer::{self, SimConsumer};
 use super::handle::{SimConnection, as_delivered};
-use super::requests::{Patience, Reply, id_of};
+use super::requests::Reply;
 use super::watches::Watched;
-use crate::wire::{ClientOp, Get, Request, Response};
+use crate::wire::{Get, Request, Response};
 
 /// A stream of a simulated server.
 #[derive(Clone)]
@@ -119,11 +119,7 @@ impl SimConnection {
             None | Some((_, ConnectionState::Closed)) => return Err(PublishError::Closed.into()),
             Some(_) => {}
         }
-        let command = |key| ClientOp::Request {
-            id: id_of(key),
-            request: Request::Store(message),
-        };
-        match self.exchange(Patience::Ack, command).await {
+        match self.ask_to_store(Request::Store(message)).await {
             Reply::Response(Response::Acked(ack)) => Ok(ack),
             Reply::Response(Response::WrongRevision(actual)) => {
                 let actual = actual.into();

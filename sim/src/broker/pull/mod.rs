@@ -161,7 +161,7 @@ pub(super) fn admit<'a>(
     }
     if home.retention == Retention::WorkQueue {
         let others = others.map(|other| &other.config);
-        check_queue(&config, others, existing.is_none())?;
+        check_queue(&config, others, existing.is_none(), home.version)?;
     }
     if let Some(existing) = existing {
         check_update(&existing.config, &config, home.version)?;
@@ -226,6 +226,8 @@ impl PullConsumer {
             self.wanted = wanted(&self.config);
             self.is_deaf = self.config.filters.is_empty();
             self.recount(around.log);
+        } else if self.is_deaf && !self.home.version.is_at_least(2, 12) {
+            self.recount(around.log);
         }
         if old.max_ack_pending != self.config.max_ack_pending {
             self.run(around);
@@ -271,6 +273,14 @@ impl PullConsumer {
     pub(super) fn info(&mut self, around: &mut Around<'_>) -> ConsumerInfo {
         let version = self.home.version;
         self.waiting.look(false, version, around);
+        // A count that cannot be is made anew.
+        let log = around.log;
+        if self.is_deaf
+            && self.unseen > 0
+            && (self.next > log.last() || self.unseen > log.count(0, &self.wanted))
+        {
+            self.recount(log);
+        }
         let (delivered, floor) = match version.is_at_least(2, 11) {
             true if self.is_recorded() => (self.kept.delivered, self.kept.floor),
             true => (self.delivered(), self.kept.floor),

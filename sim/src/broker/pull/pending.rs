@@ -349,9 +349,16 @@ impl PullConsumer {
     }
 
     /// The stream has been purged, of messages that match `filter` if there is one. What was pending of them is
-    /// forgotten; the floor moves to what is left.
-    pub(in crate::broker) fn purged(&mut self, filter: Option<&str>, around: &mut Around<'_>) {
+    /// forgotten; the floor moves to what is left. One that is told of no new message learns what is left for it only where
+    /// all consumers count it anew.
+    pub(in crate::broker) fn purged(
+        &mut self,
+        filter: Option<&str>,
+        is_counted: bool,
+        around: &mut Around<'_>,
+    ) {
         let log = around.log;
+        let counts = is_counted || !self.is_deaf;
         let mut is_wider = false;
         let first_left = match filter {
             None => log.first(),
@@ -372,7 +379,9 @@ impl PullConsumer {
                     is_wider = true;
                     log.first()
                 } else {
-                    self.recount(log);
+                    if counts {
+                        self.recount(log);
+                    }
                     return;
                 }
             }
@@ -400,7 +409,9 @@ impl PullConsumer {
         if let Some(snapshot) = &mut self.snapshot {
             snapshot.left.retain(|&left| log.at(left).is_some());
         }
-        self.recount(log);
+        if counts {
+            self.recount(log);
+        }
         self.write_down(around);
     }
 

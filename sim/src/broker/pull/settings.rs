@@ -132,7 +132,29 @@ pub(super) fn check_update(
 /// Whether a work queue that has `others` can have this consumer too: no message may be wanted by two.
 pub(super) fn check_queue<'a>(
     config: &ConsumerConfig,
-    mut others: impl Iterator<Item = &'a ConsumerConfig>,
+    others: impl Iterator<Item = &'a ConsumerConfig>,
+    is_new: bool,
+    version: Version,
+) -> Result<(), ApiError> {
+    let refused = |err_code, why: &str| Err(api_error(400, err_code, why));
+    if is_new && config.ack_policy != AckPolicy::Explicit {
+        return refused(10098, "workqueue stream requires explicit ack");
+    }
+    let begins = match is_new && config.start != ReadStart::All {
+        true => refused(10101, "consumer must be deliver all on workqueue stream"),
+        false => Ok(()),
+    };
+    let shared = check_shared(config, others, is_new);
+    // Older servers look at the others first.
+    match version.is_at_least(2, 14) {
+        true => begins.and(shared),
+        false => shared.and(begins),
+    }
+}
+
+fn check_shared<'a>(
+    config: &ConsumerConfig,
+    others: impl Iterator<Item = &'a ConsumerConfig>,
     is_new: bool,
 ) -> Result<(), ApiError> {
     let is_shared = |other: &ConsumerConfig| {
@@ -140,13 +162,9 @@ pub(super) fn check_queue<'a>(
         let is_met = |filter: &String| of_other().any(|theirs| overlap(filter, theirs));
         other.filters.is_empty() || config.filters.iter().any(is_met)
     };
-    let mut others = others.by_ref().peekable();
+    let mut others = others.peekable();
     let has_others = others.peek().is_some();
-    let (err_code, why) = if is_new && config.ack_policy != AckPolicy::Explicit {
-        (10098, "workqueue stream requires explicit ack")
-    } else if is_new && config.start != ReadStart::All {
-        (10101, "consumer must be deliver all on workqueue stream")
-    } else if is_new && has_others && config.filters.is_empty() {
+    let (err_code, why) = if is_new && has_others && config.filters.is_empty() {
         (
             10099,
             "multiple non-filtered consumers not allowed on workqueue stream",

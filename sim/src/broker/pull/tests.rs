@@ -210,7 +210,7 @@ impl Bench {
         self.log
             .held
             .retain(|&sequence, held| sequence >= below || !wanted.matches(&held.subject));
-        self.act(|consumer, around| consumer.purged(filter, around));
+        self.act(|consumer, around| consumer.purged(filter, true, around));
     }
 
     pub(super) fn pull(&mut self, number: u64, batch: u32, expires: Option<u64>) {

@@ -6,6 +6,7 @@
 mod consumers;
 mod expiry;
 mod fuzz;
+mod half_gone;
 mod kv;
 mod messaging;
 mod model;

@@ -2,7 +2,7 @@
 
 use squall_core::transport::{Purge, Retention, Sequence, StoredMessage};
 
-use super::streams::{held, message, state, store, store_with, stream, word};
+use super::streams::{held, message, state, store, store_with, stream, update, word};
 use super::*;
 use crate::wire::Get;
 
@@ -333,4 +333,19 @@ fn effects_tell_the_truth_about_a_stream() {
         "sequence 1 of S dropped for a limit",
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn what_is_settled_makes_room_before_limits_do() {
+    let mut bench = Bench::new();
+    let mut config = stream(&mut bench, |_| {});
+    for subject in ["s.a", "s.a", "s.a", "s.a", "s.b"] {
+        store(&mut bench, subject);
+    }
+    read(&mut bench, 1, &["s.b"], ReadStart::All);
+    bench.pass(secs(1));
+    config.retention = Retention::Interest;
+    config.max_messages = 4;
+    update(&mut bench, config);
+    assert_eq!(held(&bench), [1, 2, 3, 4]);
 }
