@@ -12,7 +12,7 @@ use super::channel::Watch;
 use super::error::{CreateError, ReadError, UpdateError, WatchError, WriteError};
 use super::message::Headers;
 use super::names;
-use super::stream::{Discard, MessageTtl, StreamConfig, StreamInfo};
+use super::stream::{Discard, Leadership, MessageTtl, StreamConfig, StreamInfo};
 use crate::time::UnixTime;
 
 /// The position of one change in its bucket: 1 for the first, increasing by one with every accepted write, deletion
@@ -202,6 +202,7 @@ impl BucketInfo {
             records: stream.messages,
             created: stream.created,
             now: stream.now,
+            leadership: stream.leadership.clone(),
         })
     }
 }
@@ -219,6 +220,8 @@ pub struct BucketInfo {
     pub created: UnixTime,
     /// When the server said this, by the clock that stamps records: so that their age can be told without another.
     pub now: UnixTime,
+    /// What whoever says this knows of who leads the stream behind it.
+    pub leadership: Leadership,
 }
 
 /// What a write demands, beside its value. By default nothing.
