@@ -129,6 +129,15 @@ impl<T: Item> Splice<T> {
         }
     }
 
+    fn is_same_name(&self, found: Description) -> bool {
+        self.created.is_none_or(|created| created == found.created)
+    }
+
+    /// Whether this life of the stream has given out more than that.
+    fn is_behind(&self, found: Description) -> bool {
+        self.is_same_name(found) && found.last < self.newest
+    }
+
     /// Where another strand begins.
     fn from(&self, same: bool) -> ReadStart {
         if !same {
@@ -251,10 +260,13 @@ impl<T: Item> Machine for Splice<T> {
                     return;
                 }
                 match result {
+                    // A server of a cluster that was cut off knows less than was told: nothing is lost for that.
+                    Ok(found) if self.is_behind(found) && !found.is_likely => {
+                        self.failed(now, &WatchError::TimedOut, effects);
+                    }
                     Ok(found) => {
                         // A stream that was deleted and created anew, or has lost its tail, gives sequences out again.
-                        let same = self.created.is_none_or(|created| created == found.created)
-                            && found.last >= self.newest;
+                        let same = self.is_same_name(found) && !self.is_behind(found);
                         let stage = Stage::Opening { same, found };
                         self.next = Some((strand, connection, stage));
                         effects.push(SpliceEffect::Open(strand, self.from(same)));
@@ -541,6 +553,7 @@ mod tests {
     fn describe(life: i64, last: u64) -> Description {
         Description {
             is_likely: true,
+            has_copies: false,
             created: UnixTime::from_secs(life),
             first: Sequence(1),
             last: Sequence(last),
@@ -593,6 +606,24 @@ mod tests {
             Told::Item(Number(2)),
         ];
         assert_eq!(desk.told, wanted);
+    }
+
+    #[test]
+    fn a_server_that_is_behind_has_lost_nothing() {
+        let mut desk = Desk::new(ReadStart::New);
+        desk.last = 6;
+        desk.arrive();
+        desk.read();
+        desk.connect();
+        let (strand, _) = desk.describing.take().expect("it is asked for");
+        let behind = Description {
+            is_likely: false,
+            ..describe(1, 5)
+        };
+        desk.tell(SpliceEvent::Described(strand, Ok(behind)));
+        assert_eq!((desk.opening, desk.answered), (None, 1));
+        desk.settle();
+        assert_eq!(desk.told, [Told::Item(Number(6))]);
     }
 
     #[test]

@@ -509,6 +509,7 @@ mod tests {
     fn info(created: i64, last: u64) -> Description {
         Description {
             is_likely: true,
+            has_copies: false,
             created: UnixTime::from_nanos(created),
             first: Sequence(1),
             last: Sequence(last),
