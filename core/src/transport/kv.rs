@@ -271,7 +271,8 @@ pub enum WatchEvent {
 pub enum InterruptCause {
     /// Its connection is disconnected.
     Disconnected,
-    /// No sign of life from its consumer for two `watch_heartbeat`s.
+    /// No sign of life from its consumer for two `watch_heartbeat`s; or, where there are copies, for one from whoever leads
+    /// them.
     MissedHeartbeat,
     /// The consumer skipped something, for instance because the reader was slow.
     Gap,
@@ -383,6 +384,10 @@ pub trait Bucket: Clone + Send + Sync + 'static {
     ///
     /// The watch heals itself across reconnects, restarts and lost consumers, and says so
     /// ([`WatchEvent::Interrupted`], [`WatchEvent::Resumed`]); it ends only with its connection.
+    ///
+    /// Where a bucket has copies, a watch shows one of them. That it is cut off from the others is said within two
+    /// `watch_heartbeat`s; what is stored elsewhere and gone again in less than that, or before the others have elected a
+    /// leader whom its server reaches, may never be told.
     fn watch(
         &self,
         filter: &str,

@@ -21,6 +21,9 @@ use super::cluster_streams::{
     a_single_copy_is_purged_from_anywhere, removals_are_agreed_upon,
     writers_at_once_are_stored_or_told_of_another,
 };
+use super::cluster_watches::{
+    a_consumer_goes_on_where_its_server_is_cut_off, a_watch_whose_server_is_cut_off_says_so,
+};
 use super::laboratory::{Conn, Kv, ServerVerb, Stop, options, sleep, soon, within};
 use super::real::Program;
 use super::transcript::{Transcript, line, rest, told, until_told};
@@ -112,6 +115,8 @@ cluster_facts! {
     a_leader_that_is_thawed_describes_what_it_had: "surprise 12",
     one_that_cannot_win_leaves_nobody_to_lead: "surprise 13",
     a_scan_does_not_take_a_part_for_the_whole: "surprise 12",
+    a_consumer_goes_on_where_its_server_is_cut_off: "surprise 14",
+    a_watch_whose_server_is_cut_off_says_so: "surprise 14",
 }
 
 /// A client that knows these servers, in this order.
@@ -119,7 +124,7 @@ pub(super) async fn connect<L: Trio>(lab: &L, servers: &[usize]) -> Result<Conn<
     connect_with(lab, servers, |_| {}).await
 }
 
-async fn connect_with<L: Trio>(
+pub(super) async fn connect_with<L: Trio>(
     lab: &L,
     servers: &[usize],
     change: impl FnOnce(&mut ConnectOptions),
@@ -196,7 +201,7 @@ async fn await_leader<L: Trio>(lab: &L) -> Result<usize, Stop> {
 pub(super) struct Written {
     errors: Vec<String>,
     took: Duration,
-    revision: Revision,
+    pub(super) revision: Revision,
 }
 
 pub(super) async fn write<L: Trio>(
