@@ -7,7 +7,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -21,6 +20,9 @@ const THREAD_NAME: &str = "Squall-Thread-Name";
 
 /// Bytes of a thread's name: it travels with every message.
 pub(super) const NAME_LEN_MAX: usize = 256;
+
+/// Bytes of an envelope beside its body, as most are.
+const ENVELOPE_LEN: usize = 192;
 
 /// Bytes of a hash that make up a thread's id.
 const ID_BYTES: usize = 4;
@@ -108,9 +110,55 @@ impl TryFrom<String> for ThreadId {
 pub struct Thread {
     pub(super) id: ThreadId,
     pub(super) name: Arc<str>,
+    /// Where it is published, and with what.
+    address: Address,
+}
+
+/// What is the same for every message of a thread: made once, as it is wanted for each.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Address {
+    subject: Arc<str>,
+    headers: Headers,
+}
+
+impl Address {
+    fn of(project: &str, id: &ThreadId, name: &str) -> Self {
+        let mut headers = Headers::new();
+        // A string cannot fail to become JSON.
+        headers.append(THREAD_NAME, serde_json::to_string(name).unwrap_or_default());
+        let subject = subject(project, id).into();
+        Self { subject, headers }
+    }
+
+    fn message(&self, envelope: &Envelope, trace: Option<&TraceParent>) -> Message {
+        let mut headers = self.headers.clone();
+        if let Some(trace) = trace {
+            headers.append(TRACEPARENT, trace.to_string());
+        }
+        // Mostly all of it, so that it does not grow again and again.
+        let mut json = Vec::with_capacity(envelope.body.len() + ENVELOPE_LEN);
+        let is_written = serde_json::to_writer(&mut json, envelope).is_ok();
+        debug_assert!(is_written, "it is written into memory");
+        Message {
+            subject: Arc::clone(&self.subject),
+            reply: None,
+            headers,
+            payload: json.into(),
+        }
+    }
 }
 
 impl Thread {
+    pub(super) fn new(project: &str, id: ThreadId, name: Arc<str>) -> Self {
+        let address = Address::of(project, &id, &name);
+        Self { id, name, address }
+    }
+
+    /// The message that carries an envelope to it.
+    pub(super) fn message(&self, envelope: &Envelope, trace: Option<&TraceParent>) -> Message {
+        self.address.message(envelope, trace)
+    }
+
     /// Its id.
     pub fn id(&self) -> &ThreadId {
         &self.id
@@ -140,18 +188,7 @@ pub struct Received {
 impl Envelope {
     /// The message that carries it: in this project, to the thread of this name.
     pub fn message(&self, project: &str, name: &str, trace: Option<&TraceParent>) -> Message {
-        let mut headers = Headers::new();
-        // A string cannot fail to become JSON, nor this envelope.
-        headers.append(THREAD_NAME, serde_json::to_string(name).unwrap_or_default());
-        if let Some(trace) = trace {
-            headers.append(TRACEPARENT, trace.to_string());
-        }
-        Message {
-            subject: subject(project, &self.thread).into(),
-            reply: None,
-            headers,
-            payload: Bytes::from(serde_json::to_vec(self).unwrap_or_default()),
-        }
+        Address::of(project, &self.thread, name).message(self, trace)
     }
 }
 
@@ -217,6 +254,8 @@ pub(super) fn is_pattern(project: &str, pattern: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn envelope() -> Envelope {

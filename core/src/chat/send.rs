@@ -1,7 +1,10 @@
 //! Saying something: one publish, stored once, however often its acknowledgement is lost.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use futures_util::FutureExt as _;
 
 use super::attach::attach;
 use super::config::Settings;
@@ -97,8 +100,8 @@ impl Ids {
     }
 
     fn next(&self) -> String {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{}-{number}", self.chat)
+        let number = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        [&self.chat, "-", &number].concat()
     }
 }
 
@@ -122,9 +125,8 @@ impl<E: Env> Sender<E> {
             timestamp: clock.wall(),
             reply_to: draft.reply_to,
         };
-        let project = &self.settings.project;
         self.deliver(Unconfirmed {
-            message: envelope.message(project, &thread.name, draft.trace.as_ref()),
+            message: thread.message(&envelope, draft.trace.as_ref()),
             id: envelope.id,
             since: clock.now(),
         })
@@ -139,7 +141,8 @@ impl<E: Env> Sender<E> {
         self.deliver(message).await
     }
 
-    /// Publishes, and again under the same id as long as the outcome is unknown and there is time.
+    /// Publishes, and again under the same id as long as the outcome is unknown and there is time. What is seldom needed
+    /// is boxed: it is larger than all the rest, which is moved for each message.
     async fn deliver(&self, message: Unconfirmed) -> Result<Sent, SendError> {
         let deadline = self.env.clock().now() + self.settings.send_timeout;
         // Once this is not `None` the message may be there, whatever comes of another try.
@@ -171,11 +174,11 @@ impl<E: Env> Sender<E> {
             let tries_again = if is_gone {
                 // Somebody has deleted the stream, or a server has lost it that had it in memory.
                 has_attached = true;
-                self.within(deadline, attach(&self.connection, &self.settings))
+                self.within(deadline, attach(&self.connection, &self.settings).boxed())
                     .await
                     .is_some_and(|attached| attached.is_ok())
             } else {
-                self.within(deadline, self.is_remembered(&message, deadline))
+                self.within(deadline, self.is_remembered(&message, deadline).boxed())
                     .await
                     .unwrap_or(false)
             };
@@ -198,7 +201,8 @@ impl<E: Env> Sender<E> {
             message_id: Some(message.id.clone()),
             ..StoreOptions::default()
         };
-        let storing = self.connection.store(message.message.clone(), options);
+        // Pinned where it is made: handed on by value, a copy of it would stand in each of the futures around it.
+        let storing = pin!(self.connection.store(message.message.clone(), options));
         self.within(deadline, storing)
             .await
             .unwrap_or(Err(StoreError::TimedOut))

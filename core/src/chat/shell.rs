@@ -113,7 +113,7 @@ impl<E: Env> Inner<E> {
                 id: id.into(),
             });
         }
-        Ok(Thread { id, name: holder })
+        Ok(Thread::new(&self.project, id, holder))
     }
 
     async fn open_watch(

@@ -5,6 +5,7 @@
 //! publish with a condition in its headers, and only the server's word decides its outcome.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,7 +142,8 @@ impl NatsBucket {
         steps: impl Future<Output = Result<T, ReadError>>,
     ) -> Result<T, ReadError> {
         let timeout = self.shared().options.request_timeout;
-        let bounded = tokio::time::timeout(timeout, steps);
+        // Pinned here: handed on by value, a copy of it would stand in each of the futures around it.
+        let bounded = pin!(tokio::time::timeout(timeout, steps));
         match self.shared().until_closed(bounded).await {
             Some(Ok(read)) => read,
             Some(Err(_)) => Err(ReadError::TimedOut),

@@ -260,12 +260,17 @@ pub(super) fn headers_out(headers: &Headers) -> Result<Option<HeaderMap>, Publis
     }
     let mut map = HeaderMap::new();
     for (name, value) in headers.iter() {
-        let invalid = || PublishError::InvalidHeader(name.into());
-        let name = HeaderName::from_str(name).map_err(|_| invalid())?;
-        let value = HeaderValue::from_str(value).map_err(|_| invalid())?;
-        map.append(name, value);
+        append(&mut map, name, value)?;
     }
     Ok(Some(map))
+}
+
+pub(super) fn append(map: &mut HeaderMap, name: &str, value: &str) -> Result<(), PublishError> {
+    let invalid = || PublishError::InvalidHeader(name.into());
+    let valid_name = HeaderName::from_str(name).map_err(|_| invalid())?;
+    let value = HeaderValue::from_str(value).map_err(|_| invalid())?;
+    map.append(valid_name, value);
+    Ok(())
 }
 
 /// async-nats keeps no order between headers of different names: here they are in the order of their names.

@@ -1,12 +1,14 @@
 //! Streams as seen from a connection: their administration, and publishing into them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use async_nats::HeaderMap;
 use serde_json::Value;
 
 use super::admin;
 use super::api::{Failure, STREAM_NAME_IN_USE, WRONG_LAST_MESSAGE_ID, actual_revision, too_large};
-use super::connection::{NatsConnection, headers_out};
+use super::connection::{NatsConnection, append, headers_out};
 use super::link::Shared;
 use super::stream::NatsStream;
 use super::stream_config as settings;
@@ -68,12 +70,16 @@ impl JetStream for NatsConnection {
                 refused.map_or_else(|| PublishError::Closed.into(), StoreError::Rejected)
             })?;
         }
-        let headers = store_headers(message.headers, &options);
-        let headers = || headers_out(&headers);
+        let headers = || store_headers(&message.headers, &options);
         let timeout = self.shared().options.ack_timeout;
         let shared = self.shared();
-        let ack = shared.store(&message.subject, headers, message.payload, timeout);
-        ack.await.map_err(|failure| match failure {
+        let Message {
+            subject, payload, ..
+        } = &message;
+        let ack = shared
+            .store(subject, headers, payload.clone(), timeout)
+            .await;
+        ack.map_err(|failure| match failure {
             Failure::Api(error) => refusal(error),
             Failure::Request(error) => store_error(error),
         })
@@ -131,11 +137,21 @@ pub(super) fn ttl_header(ttl: MessageTtl) -> String {
     }
 }
 
-fn store_headers(mut headers: Headers, options: &StoreOptions) -> Headers {
-    let sequence = |sequence: Sequence| sequence.to_string();
+/// What a message has, and what is demanded of it.
+fn store_headers(
+    headers: &Headers,
+    options: &StoreOptions,
+) -> Result<Option<HeaderMap>, PublishError> {
+    let sequence = |sequence: Sequence| Cow::Owned(sequence.to_string());
     let demands = [
-        ("Nats-Msg-Id", options.message_id.clone()),
-        ("Nats-Expected-Stream", options.expected_stream.clone()),
+        (
+            "Nats-Msg-Id",
+            options.message_id.as_deref().map(Cow::Borrowed),
+        ),
+        (
+            "Nats-Expected-Stream",
+            options.expected_stream.as_deref().map(Cow::Borrowed),
+        ),
         (
             "Nats-Expected-Last-Sequence",
             options.expected_last_sequence.map(sequence),
@@ -146,16 +162,20 @@ fn store_headers(mut headers: Headers, options: &StoreOptions) -> Headers {
         ),
         (
             "Nats-Expected-Last-Msg-Id",
-            options.expected_last_message_id.clone(),
+            options
+                .expected_last_message_id
+                .as_deref()
+                .map(Cow::Borrowed),
         ),
-        ("Nats-TTL", options.ttl.map(ttl_header)),
+        ("Nats-TTL", options.ttl.map(ttl_header).map(Cow::Owned)),
     ];
+    let mut map = headers_out(headers)?;
     for (name, value) in demands {
         if let Some(value) = value {
-            headers.append(name, value);
+            append(map.get_or_insert_default(), name, &value)?;
         }
     }
-    headers
+    Ok(map)
 }
 
 fn refusal(error: ApiError) -> StoreError {

@@ -65,9 +65,18 @@ pub(super) enum SpliceEffect<T> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    Describing,
-    Opening { same: bool, found: Description },
-    Draining { same: bool, found: Description },
+    /// What was known to be there when it was asked: more may come while the answer is on its way.
+    Describing {
+        newest: Sequence,
+    },
+    Opening {
+        same: bool,
+        found: Description,
+    },
+    Draining {
+        same: bool,
+        found: Description,
+    },
 }
 
 /// See the head of this file.
@@ -129,15 +138,6 @@ impl<T: Item> Splice<T> {
         }
     }
 
-    fn is_same_name(&self, found: Description) -> bool {
-        self.created.is_none_or(|created| created == found.created)
-    }
-
-    /// Whether this life of the stream has given out more than that.
-    fn is_behind(&self, found: Description) -> bool {
-        self.is_same_name(found) && found.last < self.newest
-    }
-
     /// Where another strand begins.
     fn from(&self, same: bool) -> ReadStart {
         if !same {
@@ -158,7 +158,8 @@ impl<T: Item> Splice<T> {
         self.strands += 1;
         self.retry = None;
         let strand = Strand(self.strands);
-        self.next = Some((strand, self.offered, Stage::Describing));
+        let newest = self.newest;
+        self.next = Some((strand, self.offered, Stage::Describing { newest }));
         effects.push(SpliceEffect::Describe(strand, self.offered));
     }
 
@@ -253,20 +254,23 @@ impl<T: Item> Machine for Splice<T> {
                 }
             }
             SpliceEvent::Described(strand, result) => {
-                let Some((laid, connection, Stage::Describing)) = self.next else {
+                let Some((laid, connection, Stage::Describing { newest })) = self.next else {
                     return;
                 };
                 if laid != strand {
                     return;
                 }
                 match result {
-                    // A server of a cluster that was cut off knows less than was told: nothing is lost for that.
-                    Ok(found) if self.is_behind(found) && !found.is_likely => {
-                        self.failed(now, &WatchError::TimedOut, effects);
-                    }
                     Ok(found) => {
+                        let is_same_name =
+                            self.created.is_none_or(|created| created == found.created);
+                        let is_behind = is_same_name && found.last < newest.min(self.newest);
+                        // A server of a cluster that was cut off knows less than was told: nothing is lost for that.
+                        if is_behind && !found.is_likely {
+                            return self.failed(now, &WatchError::TimedOut, effects);
+                        }
                         // A stream that was deleted and created anew, or has lost its tail, gives sequences out again.
-                        let same = self.is_same_name(found) && !self.is_behind(found);
+                        let same = is_same_name && !is_behind;
                         let stage = Stage::Opening { same, found };
                         self.next = Some((strand, connection, stage));
                         effects.push(SpliceEffect::Open(strand, self.from(same)));
@@ -332,7 +336,7 @@ impl<T: Item> Machine for Splice<T> {
 
     fn state(&self) -> &'static str {
         match (&self.next, &self.source) {
-            (Some((.., Stage::Describing)), _) => "describing",
+            (Some((.., Stage::Describing { .. })), _) => "describing",
             (Some((.., Stage::Opening { .. })), _) => "opening",
             (Some((.., Stage::Draining { .. })), _) => "draining",
             (None, Some(_)) => "reading",
@@ -378,7 +382,8 @@ mod tests {
         dead: u64,
         strands: BTreeMap<Strand, Laid>,
         reading: Option<Strand>,
-        describing: Option<(Strand, u64)>,
+        /// What is asked, and what was last when it was.
+        describing: Option<(Strand, u64, u64)>,
         opening: Option<(Strand, u64, ReadStart)>,
         seeks: bool,
         told: Vec<Told<Number>>,
@@ -425,7 +430,7 @@ mod tests {
             for effect in effects {
                 match effect {
                     SpliceEffect::Describe(strand, connection) => {
-                        self.describing = Some((strand, connection));
+                        self.describing = Some((strand, connection, self.last));
                     }
                     SpliceEffect::Open(strand, from) => {
                         self.opening = Some((strand, self.splice.offered, from));
@@ -478,9 +483,10 @@ mod tests {
         }
 
         fn described(&mut self, good: bool) {
-            if let Some((strand, connection)) = self.describing.take() {
+            if let Some((strand, connection, last)) = self.describing.take() {
                 let result = match good && connection > self.dead {
-                    true => Ok(describe(self.life, self.last)),
+                    // The answer may be older than all that has come meanwhile.
+                    true => Ok(describe(self.life, last)),
                     false => Err(WatchError::TimedOut),
                 };
                 self.tell(SpliceEvent::Described(strand, result));
@@ -593,6 +599,17 @@ mod tests {
     }
 
     #[test]
+    fn a_description_that_is_older_than_what_came_is_no_loss() {
+        let mut desk = Desk::new(ReadStart::New);
+        desk.connect();
+        desk.last = 6;
+        desk.arrive();
+        desk.read();
+        desk.settle();
+        assert_eq!(desk.told, [Told::Item(Number(6))]);
+    }
+
+    #[test]
     fn a_stream_of_another_life_is_told_from_its_beginning() {
         let mut desk = Desk::new(ReadStart::New);
         (desk.life, desk.last) = (2, 2);
@@ -615,7 +632,7 @@ mod tests {
         desk.arrive();
         desk.read();
         desk.connect();
-        let (strand, _) = desk.describing.take().expect("it is asked for");
+        let (strand, ..) = desk.describing.take().expect("it is asked for");
         let behind = Description {
             is_likely: false,
             ..describe(1, 5)

@@ -32,7 +32,7 @@ impl Message {
 ///
 /// They arrive in the order of their names, those of one name in the order they were added, without white space around
 /// their values: that is what async-nats leaves of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Headers(Vec<(Arc<str>, Arc<str>)>);
 
 impl Headers {

@@ -29,6 +29,7 @@ mod outages;
 mod permissions;
 pub mod play;
 mod pull_play;
+mod pulse;
 mod real;
 mod rotation;
 mod samples;
