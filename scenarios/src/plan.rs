@@ -4,6 +4,7 @@
 
 mod chat;
 mod lock;
+mod servers;
 mod state;
 mod written;
 
@@ -17,6 +18,7 @@ use squall_sim::broker::{SyncInterval, Version};
 
 pub use self::chat::ChatPlan;
 pub use self::lock::LockPlan;
+pub use self::servers::ServersError;
 pub use self::state::StatePlan;
 use self::written::time;
 use crate::fault::{Fault, FaultKind};

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::api::{Failure, STREAM_NAME_IN_USE};
 use super::link::Shared;
-use super::stream_config::{duration, limit, storage_in, storage_out};
+use super::stream_config::{duration, leadership, limit, storage_in, storage_out};
 use crate::time::{UnixTime, nanos};
 use crate::transport::{
     ApiError, BucketConfig, BucketError, BucketInfo, PublishError, ReadError, RequestError,
@@ -186,6 +186,7 @@ pub(super) fn read_info(bucket: &str, info: &Value) -> Option<BucketInfo> {
         records: info["state"]["messages"].as_u64()?,
         created: UnixTime::parse_rfc3339(info["created"].as_str()?).ok()?,
         now: UnixTime::parse_rfc3339(info["ts"].as_str()?).ok()?,
+        leadership: leadership(&info["cluster"]),
     })
 }
 

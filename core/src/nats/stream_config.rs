@@ -161,7 +161,7 @@ pub(super) fn read_info(info: &Value) -> Option<StreamInfo> {
 }
 
 /// A server without a cluster names itself as the leader, of no cluster; one with the only copy names no other copies.
-fn leadership(cluster: &Value) -> Leadership {
+pub(super) fn leadership(cluster: &Value) -> Leadership {
     let replicas = cluster["replicas"].as_array();
     let replicas = replicas.map_or(&[][..], Vec::as_slice);
     if cluster["name"].as_str().is_none() || replicas.is_empty() {

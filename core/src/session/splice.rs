@@ -262,9 +262,15 @@ impl<T: Item> Machine for Splice<T> {
                 }
                 match result {
                     Ok(found) => {
+                        let is_same_name =
+                            self.created.is_none_or(|created| created == found.created);
+                        let is_behind = is_same_name && found.last < newest.min(self.newest);
+                        // A server of a cluster that was cut off knows less than was told: nothing is lost for that.
+                        if is_behind && !found.is_likely {
+                            return self.failed(now, &WatchError::TimedOut, effects);
+                        }
                         // A stream that was deleted and created anew, or has lost its tail, gives sequences out again.
-                        let same = self.created.is_none_or(|created| created == found.created)
-                            && found.last >= newest.min(self.newest);
+                        let same = is_same_name && !is_behind;
                         let stage = Stage::Opening { same, found };
                         self.next = Some((strand, connection, stage));
                         effects.push(SpliceEffect::Open(strand, self.from(same)));
@@ -553,6 +559,7 @@ mod tests {
     fn describe(life: i64, last: u64) -> Description {
         Description {
             is_likely: true,
+            has_copies: false,
             created: UnixTime::from_secs(life),
             first: Sequence(1),
             last: Sequence(last),
@@ -616,6 +623,24 @@ mod tests {
             Told::Item(Number(2)),
         ];
         assert_eq!(desk.told, wanted);
+    }
+
+    #[test]
+    fn a_server_that_is_behind_has_lost_nothing() {
+        let mut desk = Desk::new(ReadStart::New);
+        desk.last = 6;
+        desk.arrive();
+        desk.read();
+        desk.connect();
+        let (strand, ..) = desk.describing.take().expect("it is asked for");
+        let behind = Description {
+            is_likely: false,
+            ..describe(1, 5)
+        };
+        desk.tell(SpliceEvent::Described(strand, Ok(behind)));
+        assert_eq!((desk.opening, desk.answered), (None, 1));
+        desk.settle();
+        assert_eq!(desk.told, [Told::Item(Number(6))]);
     }
 
     #[test]

@@ -15,9 +15,9 @@ use crate::env::{Env, Task};
 use crate::time::{Clock, Instant, UnixTime};
 use crate::transport::names::{is_filter, is_key};
 use crate::transport::{
-    Bucket, BucketConfig, BucketInfo, CreateError, KvEntry, MessageTtl, Operation, PutOptions,
-    ReadError, Revision, UpdateError, Watch, WatchError, WatchEvent, WatchSender, WatchStart,
-    WriteError,
+    Bucket, BucketConfig, BucketInfo, CreateError, KvEntry, Leadership, MessageTtl, Operation,
+    PutOptions, ReadError, Revision, UpdateError, Watch, WatchError, WatchEvent, WatchSender,
+    WatchStart, WriteError,
 };
 
 /// How long a marker says that a record's life is over.
@@ -417,6 +417,7 @@ impl<E: Env> Bucket for MemoryBucket<E> {
             records: records.latest.len() as u64,
             created: self.0.began.1,
             now: self.0.at(self.0.env.clock().now()),
+            leadership: Leadership::Alone,
         })
     }
 }

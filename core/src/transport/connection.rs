@@ -51,7 +51,8 @@ pub struct ConnectOptions {
     /// Messages a [`Subscription`] or [`Watch`](super::Watch) holds unread before new ones are dropped. Default 65 536.
     pub subscription_capacity: usize,
     /// Silence of a watch after which the server sends a sign of life; twice this without one, and the watch is made
-    /// anew. Default 5 s; servers refuse less than 100 ms (10083).
+    /// anew. Where there are copies, also how often a watch asks who leads them, and how long that may take: each asks once
+    /// in that time. Default 5 s; servers refuse less than 100 ms (10083).
     pub watch_heartbeat: Duration,
     /// What to log in with, read at each attempt to connect. Default: nothing, for servers that ask for nothing.
     pub credentials: Option<CredentialsCell>,

@@ -12,7 +12,7 @@ use super::channel::Watch;
 use super::error::{CreateError, ReadError, UpdateError, WatchError, WriteError};
 use super::message::Headers;
 use super::names;
-use super::stream::{Discard, MessageTtl, StreamConfig, StreamInfo};
+use super::stream::{Discard, Leadership, MessageTtl, StreamConfig, StreamInfo};
 use crate::time::UnixTime;
 
 /// The position of one change in its bucket: 1 for the first, increasing by one with every accepted write, deletion
@@ -202,6 +202,7 @@ impl BucketInfo {
             records: stream.messages,
             created: stream.created,
             now: stream.now,
+            leadership: stream.leadership.clone(),
         })
     }
 }
@@ -219,6 +220,8 @@ pub struct BucketInfo {
     pub created: UnixTime,
     /// When the server said this, by the clock that stamps records: so that their age can be told without another.
     pub now: UnixTime,
+    /// What whoever says this knows of who leads the stream behind it.
+    pub leadership: Leadership,
 }
 
 /// What a write demands, beside its value. By default nothing.
@@ -268,7 +271,8 @@ pub enum WatchEvent {
 pub enum InterruptCause {
     /// Its connection is disconnected.
     Disconnected,
-    /// No sign of life from its consumer for two `watch_heartbeat`s.
+    /// No sign of life from its consumer for two `watch_heartbeat`s; or, where there are copies, for one from whoever leads
+    /// them.
     MissedHeartbeat,
     /// The consumer skipped something, for instance because the reader was slow.
     Gap,
@@ -380,6 +384,10 @@ pub trait Bucket: Clone + Send + Sync + 'static {
     ///
     /// The watch heals itself across reconnects, restarts and lost consumers, and says so
     /// ([`WatchEvent::Interrupted`], [`WatchEvent::Resumed`]); it ends only with its connection.
+    ///
+    /// Where a bucket has copies, a watch shows one of them. That it is cut off from the others is said within two
+    /// `watch_heartbeat`s; what is stored elsewhere and gone again in less than that, or before the others have elected a
+    /// leader whom its server reaches, may never be told.
     fn watch(
         &self,
         filter: &str,

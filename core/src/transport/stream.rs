@@ -409,7 +409,8 @@ pub trait Stream: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<StoredMessage>, ReadStreamError>> + Send;
 
     /// Reads messages whose subjects match one of `filters` (none: all), in order, through an ephemeral consumer that
-    /// acknowledges nothing and is made anew whenever it may have missed something.
+    /// acknowledges nothing and is made anew whenever it may have missed something. Of copies it shows one, with what that
+    /// means for a [watch](super::Bucket::watch).
     ///
     /// # Errors
     /// After an error there is no reader.

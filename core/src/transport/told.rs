@@ -2,7 +2,7 @@
 //! what is read, what must be known of it, and what is told.
 
 use super::kv::{BucketInfo, InterruptCause, KvEntry, WatchEvent, WatchStart};
-use super::stream::{ReadStart, ReaderEvent, Sequence, StoredMessage, StreamInfo};
+use super::stream::{Leadership, ReadStart, ReaderEvent, Sequence, StoredMessage, StreamInfo};
 use crate::time::UnixTime;
 
 /// What a [`Watcher`](super::watcher::Watcher) tells one by one: records of a bucket, or messages of a stream.
@@ -42,6 +42,8 @@ pub struct Description {
     pub last: Sequence,
     /// Whether it is the word of somebody who should know.
     pub is_likely: bool,
+    /// Whether there are copies: who shows one may be cut off from whoever leads them.
+    pub has_copies: bool,
 }
 
 impl From<&BucketInfo> for Description {
@@ -51,7 +53,8 @@ impl From<&BucketInfo> for Description {
             created: info.created,
             first: Sequence::NONE,
             last: info.last_revision.into(),
-            is_likely: true,
+            is_likely: info.leadership.is_likely(),
+            has_copies: info.leadership != Leadership::Alone,
         }
     }
 }
@@ -63,6 +66,7 @@ impl From<&StreamInfo> for Description {
             first: info.first_sequence,
             last: info.last_sequence,
             is_likely: info.leadership.is_likely(),
+            has_copies: info.leadership != Leadership::Alone,
         }
     }
 }

@@ -8,6 +8,10 @@
 //! It knows neither buckets nor streams, only sequences: shells describe what is read as a [`Description`], and turn what
 //! is [`Told`] into events of a watch or of a reader.
 //!
+//! Where a stream has copies, its consumer reads the one of its own server, and goes on giving signs of life when that is cut
+//! off from the others: so now and then whoever leads the stream is asked, too. Who has neither answered nor been heard by a
+//! majority for a heartbeat is not heard here either.
+//!
 //! Invariants: sequences told increase strictly within one life of the stream; between `Interrupted` and `Resumed`
 //! nothing is told; `CaughtUp` is told exactly once. What makes them hold is that a consumer is only ever started after
 //! the last sequence told, and thrown away at the first sign of a gap.
@@ -42,7 +46,7 @@ pub enum WatcherEvent<T> {
         /// True if connected.
         up: bool,
     },
-    /// Answers [`WatcherEffect::Describe`].
+    /// Answers [`WatcherEffect::Describe`], which is also asked while the consumer lives.
     Described(Attempt, Result<Description, WatchError>),
     /// Answers [`WatcherEffect::Create`], with the number of items that match.
     Created(Attempt, Result<u64, WatchError>),
@@ -127,9 +131,20 @@ enum State {
     /// Waiting for `Created`; deliveries may already come and wait in `early`.
     Creating,
     /// Listening; without a sign of life until then, the consumer is given up.
-    Live { silent_until: Instant },
+    Live { silent_until: Instant, look: Look },
     /// Failed for good.
     Over,
+}
+
+/// Whether whoever leads the stream is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// It has no copies: the consumer is where the stream is.
+    None,
+    /// Asked at this instant.
+    Due(Instant),
+    /// Has been asked; unless it answers until then, the consumer is given up.
+    Asked(Instant),
 }
 
 /// See the head of this file.
@@ -161,6 +176,8 @@ pub struct Watcher<T> {
     consumer_seq: u64,
     /// Deliveries that the current consumer began with.
     awaited: u64,
+    /// When whoever leads the stream is asked first; `None` where it has no copies.
+    look: Option<Instant>,
     early: Vec<(u64, u64, T)>,
     /// False when this attempt turned out to read another life of the stream than the one before.
     same: bool,
@@ -186,6 +203,7 @@ impl<T: Item> Watcher<T> {
             caught_up: false,
             consumer_seq: 0,
             awaited: 0,
+            look: None,
             early: Vec::new(),
             same: true,
         }
@@ -246,11 +264,28 @@ impl<T: Item> Watcher<T> {
     }
 
     fn described(&mut self, now: Instant, found: Description, effects: &mut Vec<WatcherEffect<T>>) {
-        // A server of a cluster that was cut off knows less than was told: nothing is lost for that.
-        let is_behind = self.created == Some(found.created) && found.last < self.newest;
-        if is_behind && !found.is_likely {
-            return self.fail(now, WatchError::TimedOut, effects);
+        // A server of a cluster that was cut off knows less than was told: nothing is lost for that. And who has not begun yet
+        // would begin too early, and tell as new what was there.
+        let begins_at_its_end = matches!(self.start, ReadStart::New | ReadStart::Last);
+        match (found.is_likely, self.opened) {
+            (false, true) => return self.fail(now, WatchError::TimedOut, effects),
+            (false, false) if begins_at_its_end => {
+                // A leader that is new has perhaps heard nobody yet.
+                self.failures += 1;
+                if self.failures > RETRIES_BEFORE_MAX {
+                    return self.fail(now, WatchError::TimedOut, effects);
+                }
+                self.state = State::Waiting(now + RETRY_STEP);
+                return;
+            }
+            _ => {}
         }
+        let patience = if found.is_likely {
+            self.heartbeat
+        } else {
+            Duration::ZERO
+        };
+        self.look = found.has_copies.then_some(now + patience);
         match self.created {
             None => (self.told, self.from) = Self::first(self.start, found.last),
             // Deleted and created anew, or an acknowledged tail was lost in a power failure: sequences told before are
@@ -303,7 +338,10 @@ impl<T: Item> Watcher<T> {
 
     fn live(&mut self, now: Instant, pending: u64, effects: &mut Vec<WatcherEffect<T>>) {
         self.failures = 0;
-        self.heard(now);
+        self.state = State::Live {
+            silent_until: now + self.heartbeat * 2,
+            look: self.look.map_or(Look::None, Look::Due),
+        };
         if !self.opened {
             self.opened = true;
             effects.push(WatcherEffect::Opened);
@@ -322,9 +360,29 @@ impl<T: Item> Watcher<T> {
     }
 
     fn heard(&mut self, now: Instant) {
-        self.state = State::Live {
-            silent_until: now + self.heartbeat * 2,
+        if let State::Live { silent_until, .. } = &mut self.state {
+            *silent_until = now + self.heartbeat * 2;
+        }
+    }
+
+    /// What whoever leads the stream says of it while the consumer lives.
+    fn looked(
+        &mut self,
+        now: Instant,
+        answer: Result<Description, WatchError>,
+        effects: &mut Vec<WatcherEffect<T>>,
+    ) {
+        let State::Live { look, .. } = &mut self.state else {
+            return;
         };
+        match answer {
+            Ok(found) if Some(found.created) != self.created => {
+                self.give_up(now, InterruptCause::Gap, effects);
+            }
+            Ok(found) if found.is_likely => *look = Look::Due(now + self.heartbeat),
+            Ok(_) => self.give_up(now, InterruptCause::MissedHeartbeat, effects),
+            Err(error) => self.fail(now, error, effects),
+        }
     }
 
     fn catch_up(&mut self, effects: &mut Vec<WatcherEffect<T>>) {
@@ -395,10 +453,12 @@ impl<T: Item> Machine for Watcher<T> {
                 }
             }
             WatcherEvent::Described(attempt, answer) => {
-                if attempt == self.attempt && self.state == State::Describing {
-                    match answer {
-                        Ok(found) => self.described(now, found, effects),
-                        Err(error) => self.fail(now, error, effects),
+                if attempt == self.attempt {
+                    match (self.state, answer) {
+                        (State::Describing, Ok(found)) => self.described(now, found, effects),
+                        (State::Describing, Err(error)) => self.fail(now, error, effects),
+                        (State::Live { .. }, answer) => self.looked(now, answer, effects),
+                        _ => {}
                     }
                 }
             }
@@ -456,7 +516,10 @@ impl<T: Item> Machine for Watcher<T> {
     fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Waiting(until) | State::Blocked(until) => Some(until),
-            State::Live { silent_until } => Some(silent_until),
+            State::Live { silent_until, look } => Some(match look {
+                Look::None => silent_until,
+                Look::Due(at) | Look::Asked(at) => at.min(silent_until),
+            }),
             // Requests have time-outs of their own, and their answers always come.
             State::Describing | State::Creating | State::Down | State::Over => None,
         }
@@ -469,7 +532,21 @@ impl<T: Item> Machine for Watcher<T> {
                 self.state = State::Blocked(now + RETRY_STEP);
                 effects.push(WatcherEffect::CheckRoom);
             }
-            State::Live { silent_until } if silent_until <= now => {
+            State::Live { silent_until, .. } if silent_until <= now => {
+                self.give_up(now, InterruptCause::MissedHeartbeat, effects);
+            }
+            State::Live {
+                silent_until,
+                look: Look::Due(at),
+            } if at <= now => {
+                let look = Look::Asked(now + self.heartbeat);
+                self.state = State::Live { silent_until, look };
+                effects.push(WatcherEffect::Describe(self.attempt));
+            }
+            State::Live {
+                look: Look::Asked(until),
+                ..
+            } if until <= now => {
                 self.give_up(now, InterruptCause::MissedHeartbeat, effects);
             }
             _ => {}
@@ -509,6 +586,7 @@ mod tests {
     fn info(created: i64, last: u64) -> Description {
         Description {
             is_likely: true,
+            has_copies: false,
             created: UnixTime::from_nanos(created),
             first: Sequence(1),
             last: Sequence(last),
@@ -722,6 +800,98 @@ mod tests {
         assert_eq!(story.wake(at(3)), ["describe 3"]);
         assert_eq!(story.described(3, 7, 2), ["create 3 from 3"]);
         assert_eq!(story.created(3, 0), ["resumed"]);
+    }
+
+    fn of_copies(is_likely: bool) -> Description {
+        Description {
+            is_likely,
+            has_copies: true,
+            ..info(7, 2)
+        }
+    }
+
+    fn leader_says(attempt: u32, found: Description) -> WatcherEvent<KvEntry> {
+        WatcherEvent::Described(Attempt(attempt), Ok(found))
+    }
+
+    /// A watch over a bucket with copies, whose consumer lives.
+    fn watching_a_copy() -> Story<KvEntry> {
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Now);
+        story.hear(at(0), leader_says(1, of_copies(true)));
+        story.created(1, 0);
+        assert_eq!(story.wake(at(5)), ["describe 1"]);
+        story
+    }
+
+    fn sign_of_life() -> WatcherEvent<KvEntry> {
+        WatcherEvent::Heartbeat {
+            attempt: Attempt(1),
+            last_consumer_seq: 0,
+        }
+    }
+
+    #[test]
+    fn a_consumer_that_lives_is_not_enough_where_nobody_leads() {
+        let mut story = watching_a_copy();
+        story.hear(at(6), sign_of_life());
+        assert!(
+            story
+                .hear(at(6), leader_says(1, of_copies(true)))
+                .is_empty()
+        );
+        story.hear(at(10), sign_of_life());
+        assert!(story.wake(at(10)).is_empty());
+        assert_eq!(story.wake(at(11)), ["describe 1"]);
+        story.hear(at(15), sign_of_life());
+        let interrupted = ["discard 1", "interrupted: MissedHeartbeat"];
+        assert_eq!(story.wake(at(16)), interrupted, "nobody answers");
+        assert_eq!(story.wake(at(16)), ["describe 2"]);
+        // Who is cut off says what it has; the consumer that it could give would show no more than that.
+        assert!(
+            story
+                .hear(at(17), leader_says(2, of_copies(false)))
+                .is_empty()
+        );
+        assert_eq!(story.wake(at(18)), ["describe 3"]);
+        let begins = story.hear(at(18), leader_says(3, of_copies(true)));
+        assert_eq!(begins, ["create 3 from 3"]);
+        assert_eq!(story.created(3, 0), ["resumed"]);
+    }
+
+    #[test]
+    fn a_word_that_may_be_old_ends_a_consumer_that_lives() {
+        let mut story = watching_a_copy();
+        let told = story.hear(at(6), leader_says(1, of_copies(false)));
+        assert_eq!(told, ["discard 1", "interrupted: MissedHeartbeat"]);
+        let mut anew = watching_a_copy();
+        let another = Description {
+            created: UnixTime::from_nanos(8),
+            ..of_copies(true)
+        };
+        let told = anew.hear(at(6), leader_says(1, another));
+        assert_eq!(told, ["discard 1", "interrupted: Gap"]);
+    }
+
+    #[test]
+    fn what_comes_from_now_on_begins_at_no_old_end() {
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Now);
+        for attempt in 1..5 {
+            let asks_again = at(u64::from(attempt));
+            assert!(
+                story
+                    .hear(asks_again, leader_says(attempt, of_copies(false)))
+                    .is_empty()
+            );
+            assert!(story.wake(asks_again).is_empty());
+            story.wake(asks_again + RETRY_STEP);
+        }
+        let told = story.hear(at(5), leader_says(5, of_copies(false)));
+        assert_eq!(told, [format!("failed: {}", WatchError::TimedOut)]);
+        let (mut story, _) = Story::<KvEntry>::new(WatchStart::Snapshot);
+        let told = story.hear(at(0), leader_says(1, of_copies(false)));
+        assert_eq!(told, ["create 1 last per subject"]);
+        story.created(1, 0);
+        assert_eq!(story.wake(at(0)), ["describe 1"], "it is asked at once");
     }
 
     #[test]

@@ -17,29 +17,25 @@ mod files;
 mod fleet;
 mod nightly;
 mod progress;
+mod run;
 mod shrink;
 mod specimens;
 mod steered;
 mod summary;
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use squall_reports::sweep::Sweep;
-use squall_reports::terminal::{self, Style};
+use squall_reports::terminal::Style;
 
 use self::diagnose::{Since, diagnose};
-use self::files::{name_of, read_plan, write_run};
-use crate::hunt::reproduce;
 use crate::invariants::{self, Verdict};
 use crate::linear;
-use crate::nats_testbed::{run_on_nats, unsupported};
 use crate::nearest::nearest;
-use crate::plan::{self, Plan};
-use crate::report;
 use crate::run::simulate;
 use crate::stories::{self, Scenario};
 use crate::vary::Origin;
@@ -52,33 +48,12 @@ struct Args {
     command: Command,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum On {
-    /// The simulated world.
-    Sim,
-    /// Real nats-server processes, as fast as is sound.
-    Nats,
-}
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Lists the scenarios: promise, roles, faults, invariants, what must sometimes happen.
     List,
-    /// Runs one seed of one scenario.
-    Run {
-        /// Which, such as presence/storm.
-        scenario: String,
-        /// Decides everything: a seed, or one and the numbers of its variations, such as 17.3. Default: 0; on a real server,
-        /// the first whose faults can be done there.
-        #[arg(long)]
-        seed: Option<Origin>,
-        /// In which world.
-        #[arg(long, value_enum, default_value_t = On::Sim)]
-        on: On,
-        /// Writes plan, history, model and report into this directory.
-        #[arg(long)]
-        report: Option<PathBuf>,
-    },
+    /// Runs one seed of one scenario, or of each that matches.
+    Run(run::Wanted),
     /// Runs many seeds of many scenarios, and keeps what they find.
     Chaos(chaos::Wanted),
     /// Does the work of hunts that others have begun with `squall chaos --fleet`.
@@ -204,15 +179,10 @@ const INCONCLUSIVE: u8 = 3;
 pub fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::List => list(),
-        Command::Run {
-            scenario,
-            seed,
-            on,
-            report,
-        } => run(&scenario, seed, on, report),
+        Command::Run(wanted) => run::run(&wanted),
         Command::Chaos(wanted) => chaos::chaos(&wanted),
         Command::Worker(wanted) => fleet::work(&wanted),
-        Command::Replay { plan, report } => replay(&plan, report),
+        Command::Replay { plan, report } => run::replay(&plan, report.as_deref()),
         Command::Shrink {
             plan,
             seed,
@@ -327,63 +297,6 @@ fn list() -> Result<ExitCode, Unusable> {
     }
     print(&text);
     Ok(ExitCode::SUCCESS)
-}
-
-fn run(
-    name: &str,
-    seed: Option<Origin>,
-    on: On,
-    report: Option<PathBuf>,
-) -> Result<ExitCode, Unusable> {
-    let scenario = find(name)?;
-    match on {
-        On::Sim => {
-            let origin = seed.unwrap_or_else(|| Origin::of_seed(0));
-            finish(&origin.plan(scenario), reproduce(name, &origin), report)
-        }
-        On::Nats => {
-            let origin = seed.unwrap_or_else(|| Origin::of_seed(first_real_seed(scenario)));
-            let command = format!("{} --on nats", reproduce(name, &origin));
-            finish(&origin.plan(scenario).in_real_time(), command, report)
-        }
-    }
-}
-
-/// The first seed whose plan can be run on a real server; 0, whose refusal says why, where there is none.
-fn first_real_seed(scenario: &Scenario) -> u64 {
-    let is_real = |seed: &u64| {
-        let faults = scenario.draw(*seed).faults;
-        faults.iter().all(|fault| unsupported(fault.kind).is_none())
-    };
-    (0..1000).find(is_real).unwrap_or(0)
-}
-
-fn replay(path: &Path, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
-    let plan = read_plan(path)?;
-    finish(
-        &plan,
-        format!("cargo squall replay {}", path.display()),
-        report,
-    )
-}
-
-/// Runs a plan, prints its report and writes it where wanted.
-fn finish(plan: &Plan, reproduce: String, report: Option<PathBuf>) -> Result<ExitCode, Unusable> {
-    let began = Instant::now();
-    let run = match plan.world.on {
-        plan::On::Simulated => simulate(plan),
-        plan::On::Nats => run_on_nats(plan).map_err(|error| Unusable(error.to_string()))?,
-    };
-    let mut model = report::model(&run, reproduce);
-    model.elapsed = Some(began.elapsed());
-    if let Some(directory) = report {
-        let name = name_of(&run);
-        write_run(&directory, &name, &run, &model)?;
-        let history = directory.join(format!("{name}.history.jsonl"));
-        model.trace = Some(history.display().to_string());
-    }
-    print(&terminal::render(&model, style()));
-    Ok(status(&run.verdict))
 }
 
 fn status_of_sweep(sweep: &Sweep) -> ExitCode {

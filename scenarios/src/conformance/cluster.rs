@@ -22,6 +22,9 @@ use super::cluster_streams::{
     what_is_stuck_is_refused_or_unknown, what_is_under_way_cannot_be_judged,
     writers_at_once_are_stored_or_told_of_another,
 };
+use super::cluster_watches::{
+    a_consumer_goes_on_where_its_server_is_cut_off, a_watch_whose_server_is_cut_off_says_so,
+};
 use super::laboratory::{Conn, Kv, ServerVerb, Stop, options, sleep, soon, within};
 use super::real::Program;
 use super::transcript::{Transcript, line, rest, told, until_told};
@@ -115,6 +118,8 @@ cluster_facts! {
     a_leader_that_is_thawed_describes_what_it_had: "surprise 12",
     one_that_cannot_win_leaves_nobody_to_lead: "surprise 13",
     a_scan_does_not_take_a_part_for_the_whole: "surprise 12",
+    a_consumer_goes_on_where_its_server_is_cut_off: "surprise 14",
+    a_watch_whose_server_is_cut_off_says_so: "surprise 14",
 }
 
 /// A client that knows these servers, in this order.
@@ -199,7 +204,7 @@ async fn await_leader<L: Trio>(lab: &L) -> Result<usize, Stop> {
 pub(super) struct Written {
     errors: Vec<String>,
     took: Duration,
-    revision: Revision,
+    pub(super) revision: Revision,
 }
 
 pub(super) async fn write<L: Trio>(

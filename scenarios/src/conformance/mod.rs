@@ -10,6 +10,7 @@ mod buckets;
 mod cluster;
 mod cluster_leaders;
 mod cluster_streams;
+mod cluster_watches;
 mod compare;
 mod connection;
 mod consumer_waits;

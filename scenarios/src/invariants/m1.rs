@@ -4,7 +4,8 @@
 //! Of a chat each message is owed, or a gap that it lies in; of a bucket, as its watches promise, the newest record of a
 //! key is enough. Who has been told of an interruption is not owed anything until it is told that it is over; silence for
 //! longer than `d` while it says that it follows is a gap. `d` is the time that a dead link or a consumer that is gone may
-//! take to be found.
+//! take to be found. Not owed is what comes and goes again in a bucket with copies while its servers do not hear each other,
+//! for no longer than it may take to notice that.
 //!
 //! And nobody is told of a loss that there was not: that the end of a stream is gone, or that it is another than it was.
 //! Only the end of a server's power takes anything away here, or a majority of servers that goes on without the others.

@@ -69,6 +69,7 @@ mod p2;
 mod p3;
 mod p4;
 mod p5;
+mod passing;
 mod r1;
 mod s1;
 mod scans;

@@ -13,7 +13,7 @@ use squall_sim::clock::WALL_START;
 
 use super::facts::Facts;
 use super::{Findings, find};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{CLUSTER_SIZE, Fault, FaultKind};
 use crate::history::{Call, Commit, History, Life, Record, Reply, Tell, What, Wire, lock, state};
 use crate::plan::{AgentPlan, AuthPlan, Plan, Role, WorldPlan};
 
@@ -446,6 +446,22 @@ impl Tale {
 
     pub(super) fn takes_away(&mut self, process: &str, key: &str, revision: u64) -> &mut Self {
         self.of_state(process, key, Operation::Delete, revision)
+    }
+
+    /// There is a cluster, which keeps so many copies.
+    pub(super) fn on_cluster(&mut self, copies: usize) -> &mut Self {
+        (self.plan.world.servers, self.plan.world.replicas) = (CLUSTER_SIZE, copies);
+        self
+    }
+
+    /// The record of a key that this revision is goes away without another in its place.
+    pub(super) fn goes(&mut self, key: &str, revision: u64) -> &mut Self {
+        self.add(What::Removed {
+            bucket: crate::roles::lock::BUCKET.into(),
+            key: format!("d.{key}").into(),
+            revision: Revision(revision),
+            cause: "its life was over".to_owned(),
+        })
     }
 
     fn of_state(

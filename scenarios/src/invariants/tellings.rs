@@ -1,8 +1,9 @@
 //! M1 and E4 of watches over a store: who watches is told what becomes of every key, or that something may be missing; and of
 //! each key in the order in which it happened.
 //!
-//! The newest of a key is enough, as watches promise. Between a gap and the end of it nothing is owed. `d` is the time that
-//! a dead link or a consumer that is gone may take to be found.
+//! The newest of a key is enough, as watches promise. Between a gap and the end of it nothing is owed, nor what
+//! [passes](passing) while a server is cut off. `d` is the time that a dead link or a consumer that is gone may take to be
+//! found.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use squall_core::Instant;
 use squall_core::transport::Revision;
 
 use super::facts::{Facts, Key, Span, without};
+use super::passing;
 use super::sessions::detection;
 use super::states::{Put, Watched, put_of, puts, records_of, user_key, watches};
 use super::{Findings, seconds};
@@ -102,7 +104,7 @@ fn gap(
         let is_told = watch.tells.iter().any(|(told, tell)| {
             *told >= *at && *told <= due && covers(tell, key, records, commit.revision)
         });
-        if !is_told {
+        if !is_told && !passing::passed(facts, puts, records, place) {
             let (revision, at) = (commit.revision, seconds(*at));
             return Some((
                 due,
@@ -183,7 +185,10 @@ fn expiry(
                     _ => false,
                 }
         });
-        if !is_told {
+        let mut commits = records.commits.iter();
+        let place = commits.position(|(_, commit)| commit.revision == put.revision);
+        let passed = place.is_some_and(|place| passing::passed(facts, puts, records, place));
+        if !is_told && !passed {
             let (revision, key, over) = (put.revision, put.key, seconds(over));
             return Some((
                 due,

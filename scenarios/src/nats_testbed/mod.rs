@@ -260,16 +260,7 @@ impl NatsTestbed {
             .into_iter()
             .flat_map(|place| {
                 let credentials = authority.as_ref().map(|by| by.observer(place.account));
-                let urls = &urls;
-                (0..urls.len()).map(move |server| {
-                    let mut urls = urls.clone();
-                    urls.rotate_left(server);
-                    Post {
-                        place,
-                        urls,
-                        credentials: credentials.clone(),
-                    }
-                })
+                Post::all(place, &urls, credentials.as_ref())
             })
             .collect();
         let observers = posts.iter().map(|post| {

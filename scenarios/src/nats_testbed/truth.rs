@@ -1,14 +1,17 @@
 //! The servers' own truth, on real ones: an observer at each, with a connection of its own, follows the stream of a bucket
 //! from its first revision on, and after the run each record is given to whoever wrote it. There are as many observers as
 //! servers because one of them sees nothing while its server, or that of its consumer, is cut off or gone; and where
-//! servers ask for credentials there is one in each account, with a login that has no end and that nothing is done to.
+//! servers ask for credentials there is one in each account, with a login that has no end and that nothing is done to. In
+//! a cluster there are two at each server. One is quick to look for another consumer where its own may be gone. The other
+//! clings to what it has: what waits at a server that is cut off is stored the moment it is back, and may be overwritten
+//! before anybody has looked again.
 //!
 //! A record is dated by the server itself when it stores it: on one machine that is true time, and it does not matter
 //! how late the observer hears of it. A bucket keeps only the latest record of a key, so one that is overwritten before
 //! the observer has read it is never seen. But revisions have no holes, so it is known that it was there; what its
 //! writer was answered tells the rest. That a record ages out is not told at all (see `Facts::removal`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +33,14 @@ use crate::roles::{lock, user};
 const POLL: Duration = Duration::from_millis(5);
 /// How often it asks for a bucket that is not: much sooner than a record is overwritten.
 const POLL_BUCKET: Duration = Duration::from_millis(25);
+/// How long it waits for an answer. While a stream of a cluster is being made, or has no leader, a question may never be
+/// answered: with the usual patience an observer would be blind for so long, and with it all others, which ask at once.
+const ANSWER_MAX: Duration = Duration::from_millis(500);
+/// How often the consumer of a quick one is to show a sign of life: where that goes with its server, the next one must
+/// come soon.
+const QUICK: Duration = Duration::from_millis(250);
+/// The same of one that clings to it: longer than any run.
+const CLINGING: Duration = Duration::from_secs(24 * 3600);
 /// How long it may take to have heard of the last record.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 /// The wall clock may have been set by so much while a run went on, before nothing can be said of it.
@@ -137,6 +148,33 @@ pub(super) struct Post {
     pub(super) place: Place,
     pub(super) urls: Vec<String>,
     pub(super) credentials: Option<Credentials>,
+    /// After twice as long without a sign of life it looks for another consumer.
+    heartbeat: Duration,
+}
+
+impl Post {
+    /// All at these servers, of which each observer knows the others, too.
+    pub(super) fn all(
+        place: Place,
+        urls: &[String],
+        credentials: Option<&Credentials>,
+    ) -> Vec<Self> {
+        let heartbeats = match urls {
+            [_] => &[QUICK][..],
+            _ => &[QUICK, CLINGING],
+        };
+        let posts = (0..urls.len()).flat_map(|server| {
+            let mut urls = urls.to_vec();
+            urls.rotate_left(server);
+            heartbeats.iter().map(move |heartbeat| Self {
+                place,
+                urls: urls.clone(),
+                credentials: credentials.cloned(),
+                heartbeat: *heartbeat,
+            })
+        });
+        posts.collect()
+    }
 }
 
 /// What the observers have seen.
@@ -195,6 +233,8 @@ async fn connect(post: &Post) -> Option<impl Connection + use<>> {
         name: "observer".to_owned(),
         servers: post.urls.clone(),
         credentials: post.credentials.clone().map(CredentialsCell::filled),
+        request_timeout: ANSWER_MAX,
+        watch_heartbeat: post.heartbeat,
         ..ConnectOptions::default()
     };
     NatsEnv::new(0).transport().connect(options).await.ok()
@@ -217,9 +257,14 @@ async fn observe_once(post: &Post, seen: &Seen, newest: &mut Revision) -> Option
     loop {
         tokio::select! {
             biased;
-            event = watch.next() => if let WatchEvent::Entry(entry) = event? {
-                *newest = entry.revision;
-                seen.all().insert((post.place, entry.revision), entry);
+            event = watch.next() => match event? {
+                WatchEvent::Entry(entry) => {
+                    *newest = entry.revision;
+                    seen.all().insert((post.place, entry.revision), entry);
+                }
+                // Left to itself, it would wait longer after each failure.
+                WatchEvent::Interrupted(_) => return None,
+                WatchEvent::SnapshotEnd | WatchEvent::Resumed { .. } => {}
             },
             event = events.next() => if matches!(event?, ConnectionEvent::Disconnected(_)) {
                 return None;
@@ -262,10 +307,12 @@ struct Written<'a> {
     /// When it was acknowledged, and under which revision.
     stored: Option<(Instant, Revision)>,
     is_refused: bool,
+    /// When it was refused because another record was there.
+    beaten: Option<Instant>,
 }
 
-/// Gives every record to its writer, and adds those that were overwritten unseen but acknowledged. Returns the history,
-/// and the revisions of which nothing is known.
+/// Gives every record to its writer, and adds those that were overwritten unseen but acknowledged: they were there when
+/// somebody was first told so. Returns the history, and the revisions of which nothing is known.
 pub(super) fn attribute(history: History) -> (History, Vec<(Place, Revision)>) {
     let writes = writes(&history);
     let by_value: BTreeMap<(&str, u64), &Arc<str>> = writes
@@ -285,8 +332,10 @@ pub(super) fn attribute(history: History) -> (History, Vec<(Place, Revision)>) {
             commits.insert((place, commit.revision), (record.at, commit.clone()));
         }
     }
+    let mut unseen = BTreeSet::new();
     for ((place, revision), write) in &by_revision {
         commits.entry((*place, *revision)).or_insert_with(|| {
+            unseen.insert((*place, *revision));
             let at = write.stored.map_or(Instant::ZERO, |(at, _)| at);
             let commit = Commit {
                 bucket: place.bucket.into(),
@@ -303,8 +352,20 @@ pub(super) fn attribute(history: History) -> (History, Vec<(Place, Revision)>) {
     }
     // The last record of each key so far, over which a deletion of unknown outcome was made.
     let mut latest: BTreeMap<Arc<str>, Revision> = BTreeMap::new();
-    for (number, (_, commit)) in &mut commits {
+    let reads = reads(&history);
+    for (number, (at, commit)) in &mut commits {
         let before = latest.insert(commit.key.clone(), number.1);
+        if unseen.contains(number) {
+            let read = reads.get(number).copied();
+            let beats = |write: &&Written<'_>| {
+                *write.key == commit.key && write.expected == Some(before.unwrap_or(Revision::NONE))
+            };
+            let beaten = writes
+                .values()
+                .filter(beats)
+                .filter_map(|write| write.beaten);
+            *at = beaten.chain(read).chain([*at]).min().unwrap_or(*at);
+        }
         let deletes = |write: &&Written<'_>| {
             let names = *write.key == commit.key && write.operation == commit.operation;
             names && !write.is_refused && write.stored.is_none() && write.expected == before
@@ -348,6 +409,35 @@ pub(super) fn attribute(history: History) -> (History, Vec<(Place, Revision)>) {
     (History(dated), unknown)
 }
 
+/// When somebody was first told of each revision that was read.
+fn reads(history: &History) -> BTreeMap<(Place, Revision), Instant> {
+    let mut asked = BTreeMap::new();
+    let mut told = BTreeMap::new();
+    for record in &history.0 {
+        match &record.what {
+            What::Invoke {
+                id,
+                call: Call::Read { bucket, key },
+                ..
+            } => {
+                asked.insert(*id, Place::of(bucket, key));
+            }
+            What::Ok {
+                id,
+                reply: Reply::Read {
+                    revision: Some(revision),
+                },
+            } => {
+                if let Some(place) = asked.get(id) {
+                    told.entry((*place, *revision)).or_insert(record.at);
+                }
+            }
+            _ => {}
+        }
+    }
+    told
+}
+
 fn writes(history: &History) -> BTreeMap<u64, Written<'_>> {
     let mut writes: BTreeMap<u64, Written<'_>> = BTreeMap::new();
     for record in &history.0 {
@@ -373,6 +463,7 @@ fn writes(history: &History) -> BTreeMap<u64, Written<'_>> {
                     value: *value,
                     stored: None,
                     is_refused: false,
+                    beaten: None,
                 };
                 writes.insert(*id, write);
             }
@@ -384,9 +475,10 @@ fn writes(history: &History) -> BTreeMap<u64, Written<'_>> {
                     write.stored = Some((record.at, *revision));
                 }
             }
-            What::Refused { id, .. } => {
+            What::Refused { id, conflict, .. } => {
                 if let Some(write) = writes.get_mut(id) {
                     write.is_refused = true;
+                    write.beaten = conflict.then_some(record.at);
                 }
             }
             _ => {}
@@ -474,6 +566,61 @@ mod tests {
         ];
         assert_eq!(commits.collect::<Vec<_>>(), expected);
         assert!(history.0.is_sorted_by_key(|record| record.at));
+    }
+
+    /// Its writer hears of it last: who was refused because of it and who read it know that it was there.
+    #[test]
+    fn what_nobody_saw_was_there_when_somebody_was_told_of_it() {
+        let at = |nanos, what| Record {
+            at: Instant::from_nanos(nanos),
+            what,
+        };
+        let invoke = |id, process: &str, call| What::Invoke {
+            id,
+            process: process.into(),
+            call,
+        };
+        let read = Call::Read {
+            bucket: BUCKET.into(),
+            key: "k".into(),
+        };
+        let stored = What::Ok {
+            id: 1,
+            reply: Reply::Stored {
+                revision: Revision(2),
+            },
+        };
+        let was_read = What::Ok {
+            id: 3,
+            reply: Reply::Read {
+                revision: Some(Revision(2)),
+            },
+        };
+        let refused = What::Refused {
+            id: 2,
+            error: "another".to_owned(),
+            conflict: true,
+        };
+        let dated = |told: &[(u64, &What)]| {
+            let mut records = vec![
+                committed(10, 1, Operation::Put, 1),
+                at(20, invoke(1, "a/1", write(Operation::Put, 1, 2))),
+                at(20, invoke(2, "b/1", write(Operation::Put, 1, 3))),
+                at(20, invoke(3, "c/1", read.clone())),
+            ];
+            records.extend(told.iter().map(|(nanos, what)| at(*nanos, (*what).clone())));
+            let (history, _) = attribute(History(records));
+            let second = history.0.iter().find(
+                |record| matches!(&record.what, What::Committed(commit) if commit.revision.0 == 2),
+            );
+            second.map(|record| record.at.as_nanos())
+        };
+        assert_eq!(dated(&[(50, &stored)]), Some(50));
+        assert_eq!(dated(&[(40, &was_read), (50, &stored)]), Some(40));
+        assert_eq!(
+            dated(&[(30, &refused), (40, &was_read), (50, &stored)]),
+            Some(30)
+        );
     }
 
     /// Two accounts number what is stored in them each by itself.

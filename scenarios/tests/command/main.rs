@@ -14,3 +14,4 @@ mod fleet;
 mod fuzz;
 mod good_input;
 mod hunting;
+mod servers;

@@ -74,4 +74,6 @@ agree! {
     a_leader_that_is_thawed_describes_what_it_had
     one_that_cannot_win_leaves_nobody_to_lead
     a_scan_does_not_take_a_part_for_the_whole
+    a_consumer_goes_on_where_its_server_is_cut_off
+    a_watch_whose_server_is_cut_off_says_so
 }

@@ -96,6 +96,9 @@ fn stories_pass_on_a_real_server() {
         draw("state/watcher-restart", |plan| {
             is_short(plan) && has(plan, &["server-stop", "server-pause"])
         }),
+        draw("state/slow-reader", is_short)
+            .on_servers(3)
+            .expect("it can be on a cluster"),
         draw("state/leader-change", |plan| {
             is_short(plan) && has(plan, &["leader-change"])
         }),

@@ -147,6 +147,7 @@ impl Stream {
             records: self.store.len() as u64,
             created: self.created,
             now: self.created,
+            leadership: Leadership::Alone,
         })
     }
 
