@@ -160,43 +160,67 @@ pub fn generated(
             continue;
         }
         let shrunk: Vec<_> = std::thread::scope(|scope| {
-            let places = found.iter().take(SHRUNK_MAX);
-            let numbers = places.map(|place| numbers.start + (begun + place) as u32);
-            let shrunk: Vec<_> = numbers
-                .map(|number| scope.spawn(move || smallest(number, program)))
-                .collect();
+            let found = found.iter().take(SHRUNK_MAX).map(|(place, first)| {
+                let number = numbers.start + (begun + place) as u32;
+                scope.spawn(move || smallest(number, first, program))
+            });
+            let shrunk: Vec<_> = found.collect();
             shrunk.into_iter().flat_map(|found| found.join()).collect()
         });
-        for (script, differences) in shrunk {
-            cell.differences.extend(differences);
-            cell.scripts.push(script);
+        let is_certain = shrunk.iter().any(|small| small.script.is_some());
+        for small in shrunk {
+            cell.differences.extend(small.differences);
+            cell.scripts.extend(small.script);
         }
-        step((all.len() - begun - scripts.len()) as u64, false);
-        break;
+        if is_certain {
+            step((all.len() - begun - scripts.len()) as u64, false);
+            break;
+        }
+        step(0, false);
     }
     cell
 }
 
-/// The smallest form found of a script that differs, and in what that does.
-fn smallest(number: u32, program: &Program) -> (Script, Vec<Difference>) {
-    let differs =
-        |script: &Script| !differing(std::slice::from_ref(script), program, &|| ()).is_empty();
+/// A script that differs, made small, and in what it does.
+struct Small {
+    /// `None` where it did so once, and not again.
+    script: Option<Script>,
+    differences: Vec<Difference>,
+}
+
+/// The smallest form found of a script that differs.
+fn smallest(number: u32, first: &[Difference], program: &Program) -> Small {
+    let differs = |script: &Script| !differences(script, program).is_empty();
     let mut script = generate::shrink(number, SHRINKS_MAX, differs);
-    script.about = format!("script {number} on {}", program.version());
-    let mut found = differences(&script, program);
+    let found = differences(&script, program);
     if found.is_empty() {
-        found.push(Difference {
-            what: SCRIPTS.to_owned(),
-            text: format!("  script {number} differed once, and not again"),
-            explained: None,
-        });
+        let seen: Vec<String> = first.iter().map(ToString::to_string).collect();
+        let seen = seen.join("\n");
+        return Small {
+            script: None,
+            differences: vec![Difference {
+                what: SCRIPTS.to_owned(),
+                text: format!("  script {number} differed once, and not again:\n{seen}"),
+                explained: None,
+            }],
+        };
     }
-    (script, found)
+    script.about = format!("script {number} on {}", program.version());
+    Small {
+        script: Some(script),
+        differences: found,
+    }
 }
 
 /// In what a script differs between the worlds.
 pub fn differences(script: &Script, program: &Program) -> Vec<Difference> {
     let version = program.version();
+    let simulated = in_simulation(script, version.into());
+    let real = played(script, program, &simulated);
+    compare_seen(version, simulated, real)
+}
+
+fn compare_seen(version: Version, simulated: Seen, real: Seen) -> Vec<Difference> {
     let transcript = |seen: Seen| {
         let mut transcript = super::Transcript::default();
         match seen {
@@ -205,13 +229,15 @@ pub fn differences(script: &Script, program: &Program) -> Vec<Difference> {
         }
         transcript
     };
-    let simulated = in_simulation(script, version.into());
-    let real = played(script, program, &simulated);
     compare(SCRIPTS, version, &transcript(simulated), &transcript(real))
 }
 
-/// The scripts whose outcomes differ, or which could not be played.
-fn differing(scripts: &[Script], program: &Program, step: &(dyn Fn() + Sync)) -> Vec<usize> {
+/// The scripts whose outcomes differ, or which could not be played, and in what they do.
+fn differing(
+    scripts: &[Script],
+    program: &Program,
+    step: &(dyn Fn() + Sync),
+) -> Vec<(usize, Vec<Difference>)> {
     let version = program.version();
     let (simulated, real): (Vec<Seen>, Vec<Play>) = std::thread::scope(|scope| {
         let simulated = scope.spawn(|| {
@@ -223,19 +249,18 @@ fn differing(scripts: &[Script], program: &Program, step: &(dyn Fn() + Sync)) ->
         let real = on_servers(scripts, program, step);
         (simulated.join().unwrap_or_default(), real)
     });
-    let differs = |place: &usize| {
-        let (Some(one), Some(other)) = (simulated.get(*place), real.get(*place)) else {
-            return true;
+    let not_played = || Err("it was not played".to_owned());
+    let found = |(place, script): (usize, &Script)| {
+        let one = simulated.get(place).cloned().unwrap_or_else(not_played);
+        let other = match real.get(place) {
+            Some(play) if play.was_steady || play.seen == one => play.seen.clone(),
+            Some(_) => played(script, program, &one),
+            None => not_played(),
         };
-        let is_doubtful = !other.was_steady && other.seen != *one;
-        let is_other = if is_doubtful {
-            played(&scripts[*place], program, one) != *one
-        } else {
-            other.seen != *one
-        };
-        one.is_err() || is_other
+        let differences = compare_seen(version, one, other);
+        (!differences.is_empty()).then_some((place, differences))
     };
-    (0..scripts.len()).filter(differs).collect()
+    scripts.iter().enumerate().filter_map(found).collect()
 }
 
 /// What is seen of one script on a server of its own: where that is not as expected, in a play with which the machine
