@@ -110,27 +110,30 @@ impl TryFrom<String> for ThreadId {
 pub struct Thread {
     pub(super) id: ThreadId,
     pub(super) name: Arc<str>,
-    /// Where it is published, and with what.
-    address: Address,
-}
-
-/// What is the same for every message of a thread: made once, as it is wanted for each.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Address {
+    /// Where it is published.
     subject: Arc<str>,
+    /// With what: made once, as it is wanted for each message.
     headers: Headers,
 }
 
-impl Address {
-    fn of(project: &str, id: &ThreadId, name: &str) -> Self {
+impl Thread {
+    pub(super) fn new(project: &str, id: ThreadId, name: Arc<str>) -> Self {
         let mut headers = Headers::new();
         // A string cannot fail to become JSON.
-        headers.append(THREAD_NAME, serde_json::to_string(name).unwrap_or_default());
-        let subject = subject(project, id).into();
-        Self { subject, headers }
+        headers.append(
+            THREAD_NAME,
+            serde_json::to_string(&*name).unwrap_or_default(),
+        );
+        Self {
+            subject: subject(project, &id).into(),
+            headers,
+            id,
+            name,
+        }
     }
 
-    fn message(&self, envelope: &Envelope, trace: Option<&TraceParent>) -> Message {
+    /// The message that carries an envelope to it.
+    pub(super) fn message(&self, envelope: &Envelope, trace: Option<&TraceParent>) -> Message {
         let mut headers = self.headers.clone();
         if let Some(trace) = trace {
             headers.append(TRACEPARENT, trace.to_string());
@@ -145,18 +148,6 @@ impl Address {
             headers,
             payload: json.into(),
         }
-    }
-}
-
-impl Thread {
-    pub(super) fn new(project: &str, id: ThreadId, name: Arc<str>) -> Self {
-        let address = Address::of(project, &id, &name);
-        Self { id, name, address }
-    }
-
-    /// The message that carries an envelope to it.
-    pub(super) fn message(&self, envelope: &Envelope, trace: Option<&TraceParent>) -> Message {
-        self.address.message(envelope, trace)
     }
 
     /// Its id.
@@ -188,7 +179,7 @@ pub struct Received {
 impl Envelope {
     /// The message that carries it: in this project, to the thread of this name.
     pub fn message(&self, project: &str, name: &str, trace: Option<&TraceParent>) -> Message {
-        Address::of(project, &self.thread, name).message(self, trace)
+        Thread::new(project, self.thread.clone(), name.into()).message(self, trace)
     }
 }
 
