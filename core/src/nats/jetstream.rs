@@ -1,6 +1,5 @@
 //! Streams as seen from a connection: their administration, and publishing into them.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_nats::HeaderMap;
@@ -73,11 +72,8 @@ impl JetStream for NatsConnection {
         let headers = || store_headers(&message.headers, &options);
         let timeout = self.shared().options.ack_timeout;
         let shared = self.shared();
-        let Message {
-            subject, payload, ..
-        } = &message;
         let ack = shared
-            .store(subject, headers, payload.clone(), timeout)
+            .store(&message.subject, headers, message.payload, timeout)
             .await;
         ack.map_err(|failure| match failure {
             Failure::Api(error) => refusal(error),
@@ -142,37 +138,23 @@ fn store_headers(
     headers: &Headers,
     options: &StoreOptions,
 ) -> Result<Option<HeaderMap>, PublishError> {
-    let sequence = |sequence: Sequence| Cow::Owned(sequence.to_string());
+    let sequence = |sequence: Option<Sequence>| sequence.map(|sequence| sequence.to_string());
+    let last = sequence(options.expected_last_sequence);
+    let last_of_subject = sequence(options.expected_last_subject_sequence);
+    let ttl = options.ttl.map(ttl_header);
+    let last_id = &options.expected_last_message_id;
     let demands = [
-        (
-            "Nats-Msg-Id",
-            options.message_id.as_deref().map(Cow::Borrowed),
-        ),
-        (
-            "Nats-Expected-Stream",
-            options.expected_stream.as_deref().map(Cow::Borrowed),
-        ),
-        (
-            "Nats-Expected-Last-Sequence",
-            options.expected_last_sequence.map(sequence),
-        ),
-        (
-            "Nats-Expected-Last-Subject-Sequence",
-            options.expected_last_subject_sequence.map(sequence),
-        ),
-        (
-            "Nats-Expected-Last-Msg-Id",
-            options
-                .expected_last_message_id
-                .as_deref()
-                .map(Cow::Borrowed),
-        ),
-        ("Nats-TTL", options.ttl.map(ttl_header).map(Cow::Owned)),
+        ("Nats-Msg-Id", &options.message_id),
+        ("Nats-Expected-Stream", &options.expected_stream),
+        ("Nats-Expected-Last-Sequence", &last),
+        ("Nats-Expected-Last-Subject-Sequence", &last_of_subject),
+        ("Nats-Expected-Last-Msg-Id", last_id),
+        ("Nats-TTL", &ttl),
     ];
     let mut map = headers_out(headers)?;
     for (name, value) in demands {
         if let Some(value) = value {
-            append(map.get_or_insert_default(), name, &value)?;
+            append(map.get_or_insert_default(), name, value)?;
         }
     }
     Ok(map)
