@@ -29,8 +29,10 @@ impl PullConsumer {
             disk.write(now, &self.kept);
         }
         if is_due(self.pending_look) {
-            self.look_at_pending(around);
-            self.run(around);
+            let is_woken = self.look_at_pending(around);
+            if is_woken {
+                self.run(around);
+            }
         }
         if is_due(self.waiting.due) {
             self.waiting.look(true, self.home.version, around);
@@ -125,7 +127,7 @@ impl PullConsumer {
         self.recount(around.log);
         self.set_inactive(around.now, around.rng);
         if !self.pending.is_empty() {
-            self.look_at_pending(around);
+            let _waits_for_a_pull = self.look_at_pending(around);
         }
     }
 }

@@ -31,20 +31,21 @@ impl PullConsumer {
         if self.inactive.is_some() {
             self.heard(around.now.monotonic);
         }
-        let confirmed = match Verb::parse(payload) {
-            Verb::Done => self.settle(delivery, around),
-            Verb::Terminate(reason) => self.terminate(delivery, reason, around),
-            Verb::Again(delay) => {
-                self.deliver_again(delivery, delay, around);
-                true
-            }
+        // What is settled wakes it only where too much was unsettled: if it is told of no new message it finds none then.
+        let was_full = self.is_full();
+        let (confirmed, wakes) = match Verb::parse(payload) {
+            Verb::Done => (self.settle(delivery, around), was_full),
+            Verb::Terminate(reason) => (self.terminate(delivery, reason, around), was_full),
+            Verb::Again(delay) => (true, self.deliver_again(delivery, delay, around)),
             Verb::InProgress => {
                 self.begin_wait_anew(delivery.sequence, around);
-                true
+                (true, false)
             }
-            Verb::Unknown => true,
+            Verb::Unknown => (true, false),
         };
-        self.run(around);
+        if wakes {
+            self.run(around);
+        }
         confirmed && delivery.sequence > 0
     }
 
@@ -109,28 +110,29 @@ impl PullConsumer {
         confirmed
     }
 
+    /// True if that is to be done at once.
     fn deliver_again(
         &mut self,
         delivery: AckedDelivery,
         delay: Option<Duration>,
         around: &mut Around<'_>,
-    ) {
+    ) -> bool {
         let AckedDelivery {
             deliveries,
             sequence,
             count,
         } = delivery;
         if count <= self.floor.consumer || count > self.count + 1 {
-            return;
+            return false;
         }
         let Some(pending) = self.pending.get_mut(&sequence) else {
-            return;
+            return false;
         };
         let Some(delay) = delay else {
             if !self.due.contains(&sequence) {
                 self.due.push_back(sequence);
             }
-            return;
+            return true;
         };
         // As if its wait had begun so that it ends after the delay.
         pending.since = around.now.wall + delay - self.config.ack_wait;
@@ -141,6 +143,7 @@ impl PullConsumer {
         if self.pending_look.is_some() {
             self.look_at_pending_in(around.now, AFTER_DELAY);
         }
+        false
     }
 
     fn begin_wait_anew(&mut self, sequence: u64, around: &mut Around<'_>) {
@@ -198,12 +201,13 @@ impl PullConsumer {
         left.max().filter(|left| !left.is_zero())
     }
 
-    /// Makes due again what has waited long enough, in the order of the stream.
-    pub(super) fn look_at_pending(&mut self, around: &mut Around<'_>) {
+    /// Makes due again what has waited long enough, in the order of the stream. True if there is any, or
+    /// what is given up leaves its place to the next.
+    pub(super) fn look_at_pending(&mut self, around: &mut Around<'_>) -> bool {
         let now = around.now;
         if self.config.ack_wait.is_zero() {
             self.pending_look = None;
-            return;
+            return false;
         }
         // A floor that a purge has moved too far takes along what is below it: that is lost, also on the real server.
         let first_open = around.log.first().max(self.floor.stream + 1);
@@ -225,7 +229,9 @@ impl PullConsumer {
                 next = next.min(end.since(now.wall));
             }
         }
+        let was_full = self.is_full();
         expired.retain(|&sequence| !self.is_given_up(sequence, around));
+        let is_woken = !expired.is_empty() || (was_full && !self.is_full());
         if let Some(first) = expired.first().and_then(|first| self.pending.get(first)) {
             // Those that are due together keep their distances.
             let shift = now.wall.since(first.since);
@@ -246,6 +252,7 @@ impl PullConsumer {
         if !gone.is_empty() {
             self.write_down(around);
         }
+        is_woken
     }
 
     /// The longest time until the next look.
