@@ -64,14 +64,15 @@ impl Stream {
         }
         let demands = Demands::of(&incoming.head);
         let subject = incoming.subject;
+        let checks_size_first = version.is_at_least(2, 15);
+        if checks_size_first {
+            self.check_size(incoming)?;
+        }
         if let Some(stream) = demands.stream
             && *stream != *self.identity.name
         {
             let why = "expected stream does not match";
             return Err(Refusal::Error(api_error(400, 10060, why)));
-        }
-        if version.is_at_least(2, 15) {
-            self.check_size(incoming)?;
         }
         let life = self.life_allowed(version, demands.life)?;
         if !version.is_at_least(2, 12)
@@ -90,7 +91,7 @@ impl Stream {
             }
         }
         let replaced = self.rollup_allowed(version, demands.rollup)?;
-        if !version.is_at_least(2, 15) {
+        if !checks_size_first {
             self.check_size(incoming)?;
         }
         if life == Life::Invalid {
