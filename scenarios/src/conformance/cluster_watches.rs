@@ -6,20 +6,27 @@ use squall_core::transport::{Watch, WatchStart};
 use squall_core::{Bucket as _, Connection as _};
 
 use super::cluster::{at, connect_with, copies, lead, write};
-use super::laboratory::{Conn, Stop, sleep};
+use super::laboratory::{Conn, Kv, Stop, sleep};
 use super::transcript::{Transcript, line, rest, until_told};
 use super::trio::{Trio, others};
 
 /// Consumers are placed at random: of so many one is at each server, but once in ten thousand times.
 const WATCHES: usize = 24;
 
-/// A client at this server, and its watches, which wait so long for a sign of life.
-async fn watches<L: Trio>(
-    lab: &L,
-    server: usize,
-    heartbeat: Duration,
-) -> Result<(Conn<L>, Vec<Watch>), Stop> {
-    let near = connect_with(lab, &[server], |options| {
+/// A server that does not lead, what watches there, and who can write where it cannot be heard.
+struct Stage<L: Trio> {
+    behind: usize,
+    _near: Conn<L>,
+    watches: Vec<Watch>,
+    elsewhere: Kv<L>,
+}
+
+/// Watches wait so long for a sign of life.
+async fn stage<L: Trio>(lab: &L, heartbeat: Duration) -> Result<Stage<L>, Stop> {
+    let first = lead(lab, &copies(3)).await?;
+    let [behind, third] = others(first);
+    let elsewhere = at(lab, third).await?;
+    let near = connect_with(lab, &[behind], |options| {
         options.watch_heartbeat = heartbeat
     })
     .await?;
@@ -28,7 +35,12 @@ async fn watches<L: Trio>(
     for _ in 0..WATCHES {
         watches.push(bucket.watch("k", WatchStart::Now).await?);
     }
-    Ok((near, watches))
+    Ok(Stage {
+        behind,
+        _near: near,
+        watches,
+        elsewhere,
+    })
 }
 
 /// A consumer shows the copy of its server and lives as long as that: what comes and goes elsewhere while it is cut off it
@@ -37,10 +49,12 @@ pub(super) async fn a_consumer_goes_on_where_its_server_is_cut_off<L: Trio>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let first = lead(lab, &copies(3)).await?;
-    let [behind, third] = others(first);
-    let elsewhere = at(lab, third).await?;
-    let (_near, mut watches) = watches(lab, behind, Duration::from_secs(30)).await?;
+    let Stage {
+        behind,
+        _near,
+        mut watches,
+        elsewhere,
+    } = stage(lab, Duration::from_secs(30)).await?;
     lab.isolate(behind, true);
     write(lab, &elsewhere, "second").await?;
     sleep(lab, Duration::from_secs(1)).await;
@@ -64,10 +78,12 @@ pub(super) async fn a_watch_whose_server_is_cut_off_says_so<L: Trio>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let first = lead(lab, &copies(3)).await?;
-    let [behind, third] = others(first);
-    let elsewhere = at(lab, third).await?;
-    let (_near, mut watches) = watches(lab, behind, Duration::from_millis(500)).await?;
+    let Stage {
+        behind,
+        _near,
+        mut watches,
+        elsewhere,
+    } = stage(lab, Duration::from_millis(500)).await?;
     for watch in &mut watches {
         rest(lab, watch).await;
     }

@@ -185,10 +185,12 @@ fn expiry(
                     _ => false,
                 }
         });
+        if is_told {
+            continue;
+        }
         let mut commits = records.commits.iter();
         let place = commits.position(|(_, commit)| commit.revision == put.revision);
-        let passed = place.is_some_and(|place| passing::passed(facts, puts, records, place));
-        if !is_told && !passed {
+        if !place.is_some_and(|place| passing::passed(facts, puts, records, place)) {
             let (revision, key, over) = (put.revision, put.key, seconds(over));
             return Some((
                 due,
