@@ -37,7 +37,7 @@ pub enum Event {
 /// Which messages may have been missed, and how that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gap {
-    /// During an interruption the stream has let these go. Whether any of them was of interest nobody can say any more.
+    /// The stream has let these go before they were read. Whether any of them was of interest nobody can say any more.
     Expired {
         /// The first.
         first: Sequence,

@@ -8,6 +8,10 @@
 //! A reader goes on after the last message that it has told, which is right only while the stream still holds what it
 //! held. After each interruption that is checked: whether the last message told is still that message. A stream that has
 //! lost its end to a power failure may have been written on since, and then nothing else shows it.
+//!
+//! In a cluster the server that reads for a watch may let a message go for its age before it has read it, where it stood
+//! still for as long: nobody is told of an interruption then. Who reads everything sees that a sequence is missing. Who
+//! reads a part of it cannot.
 
 use std::sync::Arc;
 
@@ -61,6 +65,8 @@ pub(super) struct Wanted {
     pub(super) project: Arc<str>,
     /// The name of the thread, where it is one thread.
     pub(super) name: Option<Arc<str>>,
+    /// Whether it is all that the stream holds.
+    pub(super) is_all: bool,
 }
 
 /// See the head of this file.
@@ -71,6 +77,8 @@ pub(super) struct Follower {
     created: UnixTime,
     /// Everything up to here is told, or was there before, or lies in a gap that was told.
     told: Sequence,
+    /// What the reader has read last, in one go with what comes next.
+    read: Option<Sequence>,
     /// A message that was there when it was last looked.
     mark: Option<Mark>,
     /// What is being checked: whether the reader holds the stream for the same, and what it holds first.
@@ -90,6 +98,8 @@ impl Follower {
             wanted,
             created,
             told: last,
+            // What was stored before it began to read is not of it.
+            read: None,
             mark,
             checking: None,
         }
@@ -114,6 +124,9 @@ impl Follower {
     fn heard(&mut self, event: ReaderEvent, effects: &mut Vec<FollowerEffect>) {
         match event {
             ReaderEvent::Message(message) => {
+                if let Some(gap) = self.passed_over(message.sequence) {
+                    effects.push(FollowerEffect::Tell(Event::Gap(gap)));
+                }
                 // What a stream that has lost its end is read again from the first on was told before, or is in a gap.
                 if message.sequence > self.told {
                     self.told = message.sequence;
@@ -133,6 +146,25 @@ impl Follower {
                 effects.push(FollowerEffect::Check(self.mark.map(|(at, _)| at)));
             }
         }
+    }
+
+    /// What the reader should have read before this, and did not find.
+    fn passed_over(&mut self, read: Sequence) -> Option<Gap> {
+        let before = self.read.replace(read)?;
+        if !self.wanted.is_all {
+            return None;
+        }
+        self.expired(before.max(self.told), read)
+    }
+
+    /// What lay between these, if anything did.
+    fn expired(&mut self, after: Sequence, held: Sequence) -> Option<Gap> {
+        let (first, last) = (after.next(), Sequence(held.0.saturating_sub(1)));
+        if first > last {
+            return None;
+        }
+        self.told = last;
+        Some(Gap::Expired { first, last })
     }
 
     fn checked(&mut self, found: Found, effects: &mut Vec<FollowerEffect>) {
@@ -155,12 +187,13 @@ impl Follower {
                 return None;
             }
             (self.created, self.told, self.mark) = (found.created, Sequence::NONE, None);
+            self.read = None;
             return Some(Gap::Recreated);
         }
         if !same_stream {
             // The reader begins anew, at what was told long ago. What was stored since the loss cannot be told from that,
             // up to what is the last now.
-            (self.told, self.mark) = (found.last, None);
+            (self.told, self.mark, self.read) = (found.last, None, None);
             return Some(Gap::TailLost { last: found.last });
         }
         let is_another = match (self.mark, found.at_mark) {
@@ -172,13 +205,7 @@ impl Follower {
             self.mark = None;
             return Some(Gap::TailLost { last: self.told });
         }
-        let next = self.told.next();
-        if first_held > next {
-            let last = Sequence(first_held.0 - 1);
-            self.told = last;
-            return Some(Gap::Expired { first: next, last });
-        }
-        None
+        self.expired(self.told, first_held)
     }
 }
 
@@ -242,6 +269,7 @@ mod tests {
         let wanted = Wanted {
             project: "demo".into(),
             name: Some("deploy".into()),
+            is_all: false,
         };
         let mark = (Sequence(10), BEGAN.offset(10));
         Follower::new(wanted, BEGAN, Sequence(10), Some(mark))
@@ -337,6 +365,33 @@ mod tests {
         assert_eq!(told(&mut follower, reads(17)), ["17"]);
     }
 
+    /// The server that reads stood still until they were too old.
+    #[test]
+    fn what_is_passed_over_in_silence_is_a_gap_for_who_reads_all() {
+        let all = |is_all| {
+            let mut follower = follower();
+            follower.wanted.is_all = is_all;
+            // What came while it began is not of the watch.
+            let sequences = [12, 13, 16, 17];
+            let told = sequences.map(|sequence| told(&mut follower, reads(sequence)));
+            told.concat().join(", ")
+        };
+        assert_eq!(all(true), "12, 13, 14 to 15 have expired, 16, 17");
+        assert_eq!(all(false), "12, 13, 16, 17");
+    }
+
+    #[test]
+    fn what_was_told_as_a_gap_is_not_told_as_another() {
+        let mut follower = follower();
+        follower.wanted.is_all = true;
+        told(&mut follower, reads(11));
+        told(&mut follower, resumes(true, 15));
+        let gap = told(&mut follower, finds(20, AtMark::Nothing));
+        assert_eq!(gap, ["12 to 14 have expired", "Resumed"]);
+        let more = told(&mut follower, reads(17));
+        assert_eq!(more, ["15 to 16 have expired", "17"]);
+    }
+
     #[test]
     fn a_tail_that_was_lost_and_written_anew_is_a_gap() {
         let mut follower = follower();
@@ -410,8 +465,12 @@ mod tests {
     proptest! {
         /// Whatever a reader tells, sequences told increase within one life of the stream.
         #[test]
-        fn told_sequences_increase(steps in proptest::collection::vec((0..4_u8, 0..40_u64), 0..60)) {
+        fn told_sequences_increase(
+            steps in proptest::collection::vec((0..4_u8, 0..40_u64), 0..60),
+            is_all in any::<bool>(),
+        ) {
             let mut follower = follower();
+            follower.wanted.is_all = is_all;
             let mut last = 10;
             for (kind, number) in steps {
                 let effects = match kind {

@@ -142,6 +142,10 @@ impl Chat {
 
     /// What is said in a thread from now on.
     ///
+    /// Of a stream with copies, the server that reads for it may let a message go for its age before it has read it, where
+    /// it stood still for as long: [`watch_all`](Self::watch_all) tells that as a gap, and this cannot. Keep messages for
+    /// longer than servers stand still.
+    ///
     /// # Errors
     /// See [`SubscribeError`].
     pub async fn watch(&self, thread: &Thread) -> Result<Watch, SubscribeError> {

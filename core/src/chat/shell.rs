@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use super::ask::{self, Handler, Responder};
 use super::attach::attach;
 use super::config::{Config, Settings};
-use super::envelope::{NAME_LEN_MAX, Thread, ThreadId, name_of, subject};
+use super::envelope::{self, NAME_LEN_MAX, Thread, ThreadId, name_of, subject};
 use super::follower::Wanted;
 use super::places::{NoPlace, Places};
 use super::scan::{ThreadSummary, scan};
@@ -133,6 +133,7 @@ impl<E: Env> Inner<E> {
             })?;
         let wanted = Wanted {
             project: Arc::clone(&self.project),
+            is_all: pattern == envelope::all(&self.project),
             name,
         };
         let stream = self.sender.stream.clone();

@@ -81,9 +81,9 @@ fn false_alarms(facts: &Facts<'_>, findings: &mut Findings) {
     if facts.plan.loses_power() || facts.plan.world.servers > 1 {
         return;
     }
-    let chats = facts.chats.watches.iter().flat_map(|watch| {
+    let chats = facts.chats.watches.iter().filter_map(|watch| {
         let is_alarm = |told: &Told| matches!(told, Told::TailLost { .. } | Told::Recreated);
-        let alarm = watch.tells.iter().find(move |(_, told)| is_alarm(told));
+        let alarm = watch.tells.iter().find(|(_, told)| is_alarm(told));
         alarm.map(|(at, _)| (*at, watch.process))
     });
     let states = states::watches(facts).into_iter().filter_map(|watch| {
