@@ -48,12 +48,31 @@ pub(crate) struct State {
     ready: Vec<Ready>,
     /// Had their turn while their process stood still.
     held: Vec<Ready>,
-    /// Whether a process stands still, by its number.
-    frozen: Vec<bool>,
+    /// Who stands still.
+    frozen: Processes,
+    dead: Processes,
     /// Ended by somebody else; dropped between two turns, when nothing is locked and nobody runs.
     ended: Vec<Runnable>,
     scheduling: Rng,
     priorities: Option<Box<Priorities>>,
+}
+
+/// Some of the processes, by their numbers.
+#[derive(Default)]
+struct Processes(Vec<bool>);
+
+impl Processes {
+    fn holds(&self, process: ProcessKey) -> bool {
+        self.0.get(process.number()).is_some_and(|is| *is)
+    }
+
+    fn set(&mut self, process: ProcessKey, is: bool) {
+        let number = process.number();
+        if self.0.len() <= number {
+            self.0.resize(number + 1, false);
+        }
+        self.0[number] = is;
+    }
 }
 
 thread_local! {
@@ -145,7 +164,8 @@ impl Tasks {
             tasks: SlotMap::with_key(),
             ready: Vec::new(),
             held: Vec::new(),
-            frozen: Vec::new(),
+            frozen: Processes::default(),
+            dead: Processes::default(),
             ended: Vec::new(),
             scheduling,
             priorities: None,
@@ -186,12 +206,16 @@ impl Tasks {
         bell
     }
 
-    /// Adds a task, ready to run.
+    /// Adds a task, ready to run. Of a process that is dead none ever has a turn, whatever its tasks leave behind when they
+    /// are dropped.
     pub(crate) fn spawn(
         &self,
         process: ProcessKey,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> TaskKey {
+        if self.0.state.with(|state| state.dead.holds(process)) {
+            return TaskKey::null();
+        }
         let work: Work = Box::pin(work);
         self.ring(|state| {
             let task = state.tasks.insert(Slot {
@@ -219,27 +243,28 @@ impl Tasks {
         });
     }
 
-    /// Ends all tasks of a process.
+    /// Ends all tasks of a process, for good.
     pub(crate) fn end_all(&self, process: ProcessKey) {
-        self.ring(|State { tasks, ended, .. }| {
-            tasks.retain(|_, slot| {
-                let is_others = slot.process != process;
-                if !is_others {
-                    ended.extend(slot.runnable.take());
-                }
-                is_others
-            });
-        });
+        self.ring(
+            |State {
+                 tasks, ended, dead, ..
+             }| {
+                dead.set(process, true);
+                tasks.retain(|_, slot| {
+                    let is_others = slot.process != process;
+                    if !is_others {
+                        ended.extend(slot.runnable.take());
+                    }
+                    is_others
+                });
+            },
+        );
     }
 
     /// Lets the tasks of a process have their turns, or not.
     pub(crate) fn freeze(&self, process: ProcessKey, is_frozen: bool) {
         self.ring(|state| {
-            let number = process.number();
-            if state.frozen.len() <= number {
-                state.frozen.resize(number + 1, false);
-            }
-            state.frozen[number] = is_frozen;
+            state.frozen.set(process, is_frozen);
             if !is_frozen {
                 let State { held, ready, .. } = state;
                 ready.extend(held.extract_if(.., |held| held.process == Some(process)));
@@ -322,7 +347,10 @@ impl State {
             let Some(next) = next else {
                 return Next::Nobody;
             };
-            if next.process.is_some_and(|process| self.is_frozen(process)) {
+            if next
+                .process
+                .is_some_and(|process| self.frozen.holds(process))
+            {
                 self.held.push(next);
                 continue;
             }
@@ -349,9 +377,5 @@ impl State {
             },
         };
         Some(self.ready.swap_remove(place))
-    }
-
-    fn is_frozen(&self, process: ProcessKey) -> bool {
-        self.frozen.get(process.number()).is_some_and(|is| *is)
     }
 }

@@ -96,7 +96,12 @@ impl Env for NatsEnv {
         F: Future<Output = ()> + Send + 'static,
     {
         tracing::trace!(name, "task started");
-        let task = tokio::spawn(future);
+        // What is dropped with the runtime may leave work behind, which has nowhere to go then.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            tracing::warn!(name, "no task is started outside of a runtime");
+            return Task::new(|| ());
+        };
+        let task = runtime.spawn(future);
         Task::new(move || task.abort())
     }
 }
