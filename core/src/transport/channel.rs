@@ -1,11 +1,13 @@
 //! What arrives over time: [`Subscription`], [`Watch`], [`Reader`], [`Pulled`] and [`Events`], and the sending ends that transports hold.
 //!
-//! Plain bounded or unbounded queues (tokio's mpsc, which needs no runtime). The reader going away is told to the
-//! sender by a failed send; a reader that must be noticed at once gives its transport a guard to drop.
+//! Plain bounded queues (tokio's mpsc, which needs no runtime). The reader going away is told to the sender by a failed
+//! send; a reader that must be noticed at once gives its transport a guard to drop. What happens to a connection is rare
+//! and heard by many, each lock among them: it has queues that take memory only for what waits in them.
 
 use std::any::Any;
 use std::fmt;
 
+use futures_channel::mpsc as rare;
 use tokio::sync::mpsc;
 
 use super::connection::ConnectionEvent;
@@ -131,17 +133,17 @@ receiver!(
 
 /// What happens to a connection, in order and without loss; ends after [`ConnectionEvent::Closed`].
 #[derive(Debug)]
-pub struct Events(mpsc::UnboundedReceiver<ConnectionEvent>);
+pub struct Events(rare::UnboundedReceiver<ConnectionEvent>);
 
 impl Events {
     /// Nothing more to tell. For implementations of the seam.
     pub fn ended() -> Self {
-        Self(mpsc::unbounded_channel().1)
+        Self(rare::unbounded().1)
     }
 
     /// The next event; `None` after [`ConnectionEvent::Closed`]. Cancel-safe.
     pub async fn next(&mut self) -> Option<ConnectionEvent> {
-        self.0.recv().await
+        self.0.recv().await.ok()
     }
 
     /// The next event if it has already happened.
@@ -152,7 +154,7 @@ impl Events {
 
 /// Tells every listener of a connection what happens. For implementations of the seam.
 #[derive(Debug, Default)]
-pub struct EventsSender(Vec<mpsc::UnboundedSender<ConnectionEvent>>);
+pub struct EventsSender(Vec<rare::UnboundedSender<ConnectionEvent>>);
 
 impl EventsSender {
     /// A listener from now on.
@@ -161,7 +163,7 @@ impl EventsSender {
         if self.0.len() == self.0.capacity() {
             self.0.retain(|listener| !listener.is_closed());
         }
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = rare::unbounded();
         self.0.push(sender);
         Events(receiver)
     }
@@ -169,7 +171,7 @@ impl EventsSender {
     /// Tells all listeners, forgets those that are gone, and ends all after [`ConnectionEvent::Closed`].
     pub fn send(&mut self, event: &ConnectionEvent) {
         self.0
-            .retain(|listener| listener.send(event.clone()).is_ok());
+            .retain(|listener| listener.unbounded_send(event.clone()).is_ok());
         if *event == ConnectionEvent::Closed {
             self.0.clear();
         }
