@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use squall_core::state::lock::{AcquireError, Locks};
+use squall_core::state::lock::{AcquireError, Locks, LostReason, RefreshError, UnlockError};
 use squall_core::transport::{BucketConfig, ConnectOptions};
 use squall_core::{Clock as _, Connection as _, Env as _, Rng, Transport as _};
 
@@ -186,4 +186,104 @@ fn who_looks_while_the_link_is_cut_looks_again() {
         let took = yard.world.now().since(began);
         assert!(took < Duration::from_millis(100), "{took:?}");
     });
+}
+
+/// Whenever that is: a look or a write is under way, or nothing yet.
+#[test]
+fn who_stops_waiting_for_an_answer_owns_nothing() {
+    let mut left = 0;
+    for micros in (0..1500).step_by(50) {
+        in_yard(1, async |yard: &Yard| {
+            let (agent, other) = (yard.agent("a").await, yard.agent("b").await);
+            tokio::select! {
+                biased;
+                _had = agent.locks.acquire("job", "l.job", TTL) => {}
+                () = agent.sleep(Duration::from_micros(micros)) => left += 1,
+            }
+            yard.sleep(1_000).await;
+            let had = other.locks.acquire("job", "l.job", TTL).await;
+            had.unwrap_or_else(|error| panic!("{micros} us: {error}"));
+        });
+    }
+    assert!(left > 10, "{left} of 30 stopped waiting");
+}
+
+/// However that is asked for: of several who let it go at once one does, who stops waiting for it has let it go all the
+/// same, and so has who drops it.
+#[test]
+fn a_lock_is_let_go_once() {
+    in_yard(1, async |yard: &Yard| {
+        let (agent, other) = (yard.agent("a").await, yard.agent("b").await);
+        let take = async |agent: &Agent| {
+            let had = agent.locks.acquire("job", "l.job", TTL).await;
+            had.expect("it is free")
+        };
+        let lock = take(&agent).await;
+        let both = tokio::join!(lock.unlock(), lock.unlock());
+        assert_eq!(both, (Ok(()), Err(UnlockError::NotHeld)));
+        let lock = take(&other).await;
+        tokio::select! {
+            biased;
+            _ended = lock.unlock() => panic!("it takes longer"),
+            () = other.sleep(Duration::from_micros(50)) => {}
+        }
+        assert_eq!(lock.unlock().await, Err(UnlockError::NotHeld));
+        yard.sleep(10).await;
+        drop(take(&agent).await);
+        yard.sleep(10).await;
+        let lock = take(&other).await;
+        lock.keep_alive();
+        drop(lock);
+        yard.sleep(10).await;
+        take(&agent).await;
+    });
+}
+
+/// It has no task before, and is told what it would have told.
+#[test]
+fn a_lock_that_has_run_out_says_so_when_it_is_asked() {
+    in_yard(1, async |yard: &Yard| {
+        let agent = yard.agent("a").await;
+        let lock = agent.locks.acquire("job", "l.job", TTL).await;
+        let lock = lock.expect("it is free");
+        yard.sleep(7_000).await;
+        assert!(!lock.is_held());
+        assert_eq!(lock.refresh().await, Err(RefreshError::Expired));
+        assert_eq!(lock.lost().await, LostReason::Expired);
+    });
+}
+
+/// What a future leaves behind when it is dropped: here a task that it starts then.
+struct Leaves(SimEnv, Arc<Mutex<bool>>);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        let told = Arc::clone(&self.1);
+        let rest = async move { *told.lock().expect("nobody panics") = true };
+        self.0.spawn("rest", rest).detach();
+    }
+}
+
+#[test]
+fn a_dead_process_starts_nothing() {
+    let is_done_by = |dies: bool| {
+        in_yard(1, async |yard: &Yard| {
+            let env = yard.agent("a").await.env;
+            let (told, world) = (Arc::new(Mutex::new(false)), yard.world.clone());
+            let (leaves, process) = (Leaves(env.clone(), Arc::clone(&told)), env.process());
+            let waits = async move {
+                std::future::pending::<()>().await;
+                drop(leaves);
+            };
+            let task = env.spawn("waits", waits);
+            if dies {
+                world.crash(process);
+            }
+            drop(task);
+            yard.sleep(1).await;
+            *told.lock().expect("nobody panics")
+        })
+    };
+    assert!(is_done_by(false));
+    assert!(!is_done_by(true));
 }

@@ -1,16 +1,16 @@
-//! The hands of a contender: one task for each acquisition, from the first look to the end of the lock.
+//! The hands of a contender, in the task of whoever wants the lock: see [`Carried`](super::carried::Carried).
 
+use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::oneshot;
 
-use super::contender::{Acquired, Contender, ContenderEffect, ContenderEvent};
+use super::carried::{Abandoned, answered};
+use super::contender::{Acquired, Before, Contender, ContenderEffect, ContenderEvent};
 use super::holding::next_event;
-use super::queue::{Joined, Place};
+use super::queue::{Joined, Joining, Place};
 use super::record::{Keys, Record, Stamp, margin};
 use super::settle::settle;
 use super::shell::{Inner, Over};
@@ -27,33 +27,34 @@ pub(super) struct Acquisition<E: Env, B: Bucket> {
     pub(super) id: Arc<str>,
     /// Its place in the queue, once it has waited.
     pub(super) place: Option<Place>,
+    /// Who was before it in the queue and did not come.
+    pub(super) passed: Vec<Arc<str>>,
     pub(super) ttl: Duration,
 }
 
-pub(super) type Writing = BoxFuture<'static, (Stamp, Result<Revision, UpdateError>)>;
-
 impl<E: Env, B: Bucket> Acquisition<E, B> {
+    /// Acquires the lock, or fails to. Owns nothing of it in the end where it was abandoned.
     pub(super) async fn run(
         self,
         key: Arc<str>,
         until: Option<Instant>,
-        answer: oneshot::Sender<Result<Lock, AcquireError>>,
-    ) {
-        // From before the first write on, so that nothing that happens to the connection is missed.
-        let events = self.inner.events();
+        abandoned: Abandoned,
+    ) -> Result<Lock, AcquireError> {
         let clock = self.inner.env.clock().clone();
         let mut effects = Vec::new();
         let sight = self.inner.sight(&self.keys.record);
         let contender = Contender::new(Arc::clone(&self.id), self.ttl, until, sight, &mut effects);
         let mut shell = ContenderShell {
-            // Apart from those that are kept for the holder.
+            // From before the first write on, so that nothing that happens to the connection is missed.
             events: self.inner.events(),
+            was_disturbed: false,
             acquisition: self,
             until,
-            answer,
-            under_way: FuturesUnordered::new(),
+            abandoned,
+            asking: None,
+            joining: None,
             watch: None,
-            ended: None,
+            ended: Err(AcquireError::Held),
         };
         for effect in effects {
             // The first look ends nothing.
@@ -62,76 +63,79 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
         let mut contender = contender;
         drive(&clock, &mut contender, &mut shell).await;
         let ContenderShell {
-            acquisition,
-            answer,
+            mut acquisition,
+            events,
+            was_disturbed,
             ended,
             ..
         } = shell;
-        let Self { inner, keys, .. } = &acquisition;
+        let (inner, record) = (&acquisition.inner, &acquisition.keys.record);
         match ended {
-            Some(Ok(acquired)) => {
-                inner.remember(&keys.record, None);
-                acquisition.leave(&acquired.skipped);
-                acquisition.hold(key, acquired, events, answer).await;
+            Ok(mut acquired) => {
+                inner.remember(record, None);
+                acquisition.leave(std::mem::take(&mut acquired.passed));
+                // Once is enough: they may have come back when it is renewed.
+                acquisition.passed.clear();
+                Ok(acquisition.hold(key, &acquired, events, was_disturbed))
             }
-            Some(Err(error)) => {
-                inner.remember(&keys.record, contender.into_sight());
+            Err(error) => {
+                inner.remember(record, contender.into_sight());
                 if let Some(place) = &acquisition.place {
-                    queue::keep(inner, keys, place.clone(), acquisition.ttl);
+                    queue::keep(inner, &acquisition.keys, place.clone(), acquisition.ttl);
                 }
-                // Whoever asked may be gone.
-                let _gone = answer.send(Err(error));
+                Err(error)
             }
-            None => {}
         }
     }
 
-    /// Its turn has come, and that of those whom it skipped was before.
-    fn leave(&self, skipped: &[Arc<str>]) {
+    /// Its turn has come, and these had theirs before.
+    fn leave(&self, passed: Vec<Before>) {
         // One that did not wait has had the turn of a place that was kept.
         let own = self.place.clone();
         let own = own.or_else(|| self.inner.kept.take(&self.keys.record));
         let own = own.map(|place| place.id);
-        let places: Vec<_> = own.into_iter().chain(skipped.iter().cloned()).collect();
-        if !places.is_empty() {
-            let leaving = queue::leave(Arc::clone(&self.inner), self.keys.clone(), places);
+        if own.is_some() || !passed.is_empty() {
+            let leaving = queue::leave(Arc::clone(&self.inner), self.keys.clone(), own, passed);
             self.inner.env.spawn("lock queue", leaving).detach();
         }
     }
 
-    pub(super) fn write(&self, over: Revision, token: Option<u64>) -> Writing {
+    /// Writes the record; says when that was begun, too.
+    pub(super) fn write(
+        &self,
+        over: Revision,
+        token: Option<u64>,
+    ) -> impl Future<Output = (Stamp, Result<Revision, UpdateError>)> + Send + use<E, B> {
         let (inner, key) = (Arc::clone(&self.inner), Arc::clone(&self.keys.record));
         let (id, ttl) = (Arc::clone(&self.id), self.ttl);
-        let place = self.place.clone();
-        Box::pin(async move {
+        let place = self.place.as_ref().map(|place| Arc::clone(&place.id));
+        let passed = self.passed.clone();
+        async move {
             let sent = inner.stamp();
             let value = move |write| {
                 let mut record = Record::new(&id, ttl, token, write);
-                if let Some(place) = &place {
-                    record.place = Some(Arc::clone(&place.id));
-                    record.since = place.since.map(|since| since.0);
-                }
+                record.place.clone_from(&place);
+                record.passed.clone_from(&passed);
                 record.encode()
             };
             let over = Over::Revision(over);
             (sent, inner.put(&key, value, over, ttl + margin(ttl)).await)
-        })
+        }
     }
-}
-
-enum Answered {
-    Event(ContenderEvent),
-    Joined(Joined),
 }
 
 struct ContenderShell<E: Env, B: Bucket> {
     acquisition: Acquisition<E, B>,
     events: Option<Events>,
+    /// Whether the connection has been down since the beginning.
+    was_disturbed: bool,
     until: Option<Instant>,
-    answer: oneshot::Sender<Result<Lock, AcquireError>>,
-    under_way: FuturesUnordered<BoxFuture<'static, Answered>>,
+    abandoned: Abandoned,
+    /// The look or the write that is under way.
+    asking: Option<BoxFuture<'static, ContenderEvent>>,
+    joining: Option<BoxFuture<'static, Joined>>,
     watch: Option<Watch>,
-    ended: Option<Result<Acquired, AcquireError>>,
+    ended: Result<Acquired, AcquireError>,
 }
 
 impl<E: Env, B: Bucket> ContenderShell<E, B> {
@@ -165,22 +169,26 @@ impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
     async fn next(&mut self) -> Option<<Contender as Machine>::Event> {
         let event = tokio::select! {
             biased;
-            Some(answered) = self.under_way.next(), if !self.under_way.is_empty() => match answered {
-                Answered::Event(event) => event,
-                Answered::Joined(Joined { place, watch, ahead }) => {
-                    let (since, watches) = (place.since, watch.is_some());
-                    self.watch = watch;
-                    self.acquisition.place = Some(place);
-                    ContenderEvent::Queued {
-                        since,
-                        ahead,
-                        watches,
-                    }
+            event = answered(&mut self.asking) => event,
+            joined = answered(&mut self.joining) => {
+                if joined.watch.is_some() {
+                    self.watch = joined.watch;
+                }
+                let place = Arc::clone(&joined.place.id);
+                self.acquisition.place = Some(joined.place);
+                ContenderEvent::Queued {
+                    place,
+                    has_ticket: joined.has_ticket,
+                    ahead: joined.ahead,
+                    watches: self.watch.is_some(),
                 }
             },
             event = Self::watched(&mut self.watch) => event,
-            event = linked(&mut self.events) => event,
-            () = self.answer.closed() => ContenderEvent::Abandoned,
+            event = linked(&mut self.events) => {
+                self.was_disturbed = true;
+                event
+            }
+            () = self.abandoned.told() => ContenderEvent::Abandoned,
         };
         Some((self.acquisition.inner.stamp(), event))
     }
@@ -192,38 +200,42 @@ impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
         match effect {
             ContenderEffect::Look { number } => {
                 let (inner, key) = (Arc::clone(inner), Arc::clone(&keys.record));
-                self.under_way.push(Box::pin(async move {
+                self.asking = Some(Box::pin(async move {
                     let result = inner.bucket.entry(&key).await;
-                    Answered::Event(ContenderEvent::Looked { number, result })
+                    ContenderEvent::Looked { number, result }
                 }));
             }
-            ContenderEffect::Write { over } => {
+            ContenderEffect::Write { over, passed } => {
+                self.acquisition.passed = passed;
                 let writing = self.acquisition.write(over, None);
-                self.under_way.push(Box::pin(async move {
+                self.asking = Some(Box::pin(async move {
                     let (sent, result) = writing.await;
-                    Answered::Event(ContenderEvent::Written { sent, result })
+                    ContenderEvent::Written { sent, result }
                 }));
             }
-            ContenderEffect::Queue => {
+            ContenderEffect::Queue { wants_ticket } => {
                 let left = self.until.map(|until| until.since(inner.stamp().at));
                 // For as long as the place may be kept, too.
                 let life = left.map(|left| left + self.acquisition.ttl);
-                let life = life.filter(|_| self.acquisition.place.is_none());
                 let kept = || inner.kept.take(&keys.record);
                 let place = self.acquisition.place.clone().or_else(kept);
                 let place = place.unwrap_or_else(|| Place::new(id));
-                let joining = queue::join(Arc::clone(inner), keys.clone(), place.clone(), life);
+                let joining = Joining {
+                    place: place.clone(),
+                    life: life.filter(|_| wants_ticket),
+                    watches: self.watch.is_some(),
+                };
+                let joining = queue::join(Arc::clone(inner), keys.clone(), joining);
                 self.acquisition.place = Some(place);
-                self.under_way
-                    .push(Box::pin(async move { Answered::Joined(joining.await) }));
+                self.joining = Some(Box::pin(joining));
             }
             ContenderEffect::Settle { over, seen } => settle(inner, keys, id, over, seen),
             ContenderEffect::Acquired(acquired) => {
-                self.ended = Some(Ok(acquired));
+                self.ended = Ok(acquired);
                 return ControlFlow::Break(());
             }
             ContenderEffect::Failed(error) => {
-                self.ended = Some(Err(error));
+                self.ended = Err(error);
                 return ControlFlow::Break(());
             }
         }

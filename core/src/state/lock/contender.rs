@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AcquireError;
-pub(super) use super::contending::{Acquired, ContenderEffect, ContenderEvent};
+pub(super) use super::contending::{Acquired, Before, ContenderEffect, ContenderEvent};
 use super::record::{Sight, Stamp, is_of};
 use crate::machine::Machine;
 use crate::time::Instant;
@@ -24,8 +24,8 @@ const BEHIND_MAX: u32 = 8;
 const RETRY: Duration = Duration::from_millis(500);
 /// Who is next in the queue comes at once, and everybody after it so much later than the one before.
 pub(super) const TURN: Duration = Duration::from_millis(100);
-/// Nobody comes later than this, however many stand before it.
-pub(super) const TURNS_MAX: Duration = Duration::from_secs(2);
+/// Nobody comes later than the one who has so many before it, however many more there are.
+const TURNS_MAX: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -43,6 +43,8 @@ enum State {
     },
     /// It is free: our turn comes then.
     Turn {
+        /// Since when, and the turn of the first in the queue.
+        since: Instant,
         at: Instant,
         over: Revision,
     },
@@ -73,13 +75,15 @@ pub(super) struct Contender {
     sight: Option<Sight>,
     unresolved: Option<Unresolved>,
     sees: Sees,
-    /// The newest revision under which the lock was seen to be free.
+    /// The newest revision under which the lock was seen to be free over this connection.
     free: Revision,
-    /// Where in the queue our place is.
-    since: Option<Revision>,
-    ahead: Vec<Arc<str>>,
-    /// Places before ours that somebody after us has not waited for.
-    skipped: Vec<Arc<str>>,
+    /// Our place in the queue, once we have been there.
+    place: Option<Arc<str>>,
+    /// Whether others know of it, as far as we do.
+    has_ticket: bool,
+    ahead: Vec<Before>,
+    /// Who had a turn before ours and did not come.
+    passed: Vec<Before>,
     is_down: bool,
     /// Looks in a row that showed less than was there when it was written.
     behind: u32,
@@ -114,9 +118,10 @@ impl Contender {
             unresolved: None,
             sees: Sees::NotYet,
             free: Revision::NONE,
-            since: None,
+            place: None,
+            has_ticket: false,
             ahead: Vec::new(),
-            skipped: Vec::new(),
+            passed: Vec::new(),
             is_down: false,
             behind: 0,
         };
@@ -148,13 +153,30 @@ impl Contender {
             return;
         }
         self.state = State::Writing { over };
-        effects.push(ContenderEffect::Write { over });
+        let places = self.passed.iter().rev().take(TURNS_MAX);
+        let places = places.map(|before| Arc::clone(&before.place));
+        effects.push(ContenderEffect::Write {
+            over,
+            passed: places.collect(),
+        });
+    }
+
+    /// Whoever was before us has had its turn.
+    fn write_in_turn(&mut self, over: Revision, effects: &mut Vec<ContenderEffect>) {
+        self.pass(TURNS_MAX);
+        self.write(over, effects);
+    }
+
+    /// So many turns before ours are over, and nobody has come.
+    fn pass(&mut self, turns: usize) {
+        let turns = turns.min(self.ahead.len());
+        self.passed.extend(self.ahead.drain(..turns));
     }
 
     /// So much later than the first in the queue.
     fn delay(&self) -> Duration {
-        let before = u32::try_from(self.ahead.len()).unwrap_or(u32::MAX);
-        TURN.saturating_mul(before).min(TURNS_MAX)
+        let turns = self.ahead.len().min(TURNS_MAX);
+        TURN.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX))
     }
 
     /// The record that may be taken over by now. What was read just now may be another: then the write is refused, and the
@@ -221,12 +243,11 @@ impl Contender {
     fn acquired(&mut self, revision: Revision, sent: Stamp, effects: &mut Vec<ContenderEffect>) {
         self.state = State::Over;
         self.unresolved = None;
-        let mut skipped = std::mem::take(&mut self.skipped);
-        skipped.append(&mut self.ahead);
+        let passed = std::mem::take(&mut self.passed);
         effects.push(ContenderEffect::Acquired(Acquired {
             revision,
             sent,
-            skipped,
+            passed,
         }));
     }
 
@@ -280,21 +301,18 @@ impl Contender {
     fn held(&mut self, now: Instant, entry: &KvEntry) {
         self.resolve(entry.revision);
         let sight = Sight::of(entry, now, self.ttl);
-        if let Some(place) = &sight.place
-            && let Some(position) = self.ahead.iter().position(|before| before == place)
-        {
-            // Who has come, and who was to come before: they are not waited for any more.
-            self.ahead.drain(..=position);
-        } else if self.since.is_some() && sight.queued > self.since {
-            // Somebody after us, who has not waited for those before us.
-            self.skipped.append(&mut self.ahead);
-        }
+        // Who has come is not waited for any more, nor who did not when it was its turn. Whoever else was before them may
+        // have come a moment too late, and has its turn still.
+        let is_over =
+            |place: &Arc<str>| sight.place.as_ref() == Some(place) || sight.passed.contains(place);
+        self.ahead.retain(|before| !is_over(&before.place));
+        self.passed.retain(|before| !is_over(&before.place));
         // What was read may be older than what the watch has told.
-        if !self
-            .sight
-            .as_ref()
-            .is_some_and(|known| known.covers(&sight))
-        {
+        let known = self.sight.as_ref();
+        if !known.is_some_and(|known| known.covers(&sight)) {
+            // Where we are named our ticket is taken away, and we are here.
+            let own = self.place.as_ref();
+            self.has_ticket &= !own.is_some_and(|own| sight.passed.contains(own));
             self.sight = Some(sight);
         }
     }
@@ -330,7 +348,7 @@ impl Contender {
         };
         self.held(now.at, &entry);
         if let Some(over) = self.due(now.at) {
-            self.write(over, effects);
+            self.write_in_turn(over, effects);
         } else if self.until.is_none() {
             self.fail(AcquireError::Held, effects);
         } else {
@@ -343,10 +361,16 @@ impl Contender {
         // Who is told nothing must ask.
         let look = (self.sees == Sees::Nothing).then(|| now + RETRY);
         self.state = State::Waiting { look };
-        if self.sees == Sees::NotYet {
-            self.sees = Sees::Soon;
-            effects.push(ContenderEffect::Queue);
+        if self.sees == Sees::NotYet || (self.sees == Sees::All && !self.has_ticket) {
+            self.queue(effects);
         }
+    }
+
+    fn queue(&mut self, effects: &mut Vec<ContenderEffect>) {
+        self.sees = Sees::Soon;
+        effects.push(ContenderEffect::Queue {
+            wants_ticket: !self.has_ticket,
+        });
     }
 
     fn sees(&mut self, is_watching: bool, now: Instant) {
@@ -407,6 +431,11 @@ impl Contender {
                 self.found(entry.revision, sent, now, effects);
             }
         } else if entry.operation.is_put() {
+            if let State::Turn { since, .. } = self.state {
+                // Whoever took it did not wait for its turn.
+                let turns = now.at.since(since).as_nanos() / TURN.as_nanos();
+                self.pass(usize::try_from(turns).unwrap_or(usize::MAX));
+            }
             self.held(now.at, entry);
             if is_idle {
                 self.wait(now.at, effects);
@@ -418,7 +447,8 @@ impl Contender {
             match &mut self.state {
                 State::Waiting { .. } => {
                     let at = now.at + self.delay();
-                    self.state = State::Turn { at, over };
+                    let since = now.at;
+                    self.state = State::Turn { since, at, over };
                 }
                 State::Turn { over: known, .. } => *known = over,
                 State::Retrying { .. } | State::Looking | State::Writing { .. } | State::Over => {}
@@ -455,11 +485,15 @@ impl Machine for Contender {
             }
             ContenderEvent::Written { sent, result } => self.written((sent, now), result, effects),
             ContenderEvent::Queued {
-                since,
+                place,
+                has_ticket,
                 ahead,
                 watches,
             } => {
-                (self.since, self.ahead) = (since, ahead);
+                (self.place, self.has_ticket, self.ahead) = (Some(place), has_ticket, ahead);
+                // Who has come back since has another ticket.
+                let passed = &self.passed;
+                self.ahead.retain(|before| !passed.contains(before));
                 self.sees(watches, now.at);
             }
             ContenderEvent::Seen(entry) => self.seen(now, &entry, effects),
@@ -467,6 +501,10 @@ impl Machine for Contender {
             ContenderEvent::Disconnected => self.is_down = true,
             ContenderEvent::Reconnected => {
                 self.is_down = false;
+                // A server that has lost its power gives that revision out again.
+                self.free = Revision::NONE;
+                // Our turn may have come and gone.
+                self.has_ticket = false;
                 // An answer to what was asked before may never come; and what was seen before may be another's by now.
                 if !matches!(self.state, State::Writing { .. }) {
                     self.look(effects);
@@ -493,18 +531,17 @@ impl Machine for Contender {
             return self.give_up(effects);
         }
         match self.state {
-            State::Turn { at, over } if at <= now => self.write(over, effects),
+            State::Turn { at, over, .. } if at <= now => self.write_in_turn(over, effects),
             State::Retrying { at } if at <= now => self.look(effects),
             State::Waiting { look: Some(look) } if look <= now => {
                 if self.sees == Sees::Nothing {
-                    self.sees = Sees::Soon;
-                    effects.push(ContenderEffect::Queue);
+                    self.queue(effects);
                 }
                 self.look(effects);
             }
             State::Waiting { .. } => {
                 if let Some(over) = self.due(now) {
-                    self.write(over, effects);
+                    self.write_in_turn(over, effects);
                 }
             }
             State::Turn { .. }
@@ -543,6 +580,14 @@ mod tests {
         }
     }
 
+    /// Writes over this revision, and has waited for nobody.
+    fn write(over: u64) -> ContenderEffect {
+        ContenderEffect::Write {
+            over: Revision(over),
+            passed: Vec::new(),
+        }
+    }
+
     fn others(revision: u64) -> KvEntry {
         KvEntry {
             key: "l.a".into(),
@@ -569,9 +614,8 @@ mod tests {
             number,
             result: Ok(Some(others(14))),
         };
-        let over = Revision(48);
         let tries = hear(&mut contender, looked(1));
-        assert_eq!(tries, [ContenderEffect::Write { over }]);
+        assert_eq!(tries, [write(48)]);
         let refused = ContenderEvent::Written {
             sent: at(100),
             result: Err(UpdateError::WrongRevision {
@@ -607,58 +651,110 @@ mod tests {
             effects
         };
         let queues = hear(&mut contender, 0, looked(1, others(5)));
-        assert_eq!(queues, [ContenderEffect::Queue]);
-        let ahead = ahead.iter().map(|place| Arc::from(*place)).collect();
+        assert_eq!(queues, [ContenderEffect::Queue { wants_ticket: true }]);
         let queued = ContenderEvent::Queued {
-            since: Some(Revision(4)),
-            ahead,
+            place: "own".into(),
+            has_ticket: true,
+            ahead: ahead.iter().copied().map(before).collect(),
             watches: true,
         };
         assert_eq!(hear(&mut contender, 0, queued), []);
         (contender, hear)
     }
 
-    fn of_place(place: &str, since: u64, revision: u64) -> KvEntry {
+    fn before(place: &str) -> Before {
+        Before {
+            place: place.into(),
+            ticket: Revision(1),
+        }
+    }
+
+    /// The record of one whose place this is, and who has waited in vain for those.
+    fn of_place(place: &str, passed: &[&str], revision: u64) -> KvEntry {
         let mut record = Record::new(&"other".into(), TTL, None, 0);
-        (record.place, record.since) = (Some(place.into()), Some(since));
+        record.place = Some(place.into());
+        record.passed = passed.iter().map(|place| Arc::from(*place)).collect();
         KvEntry {
             value: record.encode(),
             ..others(revision)
         }
     }
 
+    fn freed(revision: u64) -> KvEntry {
+        KvEntry {
+            operation: Operation::Delete,
+            ..others(revision)
+        }
+    }
+
     #[test]
-    fn who_was_passed_over_waits_no_longer_for_those_before() {
-        let (mut contender, hear) = waiting(&["dead", "b", "c"]);
+    fn who_was_waited_for_in_vain_is_not_waited_for_again() {
+        let (mut contender, hear) = waiting(&["dead", "late", "b", "c"]);
         let sees = |contender: &mut Contender, entry| {
             hear(contender, 1, ContenderEvent::Seen(entry));
-            contender.ahead.join(" ")
+            let places = contender.ahead.iter().map(|before| &*before.place);
+            places.collect::<Vec<_>>().join(" ")
         };
-        let left = sees(&mut contender, of_place("b", 2, 6));
-        assert_eq!(left, "c", "b has come, and dead has not");
-        let left = sees(&mut contender, of_place("first", 1, 7));
-        assert_eq!(left, "c", "one that came before us renews its lock");
-        assert_eq!(sees(&mut contender, of_place("behind", 6, 8)), "");
-        assert_eq!(contender.delay(), Duration::ZERO);
-        let freed = KvEntry {
-            operation: Operation::Delete,
-            ..others(9)
-        };
-        hear(&mut contender, 3, ContenderEvent::Seen(freed));
+        let left = sees(&mut contender, of_place("b", &["dead"], 6));
+        assert_eq!(left, "late c", "b has come, and had not waited for late");
+        let left = sees(&mut contender, of_place("behind", &[], 7));
+        assert_eq!(left, "late c", "one that has waited for nobody");
+        assert_eq!(sees(&mut contender, of_place("late", &[], 8)), "c");
+        hear(&mut contender, 3, ContenderEvent::Seen(freed(9)));
+        assert_eq!(contender.deadline(), Some(at(3).at + TURN));
         let mut effects = Vec::new();
-        contender.on_deadline(at(3).at, &mut effects);
-        let over = Revision(9);
-        assert_eq!(effects, [ContenderEffect::Write { over }]);
+        contender.on_deadline(at(4).at, &mut effects);
+        let (over, passed) = (Revision(9), vec!["c".into()]);
+        assert_eq!(effects, [ContenderEffect::Write { over, passed }]);
         let written = ContenderEvent::Written {
-            sent: at(3),
+            sent: at(4),
             result: Ok(Revision(10)),
         };
         let acquired = ContenderEffect::Acquired(Acquired {
             revision: Revision(10),
-            sent: at(3),
-            skipped: vec!["c".into()],
+            sent: at(4),
+            passed: vec![before("c")],
         });
-        assert_eq!(hear(&mut contender, 3, written), [acquired]);
+        assert_eq!(hear(&mut contender, 4, written), [acquired]);
+    }
+
+    /// Where somebody takes it out of turn each time, nobody's turn may come before that.
+    #[test]
+    fn whose_turn_is_over_is_not_waited_for_the_next_time() {
+        let (mut contender, hear) = waiting(&["dead", "gone", "c"]);
+        hear(&mut contender, 3, ContenderEvent::Seen(freed(6)));
+        let mut later = at(3);
+        later.at += TURN * 2;
+        let taken = (later, ContenderEvent::Seen(of_place("fast", &[], 7)));
+        contender.handle(later.at, taken, &mut Vec::new());
+        assert_eq!(contender.ahead, [before("c")]);
+        let queued = ContenderEvent::Queued {
+            place: "own".into(),
+            has_ticket: true,
+            ahead: ["dead", "gone", "c"].map(before).into(),
+            watches: true,
+        };
+        hear(&mut contender, 4, queued);
+        assert_eq!(contender.ahead, [before("c")], "of the same tickets");
+    }
+
+    /// Or it would lose against everybody who comes, one after the other.
+    #[test]
+    fn who_is_passed_over_and_there_takes_another_ticket() {
+        let (mut contender, hear) = waiting(&[]);
+        let seen = ContenderEvent::Seen(of_place("b", &["own"], 6));
+        let queues = hear(&mut contender, 1, seen);
+        assert_eq!(queues, [ContenderEffect::Queue { wants_ticket: true }]);
+    }
+
+    /// Its turn may have come and gone meanwhile, and its ticket with it.
+    #[test]
+    fn who_is_connected_again_takes_another_ticket() {
+        let (mut contender, hear) = waiting(&[]);
+        hear(&mut contender, 1, ContenderEvent::Disconnected);
+        hear(&mut contender, 2, ContenderEvent::Reconnected);
+        let queues = hear(&mut contender, 2, looked(2, others(6)));
+        assert_eq!(queues, [ContenderEffect::Queue { wants_ticket: true }]);
     }
 
     /// Its life is over all the time, and that is no reason to hurry.
@@ -687,9 +783,20 @@ mod tests {
         assert_eq!(effects, [], "though its life is over");
         let looks = hear(&mut contender, 101, ContenderEvent::Reconnected);
         assert_eq!(looks, [ContenderEffect::Look { number: 2 }]);
-        let over = Revision(5);
         let writes = hear(&mut contender, 101, looked(2, others(5)));
-        assert_eq!(writes, [ContenderEffect::Write { over }]);
+        assert_eq!(writes, [write(5)]);
+    }
+
+    /// A server that has lost its power gives the revision out again under which the lock was free: to another's record.
+    #[test]
+    fn what_was_free_before_a_reconnect_is_not_written_over() {
+        let (mut contender, hear) = waiting(&[]);
+        hear(&mut contender, 1, ContenderEvent::Seen(freed(9)));
+        hear(&mut contender, 1, ContenderEvent::Seen(others(10)));
+        hear(&mut contender, 2, ContenderEvent::Disconnected);
+        hear(&mut contender, 3, ContenderEvent::Reconnected);
+        hear(&mut contender, 3, looked(2, others(5)));
+        assert!(matches!(contender.state, State::Waiting { .. }));
     }
 
     /// What was written over is gone with the power of the server: then it does not wait for ever to be there again.
@@ -706,15 +813,12 @@ mod tests {
             hear(&mut contender, 10, unanswered),
             [ContenderEffect::Look { number: 2 }]
         );
-        let freed = KvEntry {
-            operation: Operation::Delete,
-            ..others(3)
-        };
+        let freed = freed(3);
         let mut looks = 0;
         let wrote = loop {
             let number = contender.number;
             let effects = hear(&mut contender, 11 + looks, looked(number, freed.clone()));
-            if let [ContenderEffect::Write { over }] = *effects {
+            if let [ContenderEffect::Write { over, .. }] = *effects {
                 break over;
             }
             looks += 1;

@@ -19,11 +19,13 @@ pub(super) enum ContenderEvent {
         sent: Stamp,
         result: Result<Revision, UpdateError>,
     },
-    /// There is a ticket and, perhaps, a watch; these places are before ours, the first one first; ours is had since that
-    /// revision.
+    /// We stand in the queue, or at its end as long as we have no ticket.
     Queued {
-        since: Option<Revision>,
-        ahead: Vec<Arc<str>>,
+        /// Ours.
+        place: Arc<str>,
+        has_ticket: bool,
+        /// Who is before us, the first one first.
+        ahead: Vec<Before>,
         watches: bool,
     },
     /// The watch tells a record of the lock.
@@ -43,10 +45,13 @@ pub(super) enum ContenderEvent {
 pub(super) enum ContenderEffect {
     /// Read the record.
     Look { number: u64 },
-    /// Write the record of this acquisition over this revision.
-    Write { over: Revision },
-    /// Watch the record, take a ticket if there is none yet, and see who is before it.
-    Queue,
+    /// Write the record of this acquisition over this revision; these had their turn before ours and did not come.
+    Write {
+        over: Revision,
+        passed: Vec<Arc<str>>,
+    },
+    /// Watch the record, if that is not done, take a ticket, if one is wanted, and see who is before it.
+    Queue { wants_ticket: bool },
     /// The lock is held.
     Acquired(Acquired),
     /// It is not, and nothing is asked for any more.
@@ -54,6 +59,14 @@ pub(super) enum ContenderEffect {
     /// See to it that no record of this acquisition remains, where one may have been or may yet be written over this
     /// revision, or is this revision. It was another's record that was seen so, if it was one.
     Settle { over: Revision, seen: Option<Sight> },
+}
+
+/// Somebody before us in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Before {
+    pub(super) place: Arc<str>,
+    /// The revision of its ticket, as it was seen. Who comes back takes another.
+    pub(super) ticket: Revision,
 }
 
 /// An acquisition that has succeeded.
@@ -64,5 +77,5 @@ pub(super) struct Acquired {
     /// When the write was handed to the transport, or the first that may have been the one.
     pub(super) sent: Stamp,
     /// Who stood before us in the queue and did not come when it was their turn.
-    pub(super) skipped: Vec<Arc<str>>,
+    pub(super) passed: Vec<Before>,
 }

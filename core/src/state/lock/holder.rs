@@ -135,6 +135,11 @@ impl Holder {
         holder
     }
 
+    /// The connection has been down: the record must be looked at before it is touched.
+    pub(super) fn disturb(&mut self) {
+        self.unsure = true;
+    }
+
     fn next_tick(&self, now: Instant) -> Instant {
         now + (self.ttl / TICK_PART).clamp(TICK_MIN, TICK_MAX)
     }
@@ -403,9 +408,9 @@ impl Machine for Holder {
                 self.wants_unlock = true;
                 self.act(effects);
             }
-            HolderEvent::Disconnected => self.unsure = true,
+            HolderEvent::Disconnected => self.disturb(),
             HolderEvent::Reconnected => {
-                self.unsure = true;
+                self.disturb();
                 self.keep = self.keep.map(|_| now.at);
             }
             HolderEvent::Clock => self.check(now, effects),

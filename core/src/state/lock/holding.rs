@@ -3,22 +3,23 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
+use futures_channel::mpsc;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::acquiring::Acquisition;
+use super::carried::{Carried, answered};
 use super::contender::Acquired;
 use super::holder::{Holder, HolderEffect, HolderEvent};
 use super::record::Stamp;
 use super::settle::settle;
-use super::{AcquireError, Lease, Lock, LostReason, RefreshError, SharedLease, UnlockError, lease};
+use super::{Lease, Lock, LostReason, RefreshError, SharedLease, Stage, UnlockError, lease};
 use crate::env::Env;
 use crate::machine::{Machine, Shell, drive};
 use crate::time::Clock;
 use crate::transport::{Bucket, ConnectionEvent, Events};
 
-/// What the handle of a lock asks of its task.
+/// What the handle of a lock asks of its task, once it has one.
 pub(super) enum Command {
     Refresh(oneshot::Sender<Result<(), RefreshError>>),
     Unlock(oneshot::Sender<Result<(), UnlockError>>),
@@ -26,59 +27,125 @@ pub(super) enum Command {
     Listen(oneshot::Sender<LostReason>),
 }
 
+/// What is held. It wants no task before something is to be done in time: most locks are let go before that.
+pub(super) trait Holding: Send {
+    /// Lets it go, in the task of whoever waits for that.
+    fn unlock(self: Box<Self>) -> BoxFuture<'static, Result<(), UnlockError>>;
+
+    /// Lets it go in the background.
+    fn leave(self: Box<Self>);
+
+    /// Goes on in a task of its own, which takes commands, and lets it go once there can be none any more.
+    fn start(self: Box<Self>) -> mpsc::UnboundedSender<Command>;
+}
+
+struct Held<E: Env, B: Bucket> {
+    holder: Holder,
+    shell: HolderShell<E, B>,
+}
+
+impl<E: Env, B: Bucket> Held<E, B> {
+    /// Until it is let go.
+    async fn run(mut self) -> Result<(), UnlockError> {
+        let clock = self.shell.acquisition.inner.env.clock().clone();
+        drive(&clock, &mut self.holder, &mut self.shell).await;
+        self.shell.unlocked
+    }
+
+    fn spawn(self) {
+        let env = self.shell.acquisition.inner.env.clone();
+        let running = async move { drop(self.run().await) };
+        env.spawn("lock", running).detach();
+    }
+}
+
+impl<E: Env, B: Bucket> Holding for Held<E, B> {
+    fn unlock(self: Box<Self>) -> BoxFuture<'static, Result<(), UnlockError>> {
+        let env = self.shell.acquisition.inner.env.clone();
+        Box::pin(Carried::new(&env, |_goes_on_alike| (*self).run()))
+    }
+
+    fn leave(self: Box<Self>) {
+        self.spawn();
+    }
+
+    fn start(mut self: Box<Self>) -> mpsc::UnboundedSender<Command> {
+        let (commands, inbox) = mpsc::unbounded();
+        self.shell.inbox = Inbox::Open(inbox);
+        self.spawn();
+        commands
+    }
+}
+
 impl<E: Env, B: Bucket> Acquisition<E, B> {
-    pub(super) async fn hold(
+    /// The handle on what was acquired. `was_disturbed`: the connection has been down since before the write.
+    pub(super) fn hold(
         self,
         key: Arc<str>,
-        acquired: Acquired,
+        acquired: &Acquired,
         events: Option<Events>,
-        answer: oneshot::Sender<Result<Lock, AcquireError>>,
-    ) {
-        let Acquired { revision, sent, .. } = acquired;
-        let (commands, inbox) = mpsc::unbounded_channel();
+        was_disturbed: bool,
+    ) -> Lock {
+        let Acquired { revision, sent, .. } = *acquired;
         let shared: SharedLease = Arc::new(Mutex::new(Lease { sent, lost: None }));
-        let clock = self.inner.env.clock().clone();
-        let now = clock.clone();
-        let lock = Lock {
+        let now = self.inner.env.clock().clone();
+        let ttl = self.ttl;
+        let mut holder = Holder::new(Arc::clone(&self.id), ttl, revision, sent);
+        if was_disturbed {
+            holder.disturb();
+        }
+        let shell = HolderShell {
+            acquisition: self,
+            token: revision.0,
+            // As long as nothing else is asked.
+            inbox: Inbox::Ends,
+            events,
+            asking: None,
+            reads_clock: false,
+            lease: Arc::clone(&shared),
+            listeners: Vec::new(),
+            refreshes: Vec::new(),
+            unlocks: Vec::new(),
+            unlocked: Err(UnlockError::NotHeld),
+        };
+        Lock {
             key,
             token: revision.0,
-            ttl: self.ttl,
-            lease: Arc::clone(&shared),
+            ttl,
+            lease: shared,
             now: Box::new(move || Stamp {
                 at: now.now(),
                 wall: now.wall(),
             }),
-            commands,
-        };
-        // Where nobody waits for it any more it is dropped, and that unlocks it.
-        let _gone = answer.send(Ok(lock));
-        let mut holder = Holder::new(Arc::clone(&self.id), self.ttl, revision, sent);
-        let mut shell = HolderShell {
-            acquisition: self,
-            token: revision.0,
-            inbox: Some(inbox),
-            events,
-            under_way: FuturesUnordered::new(),
-            lease: shared,
-            listeners: Vec::new(),
-            refreshes: Vec::new(),
-            unlocks: Vec::new(),
-        };
-        drive(&clock, &mut holder, &mut shell).await;
+            stage: Mutex::new(Stage::Rests(Box::new(Held { holder, shell }))),
+        }
     }
+}
+
+/// What is asked of a holder.
+enum Inbox {
+    Open(mpsc::UnboundedReceiver<Command>),
+    /// It is to be let go.
+    Ends,
+    /// And knows that.
+    Ended,
 }
 
 struct HolderShell<E: Env, B: Bucket> {
     acquisition: Acquisition<E, B>,
     token: u64,
-    /// `None` once nobody holds the handle any more.
-    inbox: Option<mpsc::UnboundedReceiver<Command>>,
+    inbox: Inbox,
     events: Option<Events>,
-    under_way: FuturesUnordered<BoxFuture<'static, HolderEvent>>,
+    /// The look, the write or the deletion that is under way.
+    asking: Option<BoxFuture<'static, HolderEvent>>,
+    /// Whether the machine wants to be told the time.
+    reads_clock: bool,
     lease: SharedLease,
     listeners: Vec<oneshot::Sender<LostReason>>,
     refreshes: Vec<oneshot::Sender<Result<(), RefreshError>>>,
     unlocks: Vec<oneshot::Sender<Result<(), UnlockError>>>,
+    /// How that went, once it is over.
+    unlocked: Result<(), UnlockError>,
 }
 
 impl<E: Env, B: Bucket> HolderShell<E, B> {
@@ -106,17 +173,16 @@ impl<E: Env, B: Bucket> HolderShell<E, B> {
 }
 
 /// The next command; never, once nobody can give one and that has been told.
-async fn next_command(inbox: &mut Option<mpsc::UnboundedReceiver<Command>>) -> Option<Command> {
-    match inbox {
-        Some(commands) => {
-            let command = commands.recv().await;
-            if command.is_none() {
-                *inbox = None;
-            }
-            command
-        }
-        None => std::future::pending().await,
+async fn next_command(inbox: &mut Inbox) -> Option<Command> {
+    let command = match inbox {
+        Inbox::Open(commands) => commands.recv().await.ok(),
+        Inbox::Ends => None,
+        Inbox::Ended => std::future::pending().await,
+    };
+    if command.is_none() {
+        *inbox = Inbox::Ended;
     }
+    command
 }
 
 /// The next event of the connection; never, once it has none.
@@ -133,9 +199,12 @@ pub(super) async fn next_event(events: &mut Option<Events>) -> ConnectionEvent {
 impl<E: Env, B: Bucket> Shell<Holder> for HolderShell<E, B> {
     async fn next(&mut self) -> Option<<Holder as Machine>::Event> {
         loop {
+            if std::mem::take(&mut self.reads_clock) {
+                return Some((self.acquisition.inner.stamp(), HolderEvent::Clock));
+            }
             let heard = tokio::select! {
                 biased;
-                Some(event) = self.under_way.next(), if !self.under_way.is_empty() => Some(event),
+                event = answered(&mut self.asking) => Some(event),
                 event = next_event(&mut self.events) => match event {
                     ConnectionEvent::Disconnected(_) => Some(HolderEvent::Disconnected),
                     ConnectionEvent::Reconnected => Some(HolderEvent::Reconnected),
@@ -158,22 +227,24 @@ impl<E: Env, B: Bucket> Shell<Holder> for HolderShell<E, B> {
         } = &self.acquisition;
         let (bucket, key) = (inner.bucket.clone(), Arc::clone(&keys.record));
         match effect {
-            HolderEffect::Look => self.under_way.push(Box::pin(async move {
-                HolderEvent::Looked(bucket.entry(&key).await)
-            })),
+            HolderEffect::Look => {
+                self.asking = Some(Box::pin(async move {
+                    HolderEvent::Looked(bucket.entry(&key).await)
+                }));
+            }
             HolderEffect::Write { over } => {
                 let writing = self.acquisition.write(over, Some(self.token));
-                self.under_way.push(Box::pin(async move {
+                self.asking = Some(Box::pin(async move {
                     let (sent, result) = writing.await;
                     HolderEvent::Written { sent, result }
                 }));
             }
-            HolderEffect::Delete { over } => self.under_way.push(Box::pin(async move {
-                HolderEvent::Deleted(bucket.delete(&key, Some(over)).await)
-            })),
-            HolderEffect::ReadClock => self
-                .under_way
-                .push(Box::pin(std::future::ready(HolderEvent::Clock))),
+            HolderEffect::Delete { over } => {
+                self.asking = Some(Box::pin(async move {
+                    HolderEvent::Deleted(bucket.delete(&key, Some(over)).await)
+                }));
+            }
+            HolderEffect::ReadClock => self.reads_clock = true,
             HolderEffect::Renewed { sent } => lease(&self.lease).sent = sent,
             HolderEffect::Lost(reason) => {
                 lease(&self.lease).lost = Some(reason);
@@ -191,8 +262,9 @@ impl<E: Env, B: Bucket> Shell<Holder> for HolderShell<E, B> {
                 // Of several who unlock it at once one does.
                 let mut answers = self.unlocks.drain(..);
                 if let Some(first) = answers.next() {
-                    let _gone = first.send(result);
+                    let _gone = first.send(result.clone());
                 }
+                self.unlocked = result;
                 for answer in answers {
                     let _gone = answer.send(Err(UnlockError::NotHeld));
                 }

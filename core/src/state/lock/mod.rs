@@ -4,10 +4,11 @@
 //! compare-and-set on the revision of this very acquisition, as is every renewal.
 //!
 //! ```text
-//!   Locks ── acquire ──▶ one task for each acquisition
-//!                          │  Contender: look, write, wait for one's turn; what became of a lost answer?
+//!   Locks ── acquire ──▶ Contender: look, write, wait for one's turn; what became of a lost answer?
+//!                          │        in the caller's task, and in one of its own where the caller stops waiting
 //!                          ▼
 //!   Lock ◀── Acquired ── Holder: until when can it be relied on? renew, lose, let go
+//!                                   in a task of its own, from the first that is asked of it on
 //! ```
 //!
 //! **No two wall clocks decide anything.** The record says how long it lives (`ttl`), not until when.
@@ -38,15 +39,17 @@
 //! **Waiting.** Who waits watches the record and takes a ticket (one more record). When the lock becomes free, the first in
 //! the order of tickets comes at once and the others each [`TURN`] later than the one before, if it is still free then:
 //! a release wakes all and starts one. The order is kept as long as whoever's turn it is answers within that time; who
-//! does not wait may still come first. Who gives up keeps its place for the life of the lock it wanted, and has it again
-//! if it comes back in time with the same [`Locks`]: so everybody has its turn, also where that is further away than
-//! anybody's patience.
+//! does not wait may still come first. Whoever waited in vain for somebody before it says so in its record, so that nobody
+//! else waits for that one; who has only come too late keeps its place. Who gives up keeps its place for the life of the
+//! lock it wanted, and has it again if it comes back in time with the same [`Locks`]: so everybody has its turn, also where
+//! that is further away than anybody's patience.
 //!
 //! **What remains.** Whatever fails, or is dropped while it is under way, is undone in the background: a write whose answer
 //! was lost is not forgotten before it is clear that it never can be stored, or until it is deleted. Only the end of the
 //! process or of its connection leaves a record behind, until its life is over.
 
 mod acquiring;
+mod carried;
 mod contender;
 mod contending;
 mod holder;
@@ -61,12 +64,13 @@ mod settle;
 mod shell;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use futures_channel::mpsc;
+use tokio::sync::oneshot;
 
-use self::holding::Command;
+use self::holding::{Command, Holding};
 pub use self::record::Record;
 use self::record::Stamp;
 pub use self::shell::Locks;
@@ -189,7 +193,7 @@ struct Lease {
 
 type SharedLease = Arc<Mutex<Lease>>;
 
-fn lease(lease: &SharedLease) -> std::sync::MutexGuard<'_, Lease> {
+fn lease(lease: &SharedLease) -> MutexGuard<'_, Lease> {
     lease.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -200,7 +204,41 @@ pub struct Lock {
     ttl: Duration,
     lease: SharedLease,
     now: Box<dyn Fn() -> Stamp + Send + Sync>,
-    commands: mpsc::UnboundedSender<Command>,
+    stage: Mutex<Stage>,
+}
+
+/// Who does what is to be done for a lock.
+enum Stage {
+    /// Nobody yet: there is nothing to do.
+    Rests(Box<dyn Holding>),
+    /// A task.
+    Runs(mpsc::UnboundedSender<Command>),
+    /// It has been let go.
+    Over,
+}
+
+impl Stage {
+    /// What rested, and is over with that.
+    fn take_rest(&mut self) -> Option<Box<dyn Holding>> {
+        match std::mem::replace(self, Self::Over) {
+            Self::Rests(holding) => Some(holding),
+            stage => {
+                *self = stage;
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let stage = self.stage.get_mut();
+        let stage = stage.unwrap_or_else(PoisonError::into_inner);
+        // A task notices that nobody can ask for anything any more.
+        if let Some(holding) = stage.take_rest() {
+            holding.leave();
+        }
+    }
 }
 
 impl fmt::Debug for Lock {
@@ -225,6 +263,22 @@ impl Lock {
         self.token
     }
 
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks its task, which begins with that. False if the lock has been let go.
+    fn ask(&self, command: Command) -> bool {
+        let mut stage = self.stage();
+        if let Some(holding) = stage.take_rest() {
+            *stage = Stage::Runs(holding.start());
+        }
+        match &*stage {
+            Stage::Runs(commands) => commands.unbounded_send(command).is_ok(),
+            Stage::Rests(_) | Stage::Over => false,
+        }
+    }
+
     /// Whether it can be relied on now: the same that [`lost`](Self::lost) waits for, without waiting. A process that may
     /// have stood still asks before each effect.
     pub fn is_held(&self) -> bool {
@@ -247,7 +301,7 @@ impl Lock {
     /// [`is_held`](Self::is_held) notices at once.
     pub async fn lost(&self) -> LostReason {
         let (listener, told) = oneshot::channel();
-        if self.commands.send(Command::Listen(listener)).is_ok()
+        if self.ask(Command::Listen(listener))
             && let Ok(reason) = told.await
         {
             return reason;
@@ -261,7 +315,7 @@ impl Lock {
     /// [`RefreshError::Expired`] once it is lost, and for ever; after any other error it is held until its end.
     pub async fn refresh(&self) -> Result<(), RefreshError> {
         let (answer, answered) = oneshot::channel();
-        if self.commands.send(Command::Refresh(answer)).is_err() {
+        if !self.ask(Command::Refresh(answer)) {
             return Err(RefreshError::NotHeld);
         }
         answered.await.unwrap_or(Err(RefreshError::NotHeld))
@@ -270,7 +324,7 @@ impl Lock {
     /// From now on it renews itself, every third of its life, until it is lost or unlocked.
     pub fn keep_alive(&self) {
         // Where it is over there is nothing to renew.
-        let _over = self.commands.send(Command::Keep);
+        let _is_held = self.ask(Command::Keep);
     }
 
     /// Lets it go: only the record of this very acquisition is deleted.
@@ -278,8 +332,12 @@ impl Lock {
     /// # Errors
     /// [`UnlockError::NotHeld`] if it was unlocked before, or somebody else has it.
     pub async fn unlock(&self) -> Result<(), UnlockError> {
+        let rests = self.stage().take_rest();
+        if let Some(holding) = rests {
+            return holding.unlock().await;
+        }
         let (answer, answered) = oneshot::channel();
-        if self.commands.send(Command::Unlock(answer)).is_err() {
+        if !self.ask(Command::Unlock(answer)) {
             return Err(UnlockError::NotHeld);
         }
         answered.await.unwrap_or(Err(UnlockError::NotHeld))

@@ -39,7 +39,8 @@ impl World {
                         }
                     }
                     (Answer::Joined, _) => ContenderEvent::Queued {
-                        since: None,
+                        place: name(actor, 0),
+                        has_ticket: true,
                         ahead: Vec::new(),
                         watches: true,
                     },
@@ -75,12 +76,12 @@ impl World {
         for effect in effects {
             match effect {
                 ContenderEffect::Look { number } => self.ask(actor, Request::Look { number }),
-                ContenderEffect::Write { over } => {
+                ContenderEffect::Write { over, .. } => {
                     let value = Record::new(&id, TTL, None, 0).encode();
                     let sent = self.stamp(actor);
                     self.ask(actor, Request::Write { over, sent, value });
                 }
-                ContenderEffect::Queue => {
+                ContenderEffect::Queue { .. } => {
                     self.actors[actor].watches = true;
                     self.ask(actor, Request::Join);
                 }

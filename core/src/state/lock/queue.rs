@@ -4,6 +4,10 @@
 //! some would never have theirs otherwise: they would begin behind the others each time. Who is not there when its turn
 //! comes is passed over.
 //!
+//! Whose turn comes waits so long for each of those before it, takes away the tickets of those who did not come, and names
+//! them in the record of the lock: nobody waits for them any more, and who is named there and has come all the same, too
+//! late, takes another ticket for the same place. So nobody loses its place by losing a race.
+//!
 //! Tickets are for order alone: nothing goes wrong where one is lost, left behind or deleted too early, but that somebody
 //! comes sooner or later than it should.
 
@@ -14,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::contending::Before;
 use super::record::Keys;
 use super::settle::closed;
 use super::shell::{Inner, Over};
@@ -39,18 +44,24 @@ impl Place {
         }
     }
 
-    /// The places before this one, the first one first.
-    fn ahead(&mut self, keys: &Keys, tickets: &[KvEntry]) -> Vec<Arc<str>> {
-        let place = |ticket| Some((Ticket::since(ticket), keys.place_of(&ticket.key)?));
-        let mut queue: Vec<(Revision, &str)> = tickets.iter().filter_map(place).collect();
-        queue.sort_unstable();
-        let own = queue.iter().find(|(_, id)| **id == *self.id);
-        self.since = self.since.or_else(|| own.map(|(since, _)| *since));
-        let is_ahead = |(since, id): &(Revision, &str)| {
-            **id != *self.id && self.since.is_none_or(|own| *since < own)
+    /// Who is before this place, the first one first, and whether it has a ticket.
+    fn find(&mut self, keys: &Keys, tickets: &[KvEntry]) -> (Vec<Before>, bool) {
+        let ticket = |entry: &KvEntry| {
+            let before = Before {
+                place: keys.place_of(&entry.key)?.into(),
+                ticket: entry.revision,
+            };
+            Some((Ticket::since(entry), before))
         };
-        let ahead = queue.into_iter().filter(is_ahead);
-        ahead.map(|(_, id)| id.into()).collect()
+        let mut queue: Vec<(Revision, Before)> = tickets.iter().filter_map(ticket).collect();
+        queue.sort_unstable_by(|(a, one), (b, other)| (a, &one.place).cmp(&(b, &other.place)));
+        let own = queue.iter().position(|(_, one)| one.place == self.id);
+        let own = own.map(|own| queue.remove(own));
+        let has_ticket = own.is_some();
+        self.since = self.since.or_else(|| own.map(|(since, _)| since));
+        queue.retain(|(since, _)| self.since.is_none_or(|own| *since < own));
+        let ahead = queue.into_iter().map(|(_, before)| before);
+        (ahead.collect(), has_ticket)
     }
 }
 
@@ -72,29 +83,56 @@ impl Ticket {
 
     fn since(entry: &KvEntry) -> Revision {
         let ticket: Option<Self> = serde_json::from_slice(&entry.value).ok();
-        let first = ticket.and_then(|ticket| ticket.since);
-        first.map_or(entry.revision, Revision)
+        let first = ticket.and_then(|ticket| ticket.since).map(Revision);
+        earlier(first, entry.revision)
     }
 }
 
-/// What came of joining the queue.
-pub(super) struct Joined {
-    pub(super) place: Place,
-    pub(super) watch: Option<Watch>,
-    /// The places before it, the first one first.
-    pub(super) ahead: Vec<Arc<str>>,
+/// Since when a place is had. A server that has lost its power gives revisions out again: what is known of the first
+/// ticket may be later than all that come now.
+fn earlier(first: Option<Revision>, ticket: Revision) -> Revision {
+    first.map_or(ticket, |first| first.min(ticket))
 }
 
-/// Watches the record, takes a ticket that lives so long, if one is wanted, and sees who is before it. Whatever fails is
-/// done without.
+/// How to join the queue.
+pub(super) struct Joining {
+    pub(super) place: Place,
+    /// How long the ticket lives, if one is wanted.
+    pub(super) life: Option<Duration>,
+    /// Whether there is a watch already.
+    pub(super) watches: bool,
+}
+
+/// What came of it.
+pub(super) struct Joined {
+    pub(super) place: Place,
+    pub(super) has_ticket: bool,
+    /// The one that was wanted.
+    pub(super) watch: Option<Watch>,
+    /// Who is before it, the first one first.
+    pub(super) ahead: Vec<Before>,
+}
+
+/// Watches the record, takes a ticket, as far as these are wanted, and sees who is before it. Whatever fails is done
+/// without.
 pub(super) async fn join<E: Env, B: Bucket>(
     inner: Arc<Inner<E, B>>,
     keys: Keys,
-    mut place: Place,
-    life: Option<Duration>,
+    joining: Joining,
 ) -> Joined {
-    let watch = inner.bucket.watch(&keys.record, WatchStart::Snapshot).await;
-    if let (Some(life), Ok(_)) = (life, &watch) {
+    let Joining {
+        mut place,
+        life,
+        watches,
+    } = joining;
+    let mut watch = None;
+    if !watches {
+        let opening = inner.bucket.watch(&keys.record, WatchStart::Snapshot);
+        watch = opening.await.ok();
+    }
+    let mut has_ticket = false;
+    // Who is not told when its turn comes should not be waited for.
+    if let Some(life) = life.filter(|_| watches || watch.is_some()) {
         let ticket = keys.ticket(&place.id);
         let (id, since) = (Arc::clone(&place.id), place.since.map(|since| since.0));
         let value = move |write| {
@@ -102,34 +140,45 @@ pub(super) async fn join<E: Env, B: Bucket>(
             Ticket { id, write, since }.encode()
         };
         match inner.put(&ticket, value, Over::Anything, life).await {
-            Ok(revision) => place.since = place.since.or(Some(revision)),
+            Ok(revision) => {
+                has_ticket = true;
+                place.since = Some(earlier(place.since, revision));
+            }
             Err(error) => tracing::debug!(ticket, %error, "no ticket"),
         }
     }
     let ahead = match inner.bucket.entries(&keys.all_tickets()).await {
-        Ok(tickets) => place.ahead(&keys, &tickets),
+        Ok(tickets) => {
+            let (ahead, is_seen) = place.find(&keys, &tickets);
+            has_ticket |= is_seen;
+            ahead
+        }
         Err(error) => {
             tracing::debug!(key = %keys.record, %error, "the queue cannot be read");
             Vec::new()
         }
     };
-    let watch = watch.ok();
     Joined {
         place,
+        has_ticket,
         watch,
         ahead,
     }
 }
 
-/// Takes tickets away: one's own, and those whose turn it was.
+/// Takes tickets away: one's own, and those of whom was waited for in vain, but where they have taken others since.
 pub(super) async fn leave<E: Env, B: Bucket>(
     inner: Arc<Inner<E, B>>,
     keys: Keys,
-    places: Vec<Arc<str>>,
+    own: Option<Arc<str>>,
+    passed: Vec<Before>,
 ) {
-    for place in places {
+    let own = own.map(|place| (place, None));
+    let passed = passed.into_iter();
+    let passed = passed.map(|before| (before.place, Some(before.ticket)));
+    for (place, revision) in own.into_iter().chain(passed) {
         let ticket = keys.ticket(&place);
-        if let Err(error) = inner.bucket.delete(&ticket, None).await {
+        if let Err(error) = inner.bucket.delete(&ticket, revision).await {
             tracing::debug!(ticket, %error, "a ticket is left behind");
         }
     }
@@ -187,7 +236,7 @@ pub(super) fn keep<E: Env, B: Bucket>(
         {
             // It would end with its own handle.
             own.detach();
-            leave(inner, keys, vec![place.id]).await;
+            leave(inner, keys, Some(place.id), Vec::new()).await;
         }
     });
     places.entry(key).or_default().push((place, task));
@@ -222,11 +271,15 @@ mod tests {
             ticket("c", 7, None),
             ticket("a", 9, Some(3)),
             ticket("d", 10, Some(6)),
+            // Of before the power was lost.
+            ticket("f", 12, Some(20)),
         ];
         let ahead = |id: &str, since| {
             let mut place = Place::new(&id.into());
             place.since = since;
-            let ahead = place.ahead(&keys, &tickets);
+            let (ahead, has_ticket) = place.find(&keys, &tickets);
+            let ahead: Vec<_> = ahead.iter().map(|before| &*before.place).collect();
+            assert_eq!(has_ticket, id != "e");
             (ahead.join(" "), place.since)
         };
         assert_eq!(
@@ -238,7 +291,7 @@ mod tests {
         assert_eq!(unanswered, ("a b d".to_owned(), Some(Revision(7))));
         assert_eq!(
             ahead("e", None),
-            ("a b d c".to_owned(), None),
+            ("a b d c f".to_owned(), None),
             "without a ticket it is the last"
         );
     }

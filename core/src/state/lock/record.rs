@@ -34,9 +34,9 @@ pub struct Record {
     /// Whose turn it was, where it had waited for one: names the place in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Arc<str>>,
-    /// Since which revision it was had.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<u64>,
+    /// Whose turn was before and who did not come then: places in the queue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed: Vec<Arc<str>>,
 }
 
 impl Record {
@@ -47,7 +47,7 @@ impl Record {
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
             token,
             place: None,
-            since: None,
+            passed: Vec::new(),
         }
     }
 
@@ -79,8 +79,8 @@ pub(super) struct Sight {
     write: Option<u64>,
     /// Whose turn it was.
     pub(super) place: Option<Arc<str>>,
-    /// Where in the queue that was.
-    pub(super) queued: Option<Revision>,
+    /// Whose turns were passed over.
+    pub(super) passed: Vec<Arc<str>>,
     /// When it was first seen, which is after it was written.
     pub(super) since: Instant,
     /// How long it lives.
@@ -99,11 +99,8 @@ impl Sight {
                 .map_or(ttl, |record| Duration::from_millis(record.ttl_ms)),
             write: record.as_ref().map(|record| record.write),
             place: record.as_ref().and_then(|record| record.place.clone()),
-            queued: record
-                .as_ref()
-                .and_then(|record| record.since)
-                .map(Revision),
-            id: record.map(|record| record.id),
+            id: record.as_ref().map(|record| Arc::clone(&record.id)),
+            passed: record.map_or_else(Vec::new, |record| record.passed),
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use super::acquiring::Acquisition;
+use super::carried::Carried;
 use super::queue::Kept;
 use super::record::{Keys, Sight, Stamp};
 use super::{AcquireError, Lock};
@@ -197,18 +197,16 @@ impl<E: Env, B: Bucket> Locks<E, B> {
         if ttl.is_zero() || ttl > TTL_MAX {
             return Err(AcquireError::InvalidTtl(ttl));
         }
-        let (answer, answered) = oneshot::channel();
         let acquisition = Acquisition {
             inner: Arc::clone(&self.0),
             keys: Keys::new(record),
             id: self.0.id(),
             place: None,
+            passed: Vec::new(),
             ttl,
         };
-        let task = acquisition.run(key.into(), until, answer);
-        self.0.env.spawn("lock", task).detach();
-        answered
-            .await
-            .unwrap_or(Err(AcquireError::Write(WriteError::Closed)))
+        let key = key.into();
+        let run = |abandoned| acquisition.run(key, until, abandoned);
+        Carried::new(&self.0.env, run).await
     }
 }
