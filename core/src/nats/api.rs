@@ -70,9 +70,9 @@ impl Shared {
         check_size(&client, headers.as_ref(), payload.len())?;
         let mut request = async_nats::Request::new().payload(payload).timeout(None);
         request.headers = headers;
-        // It is large: pinned where it is made, it is not copied into each of the futures around it.
+        // They are large: pinned where they are made, they are not copied into each of the futures around them.
         let answer = pin!(client.send_request(subject.to_owned(), request));
-        let answer = tokio::time::timeout(timeout, answer);
+        let answer = pin!(tokio::time::timeout(timeout, answer));
         match self.until_closed(answer).await {
             None => Err(RequestError::ClosedWhileWaiting),
             Some(Err(_)) => Err(RequestError::TimedOut),
