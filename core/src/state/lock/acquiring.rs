@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Either};
 
-use super::carried::{Abandoned, answered};
+use super::carried::{Abandoned, Asking, answered};
 use super::contender::{Acquired, Before, Contender, ContenderEffect, ContenderEvent};
 use super::holding::next_event;
 use super::queue::{Joined, Joining, Place};
@@ -35,7 +37,7 @@ pub(super) struct Acquisition<E: Env, B: Bucket> {
 impl<E: Env, B: Bucket> Acquisition<E, B> {
     /// Acquires the lock, or fails to. Owns nothing of it in the end where it was abandoned.
     pub(super) async fn run(
-        self,
+        mut self,
         key: Arc<str>,
         until: Option<Instant>,
         abandoned: Abandoned,
@@ -44,14 +46,15 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
         let mut effects = Vec::new();
         let sight = self.inner.sight(&self.keys.record);
         let contender = Contender::new(Arc::clone(&self.id), self.ttl, until, sight, &mut effects);
+        let asked = pin!(None);
         let mut shell = ContenderShell {
             // From before the first write on, so that nothing that happens to the connection is missed.
             events: self.inner.events(),
             was_disturbed: false,
-            acquisition: self,
+            acquisition: &mut self,
             until,
             abandoned,
-            asking: None,
+            asking: Asking::new(Self::ask, asked),
             joining: None,
             watch: None,
             ended: Err(AcquireError::Held),
@@ -63,25 +66,24 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
         let mut contender = contender;
         drive(&clock, &mut contender, &mut shell).await;
         let ContenderShell {
-            mut acquisition,
             events,
             was_disturbed,
             ended,
             ..
         } = shell;
-        let (inner, record) = (&acquisition.inner, &acquisition.keys.record);
+        let (inner, record) = (&self.inner, &self.keys.record);
         match ended {
             Ok(mut acquired) => {
                 inner.remember(record, None);
-                acquisition.leave(std::mem::take(&mut acquired.passed));
+                self.leave(std::mem::take(&mut acquired.passed));
                 // Once is enough: they may have come back when it is renewed.
-                acquisition.passed.clear();
-                Ok(acquisition.hold(key, &acquired, events, was_disturbed))
+                self.passed.clear();
+                Ok(self.hold(key, &acquired, events, was_disturbed))
             }
             Err(error) => {
                 inner.remember(record, contender.into_sight());
-                if let Some(place) = &acquisition.place {
-                    queue::keep(inner, &acquisition.keys, place.clone(), acquisition.ttl);
+                if let Some(place) = &self.place {
+                    queue::keep(inner, &self.keys, place.clone(), self.ttl);
                 }
                 Err(error)
             }
@@ -97,6 +99,24 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
         if own.is_some() || !passed.is_empty() {
             let leaving = queue::leave(Arc::clone(&self.inner), self.keys.clone(), own, passed);
             self.inner.env.spawn("lock queue", leaving).detach();
+        }
+    }
+
+    fn ask(&self, question: Question) -> impl Future<Output = ContenderEvent> + Send + use<E, B> {
+        match question {
+            Question::Look { number } => {
+                let (inner, key) = (Arc::clone(&self.inner), Arc::clone(&self.keys.record));
+                Either::Left(async move {
+                    let result = inner.bucket.entry(&key).await;
+                    ContenderEvent::Looked { number, result }
+                })
+            }
+            Question::Write { over } => {
+                let writing = self.write(over, None);
+                Either::Right(
+                    writing.map(|(sent, result)| ContenderEvent::Written { sent, result }),
+                )
+            }
         }
     }
 
@@ -124,34 +144,38 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
     }
 }
 
-struct ContenderShell<E: Env, B: Bucket> {
-    acquisition: Acquisition<E, B>,
+/// What a contender asks of the bucket.
+enum Question {
+    Look { number: u64 },
+    Write { over: Revision },
+}
+
+struct ContenderShell<'a, E: Env, B: Bucket, F> {
+    acquisition: &'a mut Acquisition<E, B>,
     events: Option<Events>,
     /// Whether the connection has been down since the beginning.
     was_disturbed: bool,
     until: Option<Instant>,
     abandoned: Abandoned,
     /// The look or the write that is under way.
-    asking: Option<BoxFuture<'static, ContenderEvent>>,
+    asking: Asking<'a, Acquisition<E, B>, Question, F>,
     joining: Option<BoxFuture<'static, Joined>>,
     watch: Option<Watch>,
     ended: Result<Acquired, AcquireError>,
 }
 
-impl<E: Env, B: Bucket> ContenderShell<E, B> {
-    /// The next record that the watch tells, or that it has ended; never without one.
-    async fn watched(watch: &mut Option<Watch>) -> ContenderEvent {
-        if let Some(watching) = watch {
-            while let Some(event) = watching.next().await {
-                if let WatchEvent::Entry(entry) = event {
-                    return ContenderEvent::Seen(entry);
-                }
+/// The next record that the watch tells, or that it has ended; never without one.
+async fn watched(watch: &mut Option<Watch>) -> ContenderEvent {
+    if let Some(watching) = watch {
+        while let Some(event) = watching.next().await {
+            if let WatchEvent::Entry(entry) = event {
+                return ContenderEvent::Seen(entry);
             }
-            *watch = None;
-            return ContenderEvent::Blind;
         }
-        std::future::pending().await
+        *watch = None;
+        return ContenderEvent::Blind;
     }
+    std::future::pending().await
 }
 
 /// That the connection is down, or up again.
@@ -165,11 +189,16 @@ async fn linked(events: &mut Option<Events>) -> ContenderEvent {
     }
 }
 
-impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
+impl<E, B, F> Shell<Contender> for ContenderShell<'_, E, B, F>
+where
+    E: Env,
+    B: Bucket,
+    F: Future<Output = ContenderEvent> + Send,
+{
     async fn next(&mut self) -> Option<<Contender as Machine>::Event> {
         let event = tokio::select! {
             biased;
-            event = answered(&mut self.asking) => event,
+            event = self.asking.answer() => event,
             joined = answered(&mut self.joining) => {
                 if joined.watch.is_some() {
                     self.watch = joined.watch;
@@ -183,7 +212,7 @@ impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
                     watches: self.watch.is_some(),
                 }
             },
-            event = Self::watched(&mut self.watch) => event,
+            event = watched(&mut self.watch) => event,
             event = linked(&mut self.events) => {
                 self.was_disturbed = true;
                 event
@@ -196,22 +225,16 @@ impl<E: Env, B: Bucket> Shell<Contender> for ContenderShell<E, B> {
     async fn perform(&mut self, effect: ContenderEffect) -> ControlFlow<()> {
         let Acquisition {
             inner, keys, id, ..
-        } = &self.acquisition;
+        } = &*self.acquisition;
         match effect {
             ContenderEffect::Look { number } => {
-                let (inner, key) = (Arc::clone(inner), Arc::clone(&keys.record));
-                self.asking = Some(Box::pin(async move {
-                    let result = inner.bucket.entry(&key).await;
-                    ContenderEvent::Looked { number, result }
-                }));
+                self.asking
+                    .begin(self.acquisition, Question::Look { number });
             }
             ContenderEffect::Write { over, passed } => {
                 self.acquisition.passed = passed;
-                let writing = self.acquisition.write(over, None);
-                self.asking = Some(Box::pin(async move {
-                    let (sent, result) = writing.await;
-                    ContenderEvent::Written { sent, result }
-                }));
+                self.asking
+                    .begin(self.acquisition, Question::Write { over });
             }
             ContenderEffect::Queue { wants_ticket } => {
                 let left = self.until.map(|until| until.since(inner.stamp().at));

@@ -80,6 +80,35 @@ impl<E: Env, T: Send + 'static> Drop for Carried<E, T> {
     }
 }
 
+/// What is asked for somebody, one thing at a time, and stands in the very future that waits for the answer: in a box of its
+/// own each question would cost as much again as what it asks for.
+pub(super) struct Asking<'a, A, Q, F> {
+    ask: fn(&A, Q) -> F,
+    place: Pin<&'a mut Option<F>>,
+}
+
+impl<'a, A, Q, F: Future> Asking<'a, A, Q, F> {
+    /// Nothing yet, in this place.
+    pub(super) const fn new(ask: fn(&A, Q) -> F, place: Pin<&'a mut Option<F>>) -> Self {
+        Self { ask, place }
+    }
+
+    /// Begins to ask; what was asked before is forgotten.
+    pub(super) fn begin(&mut self, of: &A, question: Q) {
+        self.place.set(Some((self.ask)(of, question)));
+    }
+
+    /// The answer; never, while nothing is asked. Cancel-safe.
+    pub(super) async fn answer(&mut self) -> F::Output {
+        let Some(asked) = self.place.as_mut().as_pin_mut() else {
+            return pending().await;
+        };
+        let answer = asked.await;
+        self.place.set(None);
+        answer
+    }
+}
+
 /// What the future in this place gives, which is empty then; never, while it is empty. Cancel-safe.
 pub(super) async fn answered<T>(place: &mut Option<BoxFuture<'static, T>>) -> T {
     match place {

@@ -1,14 +1,17 @@
 //! The hands of a holder: what its [`Lock`] asks for, and what happens to the connection.
 
+use std::future::Future;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use futures_channel::mpsc;
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Either};
 use tokio::sync::oneshot;
 
 use super::acquiring::Acquisition;
-use super::carried::{Carried, answered};
+use super::carried::{Asking, Carried};
 use super::contender::Acquired;
 use super::holder::{Holder, HolderEffect, HolderEvent};
 use super::record::Stamp;
@@ -17,7 +20,7 @@ use super::{Lease, Lock, LostReason, RefreshError, SharedLease, Stage, UnlockErr
 use crate::env::Env;
 use crate::machine::{Machine, Shell, drive};
 use crate::time::Clock;
-use crate::transport::{Bucket, ConnectionEvent, Events};
+use crate::transport::{Bucket, ConnectionEvent, Events, Revision};
 
 /// What the handle of a lock asks of its task, once it has one.
 pub(super) enum Command {
@@ -41,28 +44,30 @@ pub(super) trait Holding: Send {
 
 struct Held<E: Env, B: Bucket> {
     holder: Holder,
-    shell: HolderShell<E, B>,
+    hands: Hands<E, B>,
 }
 
 impl<E: Env, B: Bucket> Held<E, B> {
     /// Until it is let go.
-    async fn run(mut self) -> Result<(), UnlockError> {
-        let clock = self.shell.acquisition.inner.env.clock().clone();
-        drive(&clock, &mut self.holder, &mut self.shell).await;
-        self.shell.unlocked
+    async fn run(mut self: Box<Self>) -> Result<(), UnlockError> {
+        let clock = self.hands.acquisition.inner.env.clock().clone();
+        let asked = pin!(None);
+        let Self { holder, hands } = &mut *self;
+        let asking = Asking::new(Hands::ask, asked);
+        drive(&clock, holder, &mut HolderShell { hands, asking }).await;
+        self.hands.unlocked
     }
 
-    fn spawn(self) {
-        let env = self.shell.acquisition.inner.env.clone();
-        let running = async move { drop(self.run().await) };
-        env.spawn("lock", running).detach();
+    fn spawn(self: Box<Self>) {
+        let env = self.hands.acquisition.inner.env.clone();
+        env.spawn("lock", self.run().map(drop)).detach();
     }
 }
 
 impl<E: Env, B: Bucket> Holding for Held<E, B> {
     fn unlock(self: Box<Self>) -> BoxFuture<'static, Result<(), UnlockError>> {
-        let env = self.shell.acquisition.inner.env.clone();
-        Box::pin(Carried::new(&env, |_goes_on_alike| (*self).run()))
+        let env = self.hands.acquisition.inner.env.clone();
+        Box::pin(Carried::new(&env, |_goes_on_alike| self.run()))
     }
 
     fn leave(self: Box<Self>) {
@@ -71,7 +76,7 @@ impl<E: Env, B: Bucket> Holding for Held<E, B> {
 
     fn start(mut self: Box<Self>) -> mpsc::UnboundedSender<Command> {
         let (commands, inbox) = mpsc::unbounded();
-        self.shell.inbox = Inbox::Open(inbox);
+        self.hands.inbox = Inbox::Open(inbox);
         self.spawn();
         commands
     }
@@ -94,13 +99,12 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
         if was_disturbed {
             holder.disturb();
         }
-        let shell = HolderShell {
+        let hands = Hands {
             acquisition: self,
             token: revision.0,
             // As long as nothing else is asked.
             inbox: Inbox::Ends,
             events,
-            asking: None,
             reads_clock: false,
             lease: Arc::clone(&shared),
             listeners: Vec::new(),
@@ -117,7 +121,7 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
                 at: now.now(),
                 wall: now.wall(),
             }),
-            stage: Mutex::new(Stage::Rests(Box::new(Held { holder, shell }))),
+            stage: Mutex::new(Stage::Rests(Box::new(Held { holder, hands }))),
         }
     }
 }
@@ -131,13 +135,19 @@ enum Inbox {
     Ended,
 }
 
-struct HolderShell<E: Env, B: Bucket> {
+/// What a holder asks of the bucket.
+enum Question {
+    Look,
+    Write { over: Revision },
+    Delete { over: Revision },
+}
+
+/// All of a holder's shell but what is asked for it.
+struct Hands<E: Env, B: Bucket> {
     acquisition: Acquisition<E, B>,
     token: u64,
     inbox: Inbox,
     events: Option<Events>,
-    /// The look, the write or the deletion that is under way.
-    asking: Option<BoxFuture<'static, HolderEvent>>,
     /// Whether the machine wants to be told the time.
     reads_clock: bool,
     lease: SharedLease,
@@ -148,7 +158,26 @@ struct HolderShell<E: Env, B: Bucket> {
     unlocked: Result<(), UnlockError>,
 }
 
-impl<E: Env, B: Bucket> HolderShell<E, B> {
+impl<E: Env, B: Bucket> Hands<E, B> {
+    fn ask(&self, question: Question) -> impl Future<Output = HolderEvent> + Send + use<E, B> {
+        let Acquisition { inner, keys, .. } = &self.acquisition;
+        let (inner, key) = (Arc::clone(inner), Arc::clone(&keys.record));
+        match question {
+            Question::Look => Either::Left(Either::Left(async move {
+                HolderEvent::Looked(inner.bucket.entry(&key).await)
+            })),
+            Question::Write { over } => {
+                let writing = self.acquisition.write(over, Some(self.token));
+                Either::Left(Either::Right(
+                    writing.map(|(sent, result)| HolderEvent::Written { sent, result }),
+                ))
+            }
+            Question::Delete { over } => Either::Right(async move {
+                HolderEvent::Deleted(inner.bucket.delete(&key, Some(over)).await)
+            }),
+        }
+    }
+
     fn command(&mut self, command: Command) -> Option<HolderEvent> {
         match command {
             Command::Refresh(answer) => {
@@ -196,75 +225,75 @@ pub(super) async fn next_event(events: &mut Option<Events>) -> ConnectionEvent {
     std::future::pending().await
 }
 
-impl<E: Env, B: Bucket> Shell<Holder> for HolderShell<E, B> {
+struct HolderShell<'a, E: Env, B: Bucket, F> {
+    hands: &'a mut Hands<E, B>,
+    /// The look, the write or the deletion that is under way.
+    asking: Asking<'a, Hands<E, B>, Question, F>,
+}
+
+impl<E, B, F> Shell<Holder> for HolderShell<'_, E, B, F>
+where
+    E: Env,
+    B: Bucket,
+    F: Future<Output = HolderEvent> + Send,
+{
     async fn next(&mut self) -> Option<<Holder as Machine>::Event> {
+        let Self { hands, asking } = self;
         loop {
-            if std::mem::take(&mut self.reads_clock) {
-                return Some((self.acquisition.inner.stamp(), HolderEvent::Clock));
+            if std::mem::take(&mut hands.reads_clock) {
+                return Some((hands.acquisition.inner.stamp(), HolderEvent::Clock));
             }
             let heard = tokio::select! {
                 biased;
-                event = answered(&mut self.asking) => Some(event),
-                event = next_event(&mut self.events) => match event {
+                event = asking.answer() => Some(event),
+                event = next_event(&mut hands.events) => match event {
                     ConnectionEvent::Disconnected(_) => Some(HolderEvent::Disconnected),
                     ConnectionEvent::Reconnected => Some(HolderEvent::Reconnected),
                     _ => None,
                 },
-                command = next_command(&mut self.inbox) => match command {
-                    Some(command) => self.command(command),
+                command = next_command(&mut hands.inbox) => match command {
+                    Some(command) => hands.command(command),
                     None => Some(HolderEvent::Unlock),
                 },
             };
             if let Some(event) = heard {
-                return Some((self.acquisition.inner.stamp(), event));
+                return Some((hands.acquisition.inner.stamp(), event));
             }
         }
     }
 
     async fn perform(&mut self, effect: HolderEffect) -> ControlFlow<()> {
-        let Acquisition {
-            inner, keys, id, ..
-        } = &self.acquisition;
-        let (bucket, key) = (inner.bucket.clone(), Arc::clone(&keys.record));
+        let hands = &mut *self.hands;
         match effect {
-            HolderEffect::Look => {
-                self.asking = Some(Box::pin(async move {
-                    HolderEvent::Looked(bucket.entry(&key).await)
-                }));
-            }
-            HolderEffect::Write { over } => {
-                let writing = self.acquisition.write(over, Some(self.token));
-                self.asking = Some(Box::pin(async move {
-                    let (sent, result) = writing.await;
-                    HolderEvent::Written { sent, result }
-                }));
-            }
-            HolderEffect::Delete { over } => {
-                self.asking = Some(Box::pin(async move {
-                    HolderEvent::Deleted(bucket.delete(&key, Some(over)).await)
-                }));
-            }
-            HolderEffect::ReadClock => self.reads_clock = true,
-            HolderEffect::Renewed { sent } => lease(&self.lease).sent = sent,
+            HolderEffect::Look => self.asking.begin(hands, Question::Look),
+            HolderEffect::Write { over } => self.asking.begin(hands, Question::Write { over }),
+            HolderEffect::Delete { over } => self.asking.begin(hands, Question::Delete { over }),
+            HolderEffect::ReadClock => hands.reads_clock = true,
+            HolderEffect::Renewed { sent } => lease(&hands.lease).sent = sent,
             HolderEffect::Lost(reason) => {
-                lease(&self.lease).lost = Some(reason);
-                for listener in self.listeners.drain(..) {
+                lease(&hands.lease).lost = Some(reason);
+                for listener in hands.listeners.drain(..) {
                     let _gone = listener.send(reason);
                 }
             }
             HolderEffect::Refreshed(result) => {
-                for answer in self.refreshes.drain(..) {
+                for answer in hands.refreshes.drain(..) {
                     let _gone = answer.send(result.clone());
                 }
             }
-            HolderEffect::Settle { over } => settle(inner, keys, id, over, None),
+            HolderEffect::Settle { over } => {
+                let Acquisition {
+                    inner, keys, id, ..
+                } = &hands.acquisition;
+                settle(inner, keys, id, over, None);
+            }
             HolderEffect::Unlocked(result) => {
                 // Of several who unlock it at once one does.
-                let mut answers = self.unlocks.drain(..);
+                let mut answers = hands.unlocks.drain(..);
                 if let Some(first) = answers.next() {
                     let _gone = first.send(result.clone());
                 }
-                self.unlocked = result;
+                hands.unlocked = result;
                 for answer in answers {
                     let _gone = answer.send(Err(UnlockError::NotHeld));
                 }
