@@ -24,6 +24,8 @@ use super::transcript::{Show as _, told, went};
 const SUBJECTS: [&str; 4] = ["a", "b.x", "b.y", "c"];
 /// What is under way is there after this.
 const MOMENT: Duration = Duration::from_millis(50);
+/// Consumers have been told of what was acknowledged by then.
+const TOLD: Duration = Duration::from_millis(20);
 /// A life of a second is over by then, also on a busy machine.
 const LIFE_MAX: Duration = Duration::from_secs(4);
 const BIG: usize = 150;
@@ -159,7 +161,11 @@ impl<C: Connection + JetStream> Log<C> {
             }
             StreamOp::Info => told(&stream.info().await),
             StreamOp::Store(subject, demands) => {
-                self.store(lab, number, by, subject, demands).await?
+                let said = self.store(lab, number, by, subject, demands).await?;
+                if self.cursors.are_any() {
+                    sleep(lab, TOLD).await;
+                }
+                said
             }
             StreamOp::Remove(sequence) => told(&stream.delete_message(at(*sequence)).await),
             StreamOp::Purge {
