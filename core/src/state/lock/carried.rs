@@ -80,8 +80,8 @@ impl<E: Env, T: Send + 'static> Drop for Carried<E, T> {
     }
 }
 
-/// What is asked for somebody, one thing at a time, and stands in the very future that waits for the answer: in a box of its
-/// own each question would cost as much again as what it asks for.
+/// What is asked, one thing at a time. It stands in the very future that waits for the answer: a box for each question
+/// would be of 2 to 3 KB, which is more than allocators keep at hand.
 pub(super) struct Asking<'a, A, Q, F> {
     ask: fn(&A, Q) -> F,
     place: Pin<&'a mut Option<F>>,
