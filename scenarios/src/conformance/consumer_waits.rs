@@ -41,7 +41,7 @@ async fn what_is_not_settled_comes_again_in_order<L: Laboratory>(
     let consumer = stream
         .create_consumer(&config(|c| c.ack_wait = millis(1000)))
         .await?;
-    store(&near, &["s.1", "s.2", "s.3"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3"]).await?;
     let taken = take(lab, &consumer, 3).await?;
     t.note("taken", all(&taken));
     for second in deliveries(&taken).iter().skip(1).take(1) {
@@ -54,7 +54,7 @@ async fn what_is_not_settled_comes_again_in_order<L: Laboratory>(
     t.note("info", consumer.info().await?.show());
     // What is due again goes before what is new.
     sleep(lab, millis(1200)).await;
-    store(&near, &["s.4"]).await?;
+    store(lab, &near, &["s.4"]).await?;
     t.note("then", all(&take(lab, &consumer, 3).await?));
     Ok(())
 }
@@ -65,7 +65,7 @@ async fn not_done_comes_again_after_its_delay<L: Laboratory>(
 ) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
-    store(&near, &["s.1"]).await?;
+    store(lab, &near, &["s.1"]).await?;
     for delivered in deliveries(&take(lab, &consumer, 1).await?) {
         let later = Ack::Again(Some(millis(400)));
         consumer.ack_confirmed(&delivered, later).await?;
@@ -85,7 +85,7 @@ async fn in_progress_begins_the_wait_anew<L: Laboratory>(
     let consumer = stream
         .create_consumer(&config(|c| c.ack_wait = millis(1000)))
         .await?;
-    store(&near, &["s.1"]).await?;
+    store(lab, &near, &["s.1"]).await?;
     let begun = lab.clock().now();
     for delivered in deliveries(&take(lab, &consumer, 1).await?) {
         sleep(lab, millis(600)).await;
@@ -112,7 +112,7 @@ async fn backoff_takes_the_place_of_the_wait<L: Laboratory>(
         "wait",
         format!("{:?}", consumer.info().await?.config.ack_wait),
     );
-    store(&near, &["s.1"]).await?;
+    store(lab, &near, &["s.1"]).await?;
     // It ends between two looks at what is pending, 1400 and 2000 ms after the first delivery.
     let mut pulled = consumer.pull(batch(9, Some(millis(1700)))).await?;
     let begun = lab.clock().now();
@@ -143,7 +143,7 @@ async fn a_message_is_given_up<L: Laboratory>(lab: &L, t: &mut Transcript) -> Re
     let subject = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>";
     let mut advisories = near.subscribe(subject, None).await?;
     near.flush().await?;
-    store(&near, &["s.1", "s.2"]).await?;
+    store(lab, &near, &["s.1", "s.2"]).await?;
     let pulled = consumer.pull(batch(9, Some(millis(1500)))).await?;
     t.note("deliveries", all(&drain(lab, pulled).await?));
     t.note("info", consumer.info().await?.show());
@@ -157,7 +157,7 @@ async fn a_message_is_given_up<L: Laboratory>(lab: &L, t: &mut Transcript) -> Re
     }
     t.note("advisories", line(&told));
     // The floor stays until another is settled.
-    store(&near, &["s.3"]).await?;
+    store(lab, &near, &["s.3"]).await?;
     for delivered in deliveries(&take(lab, &consumer, 1).await?) {
         consumer.ack_confirmed(&delivered, Ack::Done).await?;
     }
@@ -168,7 +168,7 @@ async fn a_message_is_given_up<L: Laboratory>(lab: &L, t: &mut Transcript) -> Re
 async fn a_pull_expires<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
-    store(&near, &["s.1"]).await?;
+    store(lab, &near, &["s.1"]).await?;
     let expired = async { drain(lab, consumer.pull(batch(2, Some(millis(500)))).await?).await };
     let (time, expired) = timed(lab, expired).await;
     t.note("expired", all(&expired?));
@@ -177,7 +177,7 @@ async fn a_pull_expires<L: Laboratory>(lab: &L, t: &mut Transcript) -> Result<()
     drop(consumer.pull(batch(2, Some(millis(5000)))).await?);
     near.flush().await?;
     sleep(lab, millis(50)).await;
-    store(&near, &["s.2"]).await?;
+    store(lab, &near, &["s.2"]).await?;
     t.note("info", consumer.info().await?.show());
     t.note("taken", all(&take(lab, &consumer, 2).await?));
     Ok(())
@@ -242,7 +242,7 @@ async fn a_restart_keeps_what_was_written<L: Laboratory>(
     let brief = stream
         .create_consumer(&named("E", |c| c.durable = false))
         .await?;
-    store(&near, &["s.1", "s.2", "s.3"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3"]).await?;
     let delivered = deliveries(&take(lab, &consumer, 3).await?);
     for delivered in delivered.iter().take(1) {
         consumer.ack_confirmed(delivered, Ack::Done).await?;
@@ -277,7 +277,7 @@ async fn after_a_restart_the_wait_counts_from_the_message<L: Laboratory>(
     let consumer = stream
         .create_consumer(&config(|c| c.ack_wait = millis(6000)))
         .await?;
-    store(&near, &["s.1"]).await?;
+    store(lab, &near, &["s.1"]).await?;
     let stored = lab.clock().now();
     sleep(lab, millis(3000)).await;
     t.note("taken", all(&take(lab, &consumer, 1).await?));
@@ -300,12 +300,12 @@ async fn a_broken_link_ends_a_pull<L: Laboratory>(lab: &L, t: &mut Transcript) -
     let consumer = far.stream("S")?.consumer("C")?;
     let mut pulled = consumer.pull(batch(5, Some(millis(20_000)))).await?;
     far.flush().await?;
-    store(&near, &["s.1"]).await?;
+    store(lab, &near, &["s.1"]).await?;
     sleep(lab, millis(100)).await;
     lab.link("far", LinkVerb::Cut);
     t.note("pull", line(&until_told(lab, &mut pulled, "(end)").await));
     soon(lab, "the link", far.flush()).await??;
-    store(&near, &["s.2"]).await?;
+    store(lab, &near, &["s.2"]).await?;
     sleep(lab, millis(100)).await;
     t.note("info", consumer.info().await?.show());
     t.note("taken", all(&take(lab, &consumer, 5).await?));

@@ -1,4 +1,5 @@
-//! Pull consumers: who gets what, and what acknowledgements do. Nothing here waits for a time to pass.
+//! Pull consumers: who gets what, and what acknowledgements do. Nothing here waits for a time to pass, but until consumers have
+//! been told of what was stored.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -50,12 +51,20 @@ pub(super) async fn stream<L: Laboratory>(
 /// What a case does to the settings of a consumer.
 type Change = fn(&mut ConsumerConfig);
 
-/// Stores a message to each subject.
-pub(super) async fn store<J: JetStream>(near: &J, subjects: &[&str]) -> Result<(), Stop> {
+/// Consumers, which hear of a message from another thread than acknowledges it, have heard of it by then.
+pub(super) const TOLD: Duration = Duration::from_millis(20);
+
+/// Stores a message to each subject, and waits until consumers have been told.
+pub(super) async fn store<L: Laboratory, J: JetStream>(
+    lab: &L,
+    near: &J,
+    subjects: &[&str],
+) -> Result<(), Stop> {
     for &subject in subjects {
         let message = Message::new(subject, "");
         near.store(message, StoreOptions::default()).await?;
     }
+    sleep(lab, TOLD).await;
     Ok(())
 }
 
@@ -263,7 +272,7 @@ async fn a_pull_takes_what_is_there<L: Laboratory>(
         all(&take(lab, &consumer, 5).await?),
         "over (no messages)",
     );
-    store(&near, &["s.1", "s.2", "s.3"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3"]).await?;
     t.note("one", all(&take(lab, &consumer, 1).await?));
     t.note("the rest", all(&take(lab, &consumer, 5).await?));
     t.note("info", consumer.info().await?.show());
@@ -271,7 +280,7 @@ async fn a_pull_takes_what_is_there<L: Laboratory>(
     let later = consumer
         .pull(batch(2, Some(Duration::from_secs(5))))
         .await?;
-    store(&near, &["s.4", "s.5", "s.6"]).await?;
+    store(lab, &near, &["s.4", "s.5", "s.6"]).await?;
     t.note("as they come", all(&drain(lab, later).await?));
     Ok(())
 }
@@ -288,7 +297,7 @@ async fn two_pullers_alternate<L: Laboratory>(lab: &L, t: &mut Transcript) -> Re
     sleep(lab, Duration::from_millis(50)).await;
     t.is("waiting", consumer.info().await?.waiting.to_string(), "2");
     for number in 1..=6 {
-        store(&near, &[&format!("s.{number}")]).await?;
+        store(lab, &near, &[&format!("s.{number}")]).await?;
     }
     t.note("one", all(&drain(lab, one).await?));
     t.note("other", all(&drain(lab, other).await?));
@@ -300,7 +309,7 @@ async fn consumers_begin_where_they_are_told<L: Laboratory>(
     t: &mut Transcript,
 ) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
-    store(&near, &["s.1", "s.2", "s.1", "s.2", "s.3"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.1", "s.2", "s.3"]).await?;
     let starts: [(&str, Change); 7] = [
         ("all", |_| {}),
         ("new", |c| c.start = ReadStart::New),
@@ -331,7 +340,7 @@ async fn the_floor_moves_over_contiguous_acks<L: Laboratory>(
 ) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
-    store(&near, &["s.1", "s.2", "s.3", "s.4", "s.5"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3", "s.4", "s.5"]).await?;
     let delivered = deliveries(&take(lab, &consumer, 5).await?);
     let [first, second, third, fourth, fifth] = &delivered[..] else {
         return Err(Stop(format!("{} were delivered", delivered.len())));
@@ -393,7 +402,7 @@ async fn one_acknowledgement_of_all_before<L: Laboratory>(
     let consumer = stream
         .create_consumer(&config(|c| c.ack_policy = AckPolicy::All))
         .await?;
-    store(&near, &["s.1", "s.2", "s.3", "s.4", "s.5"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3", "s.4", "s.5"]).await?;
     let delivered = deliveries(&take(lab, &consumer, 5).await?);
     for place in [3, 1] {
         let Some(delivered) = delivered.get(place) else {
@@ -416,7 +425,7 @@ async fn without_acknowledgements_nobody_hears_them<L: Laboratory>(
     let consumer = stream
         .create_consumer(&config(|c| c.ack_policy = AckPolicy::None))
         .await?;
-    store(&near, &["s.1", "s.2"]).await?;
+    store(lab, &near, &["s.1", "s.2"]).await?;
     let taken = take(lab, &consumer, 2).await?;
     t.note("taken", all(&taken));
     t.note("info", consumer.info().await?.show());
@@ -435,7 +444,7 @@ async fn not_done_comes_again_at_once<L: Laboratory>(
 ) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |_| {}).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
-    store(&near, &["s.1", "s.2", "s.3"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3"]).await?;
     let delivered = deliveries(&take(lab, &consumer, 2).await?);
     let again = consumer
         .pull(batch(2, Some(Duration::from_secs(5))))
@@ -464,7 +473,7 @@ async fn too_much_unsettled_stops_deliveries<L: Laboratory>(
     let consumer = stream
         .create_consumer(&config(|c| c.max_ack_pending = 2))
         .await?;
-    store(&near, &["s.1", "s.2", "s.3", "s.4"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3", "s.4"]).await?;
     let mut waits = consumer
         .pull(batch(3, Some(Duration::from_secs(5))))
         .await?;
@@ -497,11 +506,11 @@ async fn filters_of_a_consumer_change_in_place<L: Laboratory>(
     let (near, stream) = stream(lab, |_| {}).await?;
     let of = |filter: &str| config(|c| c.filters = vec![filter.to_owned()]);
     let consumer = stream.create_consumer(&of("s.2")).await?;
-    store(&near, &["s.1", "s.2", "s.3"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3"]).await?;
     t.note("second", all(&take(lab, &consumer, 9).await?));
     t.note("info", consumer.info().await?.show());
     stream.create_consumer(&of("s.*")).await?;
-    store(&near, &["s.4"]).await?;
+    store(lab, &near, &["s.4"]).await?;
     t.note("what comes then", all(&take(lab, &consumer, 9).await?));
     Ok(())
 }
@@ -516,7 +525,7 @@ async fn what_is_deleted_while_pending_is_over<L: Laboratory>(
         .subscribe("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>", None)
         .await?;
     near.flush().await?;
-    store(&near, &["s.1", "s.2", "s.3", "s.4", "s.5", "s.6"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3", "s.4", "s.5", "s.6"]).await?;
     t.note("taken", all(&take(lab, &consumer, 4).await?));
     for sequence in [1, 3, 6] {
         stream.delete_message(Sequence(sequence)).await?;
@@ -539,7 +548,7 @@ async fn what_is_deleted_while_pending_is_over<L: Laboratory>(
     stream.purge(Purge::default()).await?;
     sleep(lab, Duration::from_millis(50)).await;
     t.note("purged", consumer.info().await?.show());
-    store(&near, &["s.7"]).await?;
+    store(lab, &near, &["s.7"]).await?;
     t.note("then", all(&take(lab, &consumer, 4).await?));
     Ok(())
 }
@@ -552,7 +561,7 @@ async fn a_purge_by_subject_can_lose_what_is_pending<L: Laboratory>(
     let consumer = stream
         .create_consumer(&config(|c| c.ack_wait = Duration::from_secs(1)))
         .await?;
-    store(&near, &["s.1", "s.2", "s.3"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3"]).await?;
     t.note("taken", all(&take(lab, &consumer, 3).await?));
     let third = Purge {
         filter: Some("s.3".to_owned()),
@@ -560,7 +569,7 @@ async fn a_purge_by_subject_can_lose_what_is_pending<L: Laboratory>(
     };
     t.is("purged", told(&stream.purge(third).await), "1");
     t.note("info", consumer.info().await?.show());
-    store(&near, &["s.4"]).await?;
+    store(lab, &near, &["s.4"]).await?;
     for fourth in deliveries(&take(lab, &consumer, 1).await?) {
         consumer.ack_confirmed(&fourth, Ack::Done).await?;
     }
@@ -578,7 +587,7 @@ async fn a_work_queue_lets_go_what_is_settled<L: Laboratory>(
 ) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |c| c.retention = Retention::WorkQueue).await?;
     let consumer = stream.create_consumer(&config(|_| {})).await?;
-    store(&near, &["s.1", "s.2", "s.3"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3"]).await?;
     for (place, delivered) in deliveries(&take(lab, &consumer, 3).await?)
         .iter()
         .enumerate()
@@ -604,7 +613,7 @@ async fn interest_lets_go_what_all_have_settled<L: Laboratory>(
     t: &mut Transcript,
 ) -> Result<(), Stop> {
     let (near, stream) = stream(lab, |c| c.retention = Retention::Interest).await?;
-    store(&near, &["s.1"]).await?;
+    store(lab, &near, &["s.1"]).await?;
     let held = async |what: &str, t: &mut Transcript| {
         sleep(lab, Duration::from_millis(100)).await;
         let info = stream.info().await?;
@@ -625,7 +634,7 @@ async fn interest_lets_go_what_all_have_settled<L: Laboratory>(
     stream.create_consumer(&third).await?;
     let none = named("N", |c| c.ack_policy = AckPolicy::None);
     let none = stream.create_consumer(&none).await?;
-    store(&near, &["s.1", "s.2", "s.3"]).await?;
+    store(lab, &near, &["s.1", "s.2", "s.3"]).await?;
     for delivered in deliveries(&take(lab, &plain, 3).await?) {
         plain.ack_confirmed(&delivered, Ack::Done).await?;
     }
@@ -634,7 +643,7 @@ async fn interest_lets_go_what_all_have_settled<L: Laboratory>(
     held("one has heard all", t).await?;
     stream.delete_consumer("D").await?;
     held("the last is gone", t).await?;
-    store(&near, &["s.4"]).await?;
+    store(lab, &near, &["s.4"]).await?;
     stream.delete_consumer("C").await?;
     held("one is left", t).await?;
     stream.delete_consumer("N").await?;

@@ -13,6 +13,7 @@ use squall_core::transport::{
     StoreOptions, StoredMessage, Stream, StreamConfig,
 };
 
+use super::consumers::TOLD;
 use super::laboratory::{Laboratory, Stop, sleep, until, within};
 use super::play::{AGE, AGED, PATIENCE, matches};
 use super::pull_play::Cursors;
@@ -24,8 +25,6 @@ use super::transcript::{Show as _, told, went};
 const SUBJECTS: [&str; 4] = ["a", "b.x", "b.y", "c"];
 /// What is under way is there after this.
 const MOMENT: Duration = Duration::from_millis(50);
-/// Consumers have been told of what was acknowledged by then.
-const TOLD: Duration = Duration::from_millis(20);
 /// A life of a second is over by then, also on a busy machine.
 const LIFE_MAX: Duration = Duration::from_secs(4);
 const BIG: usize = 150;

@@ -84,6 +84,13 @@ async fn until_it_waits(consumer: &NatsConsumer) {
     soon("the server knows of the pull", known).await;
 }
 
+/// It hears of a message from another thread than acknowledges.
+async fn until_it_counts(consumer: &NatsConsumer, pending: u64) {
+    let counted =
+        async { while consumer.info().await.expect("it is described").pending != pending {} };
+    soon("the consumer is told of what was stored", counted).await;
+}
+
 fn refused(end: PullEnd) -> (u16, String) {
     match end {
         PullEnd::Refused(error) => (error.code, error.description.to_string()),
@@ -166,6 +173,7 @@ async fn a_pull_says_why_it_is_over() {
         for body in ["1", "2", "3"] {
             store(&near, "s.a", body).await;
         }
+        until_it_counts(&consumer, 3).await;
         let (two, end) = pull(&consumer, now(2)).await;
         assert_eq!(briefs(&two), ["s.a=1@1 #1", "s.a=2@2 #1"]);
         assert_eq!(end, PullEnd::Full);
