@@ -242,7 +242,7 @@ impl Stream {
         if is_awaited {
             self.wake(ctx);
         }
-        self.wake_pulls(ctx, awaiting);
+        self.tell_new(ctx, awaiting);
         self.arm_sync(ctx);
         self.note_changed(ctx);
         sequence

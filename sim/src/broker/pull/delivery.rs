@@ -32,18 +32,26 @@ impl PullConsumer {
                 .push(Said::Status(inbox, PullStatus { code: 400, text }));
             return;
         }
-        let available = self.unseen + self.due.len() as u64;
+        let available = self.left() + self.due.len() as u64;
         let (max, version) = (self.config.max_waiting, self.home.version);
         self.waiting
             .add(inbox, pull, available, max, version, around);
         self.run(around);
     }
 
-    /// The stream has stored a message.
-    pub(in crate::broker) fn stored(&mut self, sequence: u64, subject: &str) -> bool {
-        let is_wanted = sequence >= self.next && self.wants(subject);
-        self.unseen += u64::from(is_wanted);
-        is_wanted && !self.waiting.is_empty()
+    /// Whether it is to be [told](Self::told) of a message that the stream has stored.
+    pub(in crate::broker) fn is_for(&self, sequence: u64, subject: &str) -> bool {
+        sequence >= self.next && self.wants(subject)
+    }
+
+    /// There are new messages. They may have been found already by whoever pulled.
+    pub(in crate::broker) fn told(&mut self, news: &[u64], around: &mut Around<'_>) {
+        let uncounted = news.iter().filter(|&&sequence| sequence > self.counted);
+        self.unseen += uncounted.count() as i64;
+        let is_new = news.last().is_some_and(|&last| last >= self.next);
+        if is_new && !self.waiting.is_empty() {
+            self.run(around);
+        }
     }
 
     /// Delivers as long as there is a message and a pull for it.
@@ -98,12 +106,12 @@ impl PullConsumer {
             count,
         };
         let stored = message.time.as_nanos();
-        let reply = reply_subject(&self.home.stream, &self.name, delivery, stored, self.unseen);
+        let reply = reply_subject(&self.home.stream, &self.name, delivery, stored, self.left());
         let delivered = Delivered {
             message,
             consumer_sequence: count,
             deliveries,
-            pending: self.unseen,
+            pending: self.left(),
             reply: reply.into(),
         };
         around.said.push(Said::Delivered(inbox, delivered));
@@ -144,12 +152,12 @@ impl PullConsumer {
         match message {
             Some(message) => {
                 self.next = message.sequence.0 + 1;
-                self.unseen = self.unseen.saturating_sub(1);
+                self.unseen -= 1;
                 Next::Message(message, 1)
             }
             None => {
                 self.next = self.next.max(around.log.last() + 1);
-                self.unseen = 0;
+                (self.unseen, self.counted) = (0, around.log.last());
                 Next::None
             }
         }

@@ -127,8 +127,11 @@ pub(super) struct PullConsumer {
     again: BTreeMap<u64, u64>,
     /// Pending messages that are to be delivered again, before any new one.
     due: VecDeque<u64>,
-    /// Messages that match and were never delivered.
-    unseen: u64,
+    /// Messages that match and were never delivered, as far as it was told of them: fewer than none where it delivers what
+    /// it was not told of yet.
+    unseen: i64,
+    /// What it is told of up to here is counted already.
+    counted: u64,
     kept: Kept,
     /// `None` where the state is kept in memory only.
     disk: Option<Disk>,
@@ -192,6 +195,7 @@ impl PullConsumer {
             home,
             name: config.name.as_str().into(),
             unseen: 0,
+            counted: 0,
             wanted,
             is_deaf: false,
             next,
@@ -277,7 +281,7 @@ impl PullConsumer {
         let log = around.log;
         if self.is_deaf
             && self.unseen > 0
-            && (self.next > log.last() || self.unseen > log.count(0, &self.wanted))
+            && (self.next > log.last() || self.left() > log.count(0, &self.wanted))
         {
             self.recount(log);
         }
@@ -299,8 +303,13 @@ impl PullConsumer {
             ack_pending: self.pending.len() as u64,
             redelivered,
             waiting: self.waiting.len() as u64,
-            pending: self.unseen,
+            pending: self.left(),
         }
+    }
+
+    /// How many messages are to come, as far as it knows.
+    fn left(&self) -> u64 {
+        u64::try_from(self.unseen).unwrap_or_default()
     }
 
     /// Whether the server finds its state in the consumer's store: in a file always, in memory once there is more in it than
@@ -311,13 +320,15 @@ impl PullConsumer {
     }
 
     fn recount(&mut self, log: &dyn Log) {
-        self.unseen = match &self.snapshot {
+        let left = match &self.snapshot {
             Some(snapshot) => {
                 let left = snapshot.left.iter().filter(|&&at| log.at(at).is_some());
                 left.count() as u64 + log.count(snapshot.until + 1, &self.wanted)
             }
             None => log.count(self.next, &self.wanted),
         };
+        self.unseen = left.cast_signed();
+        self.counted = log.last();
     }
 
     fn delivered(&self) -> Place {

@@ -338,7 +338,7 @@ impl PullConsumer {
             }
             _ => sequence >= self.next && self.wanted.matches(subject),
         };
-        self.unseen = self.unseen.saturating_sub(u64::from(was_unseen));
+        self.unseen -= i64::from(was_unseen);
         if let Some(pending) = self.pending.get(&sequence) {
             let delivery = AckedDelivery {
                 deliveries: self.again.get(&sequence).map_or(1, |&again| again.max(1)),

@@ -192,9 +192,8 @@ impl Bench {
 
     pub(super) fn store(&mut self, subject: &str) {
         let sequence = store(&mut self.log, self.now, subject);
-        let is_awaited = self.consumer.stored(sequence, subject);
-        if is_awaited {
-            self.act(PullConsumer::run);
+        if self.consumer.is_for(sequence, subject) {
+            self.act(|consumer, around| consumer.told(&[sequence], around));
         }
     }
 

@@ -106,7 +106,7 @@ impl Seen {
             );
         }
         let unseen = bench.log.count(consumer.next, &consumer.wanted);
-        prop_assert_eq!(consumer.unseen, unseen);
+        prop_assert_eq!(consumer.left(), unseen);
         if !self.is_exact {
             return Ok(());
         }

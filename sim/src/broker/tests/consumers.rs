@@ -176,6 +176,40 @@ fn acknowledgements_are_core_publishes_and_requests() {
     ));
 }
 
+/// Another thread tells it than acknowledges. Whoever pulls at once is told that there is nothing, or fewer than there are;
+/// what it finds all the same is not counted when the consumer hears of it.
+#[test]
+fn a_consumer_hears_a_little_later_of_what_is_acknowledged() {
+    let mut bench = Bench::with(|config| config.delivery_delay_max = Duration::from_micros(60));
+    let plain = consumer("C", |config| config.ack_policy = AckPolicy::None);
+    work(&mut bench, Retention::Limits, &[plain]);
+    bench.subscribe(BOB, 7, "_INBOX.bob.7");
+    let (mut stored, mut delivered) = (0, 0);
+    let (mut fewer, mut nothing) = (0, 0);
+    for round in 0..1000 {
+        store(&mut bench, &["s.1", "s.2"]);
+        stored += 2;
+        bench.pass(Duration::from_micros(100));
+        let is_at_once = round % 2 == 0;
+        if is_at_once {
+            fewer += u64::from(info(&mut bench, "C").pending < stored - delivered);
+        } else {
+            bench.pass(Duration::from_millis(5));
+        }
+        pull(&mut bench, "C", 9, None);
+        bench.pass(Duration::from_millis(5));
+        let heard = bench.heard(BOB);
+        let is_message = |op: &&ServerOp| matches!(op, ServerOp::Pulled { .. });
+        let of_round = heard.iter().filter(is_message).count() as u64;
+        nothing += u64::from(is_at_once && of_round == 0);
+        delivered += of_round;
+        assert_eq!(info(&mut bench, "C").pending, stored - delivered, "{round}");
+        assert!(is_at_once || stored == delivered, "{round}");
+    }
+    assert!((5..60).contains(&fewer), "{fewer} of 500");
+    assert!((1..60).contains(&nothing), "{nothing} of 500");
+}
+
 #[test]
 fn a_work_queue_lets_go_what_is_settled() {
     let mut bench = Bench::new();
