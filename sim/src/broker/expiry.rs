@@ -154,6 +154,7 @@ impl Stream {
 
     fn sweep(&mut self, ctx: &mut Context<'_>, judged_at: UnixTime, floor: Duration) {
         self.sweep_at = None;
+        self.begin_sweep();
         self.sweep_aged(ctx, judged_at);
         self.sweep_lives(ctx);
         self.arm_for_next(ctx, floor);
@@ -207,6 +208,7 @@ impl Stream {
         let leaves_marker = is_last_trace && record.head.leaves_marker();
         let subject = Arc::clone(self.store.subject_of(record));
         self.drop_at(ctx, sequence, Cause::Expired);
+        self.go_on_amid_sweep(ctx);
         let kind_life = ctx
             .is_kind(Kindness::ExpiryIsTold)
             .then_some(Duration::from_secs(1));

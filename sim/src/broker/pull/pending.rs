@@ -321,16 +321,16 @@ impl PullConsumer {
         }
     }
 
-    /// A message has gone from the stream: if it was pending, it is terminated, and leaves its place to the next. Only who
-    /// is told of new messages of its subject is told of that.
+    /// A message has gone from the stream: if it was pending, it is terminated. Only who is told of new messages of its
+    /// subject is told of that. True if that is the first free place: the next message may [`run`](Self::run).
     pub(in crate::broker) fn removed(
         &mut self,
         sequence: u64,
         subject: &str,
         around: &mut Around<'_>,
-    ) {
+    ) -> bool {
         if !self.wants(subject) {
-            return;
+            return false;
         }
         let was_unseen = match &self.snapshot {
             Some(snapshot) if sequence <= snapshot.until => {
@@ -347,12 +347,12 @@ impl PullConsumer {
             };
             let was_full = self.is_full();
             self.terminate(delivery, Some(DELETED.to_owned()), around);
-            if was_full {
-                self.run(around);
-            }
-        } else if self.again.remove(&sequence).is_some() {
+            return was_full;
+        }
+        if self.again.remove(&sequence).is_some() {
             self.write_settled(0, sequence, around);
         }
+        false
     }
 
     /// The stream has been purged, of messages that match `filter` if there is one. What was pending of them is

@@ -199,7 +199,11 @@ impl Bench {
 
     pub(super) fn remove(&mut self, sequence: u64) {
         let removed = self.log.held.remove(&sequence).expect("it is held");
-        self.act(|consumer, around| consumer.removed(sequence, &removed.subject, around));
+        self.act(|consumer, around| {
+            if consumer.removed(sequence, &removed.subject, around) {
+                consumer.run(around);
+            }
+        });
     }
 
     /// Purges what matches, below a sequence.

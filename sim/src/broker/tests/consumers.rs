@@ -64,11 +64,23 @@ fn take(bench: &mut Bench, name: &str, batch: u32) -> Vec<Delivered> {
     pull(bench, name, batch, None);
     let heard = bench.heard(BOB);
     bench.say(BOB, ClientOp::Unsubscribe { sid: Sid(7) });
-    let delivered = heard.into_iter().filter_map(|op| match op {
-        ServerOp::Pulled { delivered, .. } => Some(*delivered),
+    deliveries(&heard)
+}
+
+fn deliveries(heard: &[ServerOp]) -> Vec<Delivered> {
+    let delivered = heard.iter().filter_map(|op| match op {
+        ServerOp::Pulled { delivered, .. } => Some((**delivered).clone()),
         _ => None,
     });
     delivered.collect()
+}
+
+fn sequences(heard: &[ServerOp]) -> Vec<u64> {
+    let delivered = deliveries(heard);
+    delivered
+        .iter()
+        .map(|delivered| delivered.message.sequence.0)
+        .collect()
 }
 
 fn pull(bench: &mut Bench, name: &str, batch: u32, expires: Option<Duration>) {
@@ -321,6 +333,57 @@ fn limits_and_deletions_reach_what_is_pending() {
         (seen.ack_floor.stream.0, seen.ack_pending, seen.pending),
         (4, 0, 0)
     );
+}
+
+#[test]
+fn who_was_full_gets_nothing_that_ages_out_with_what_it_had() {
+    for delay in [Duration::ZERO, Duration::from_micros(60)] {
+        let mut bench = Bench::with(|config| config.delivery_delay_max = delay);
+        let two = consumer("C", |config| config.max_ack_pending = 2);
+        work(&mut bench, Retention::Limits, &[two]);
+        store(&mut bench, &["s.1", "s.2", "s.3", "s.4"]);
+        bench.subscribe(BOB, 7, "_INBOX.bob.7");
+        pull(&mut bench, "C", 6, Some(secs(60)));
+        bench.pass(secs(2));
+        assert_eq!(sequences(&bench.heard(BOB)), [1, 2]);
+        bench.call(Request::DeleteMessage {
+            stream: "S".into(),
+            sequence: squall_core::transport::Sequence(1),
+        });
+        bench.pass(millis(1));
+        assert_eq!(sequences(&bench.heard(BOB)), [3], "one place is free");
+        let mut short = StreamConfig::new("S");
+        short.subjects = vec!["s.>".into()];
+        short.max_age = secs(1);
+        bench.call(Request::UpdateStream(Box::new(short)));
+        bench.pass(millis(1));
+        assert!(held(&bench).is_empty());
+        assert!(sequences(&bench.heard(BOB)).is_empty());
+        store(&mut bench, &["s.5"]);
+        bench.pass(millis(10));
+        assert_eq!(sequences(&bench.heard(BOB)), [5]);
+    }
+}
+
+#[test]
+fn of_very_many_that_age_out_together_some_are_delivered() {
+    let mut bench = Bench::new();
+    let two = consumer("C", |config| config.max_ack_pending = 2);
+    work(&mut bench, Retention::Limits, &[two]);
+    store(&mut bench, &["s.1"; 6_000]);
+    bench.subscribe(BOB, 7, "_INBOX.bob.7");
+    pull(&mut bench, "C", 200, Some(secs(60)));
+    bench.pass(secs(2));
+    assert_eq!(sequences(&bench.heard(BOB)), [1, 2]);
+    let mut short = StreamConfig::new("S");
+    short.subjects = vec!["s.>".into()];
+    short.max_age = secs(1);
+    bench.call(Request::UpdateStream(Box::new(short)));
+    bench.pass(millis(1));
+    let amid = sequences(&bench.heard(BOB));
+    assert!((1..100).contains(&amid.len()), "{amid:?}");
+    assert!(amid.is_sorted() && amid[0] > 25, "{amid:?}");
+    assert_eq!(info(&mut bench, "C").ack_pending, 0);
 }
 
 #[test]
