@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use squall_core::Clock as _;
 use squall_sim::broker::Version;
@@ -26,6 +27,8 @@ const BATCH: usize = 480;
 const SHRUNK_MAX: usize = 6;
 /// Tries of making a script smaller.
 const SHRINKS_MAX: u32 = 300;
+/// And how long that may take: a play may last as long as its waits.
+const SHRINKING_MAX: Duration = Duration::from_secs(180);
 /// How often a script that differed is played again, to see whether it does so more than once.
 const RECURS_MAX: usize = 4;
 /// How often a script is played that differs while the machine does not keep up.
@@ -191,12 +194,22 @@ struct Small {
 }
 
 /// The smallest form found of a script that differs.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "real servers play in real time: how long somebody waits for a smaller script follows from no seed"
+)]
 fn smallest(number: u32, first: &[Difference], program: &Program) -> Small {
     let differs = |script: &Script| !differences(script, program).is_empty();
     // What does not differ again would be played once for each way to make it smaller.
     let whole = generate::scripts(number..number + 1);
     let recurs = (0..RECURS_MAX).any(|_| whole.iter().any(&differs));
-    let shrunk = recurs.then(|| generate::shrink(number, SHRINKS_MAX, differs));
+    let begun = Instant::now();
+    let shrunk = recurs.then(|| {
+        let is_in_time = || begun.elapsed() < SHRINKING_MAX;
+        generate::shrink(number, SHRINKS_MAX, |script| {
+            is_in_time() && differs(script)
+        })
+    });
     let found = shrunk.map(|script| (differences(&script, program), script));
     let Some((found, mut script)) = found.filter(|(found, _)| !found.is_empty()) else {
         let seen: Vec<String> = first.iter().map(ToString::to_string).collect();
