@@ -370,7 +370,15 @@ pub(super) async fn what_is_stuck_is_refused_or_unknown<L: Trio>(
     lab.isolate(leader, true);
     let one = bucket.update("k", "one".into(), Revision(1)).await;
     t.is("a condition", told(&one), UNKNOWN);
-    let (took, two) = timed(lab, bucket.update("k", "two".into(), Revision(1))).await;
+    // Who asks for the last time when the time is nearly over may get no answer to that: then nobody knows.
+    let mut tries = 5;
+    let (took, two) = loop {
+        let (took, two) = timed(lab, bucket.update("k", "two".into(), Revision(1))).await;
+        tries -= 1;
+        if told(&two) != UNKNOWN || tries == 0 {
+            break (took, two);
+        }
+    };
     t.is(
         "another",
         told(&two),
