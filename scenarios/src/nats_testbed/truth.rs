@@ -304,6 +304,7 @@ struct Written<'a> {
     operation: Operation,
     expected: Option<Revision>,
     value: u64,
+    invoked: Instant,
     /// When it was acknowledged, and under which revision.
     stored: Option<(Instant, Revision)>,
     is_refused: bool,
@@ -355,15 +356,19 @@ pub(super) fn attribute(history: History) -> (History, Vec<(Place, Revision)>) {
     let reads = reads(&history);
     for (number, (at, commit)) in &mut commits {
         let before = latest.insert(commit.key.clone(), number.1);
-        if unseen.contains(number) {
+        if unseen.contains(number)
+            && let Some(write) = by_revision.get(number)
+        {
             let read = reads.get(number).copied();
-            let beats = |write: &&Written<'_>| {
-                *write.key == commit.key && write.expected == Some(before.unwrap_or(Revision::NONE))
+            let beats = |other: &&Written<'_>| {
+                *other.key == commit.key && other.expected == Some(before.unwrap_or(Revision::NONE))
             };
+            // Who was refused before it was asked for met none: what was there had aged out.
             let beaten = writes
                 .values()
                 .filter(beats)
-                .filter_map(|write| write.beaten);
+                .filter_map(|other| other.beaten)
+                .filter(|told| *told >= write.invoked);
             *at = beaten.chain(read).chain([*at]).min().unwrap_or(*at);
         }
         let deletes = |write: &&Written<'_>| {
@@ -461,6 +466,7 @@ fn writes(history: &History) -> BTreeMap<u64, Written<'_>> {
                     operation: *operation,
                     expected: *expected,
                     value: *value,
+                    invoked: record.at,
                     stored: None,
                     is_refused: false,
                     beaten: None,
@@ -621,6 +627,44 @@ mod tests {
             dated(&[(30, &refused), (40, &was_read), (50, &stored)]),
             Some(30)
         );
+    }
+
+    /// A renewal is refused because the record has aged out, which no server tells: that is no sign of the next record,
+    /// which is asked for only then.
+    #[test]
+    fn what_nobody_saw_was_not_there_before_it_was_asked_for() {
+        let at = |nanos, what| Record {
+            at: Instant::from_nanos(nanos),
+            what,
+        };
+        let invoke = |id, expected| What::Invoke {
+            id,
+            process: "a/1".into(),
+            call: write(Operation::Put, expected, id),
+        };
+        let refused = What::Refused {
+            id: 2,
+            error: "the latest revision of the key is 0".to_owned(),
+            conflict: true,
+        };
+        let stored = What::Ok {
+            id: 3,
+            reply: Reply::Stored {
+                revision: Revision(2),
+            },
+        };
+        let (history, _) = attribute(History(vec![
+            committed(10, 1, Operation::Put, 1),
+            at(20, invoke(2, 1)),
+            at(30, refused),
+            at(40, invoke(3, 0)),
+            at(50, stored),
+        ]));
+        let commits = history.0.iter().filter_map(|record| match &record.what {
+            What::Committed(commit) => Some((record.at.as_nanos(), commit.revision.0)),
+            _ => None,
+        });
+        assert_eq!(commits.collect::<Vec<_>>(), [(10, 1), (50, 2)]);
     }
 
     /// Two accounts number what is stored in them each by itself.
