@@ -156,8 +156,16 @@ async fn run(plan: Plan) -> Result<Run, NatsRunError> {
     }
     let (history, unknown) = truth::attribute(gather(&testbed, &recorder));
     let verdict = match invariants::judge(&plan, &history) {
-        Verdict::Pass if testbed.shared.epoch.is_broken() => {
-            Verdict::Inconclusive("the machine's wall clock was set during the run".to_owned())
+        // Dates that are no true time acquit nobody, and convict nobody.
+        found if epoch.is_broken() => {
+            let mut why = "the machine's wall clock was set during the run".to_owned();
+            if let Verdict::Fail(violations) = found {
+                let found = violations
+                    .iter()
+                    .map(|found| format!("; {}: {}", found.code, found.text));
+                why.extend(found);
+            }
+            Verdict::Inconclusive(why)
         }
         Verdict::Pass if !unknown.is_empty() => {
             let missing = unknown.iter().map(|(place, revision)| {

@@ -46,6 +46,9 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 /// The wall clock may have been set by so much while a run went on, before nothing can be said of it.
 const CLOCK_STEP_MAX: Duration = Duration::from_millis(20);
 
+/// Both clocks are read so often at once: whoever is put aside between the two has read no moment, but two.
+const CLOCK_READS: usize = 5;
+
 /// True time: the monotonic clock since the start, and the wall clock then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Epoch {
@@ -55,10 +58,8 @@ pub(super) struct Epoch {
 
 impl Epoch {
     pub(super) fn new() -> Self {
-        Self {
-            monotonic: std::time::Instant::now(),
-            wall: wall(),
-        }
+        let (monotonic, wall) = clocks();
+        Self { monotonic, wall }
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -75,10 +76,22 @@ impl Epoch {
 
     /// Whether the wall clock was set since the start: then the server's dates are not true time.
     pub(super) fn is_broken(&self) -> bool {
-        let (now, passed) = (wall(), self.now().elapsed());
-        let there = self.wall + passed;
+        let (monotonic, now) = clocks();
+        let there = self.wall + monotonic.duration_since(self.monotonic);
         now.since(there).max(there.since(now)) > CLOCK_STEP_MAX
     }
+}
+
+/// What both clocks say at one moment: of several readings the one that took least.
+fn clocks() -> (std::time::Instant, UnixTime) {
+    let read = || {
+        let monotonic = std::time::Instant::now();
+        let wall = wall();
+        (monotonic.elapsed(), monotonic, wall)
+    };
+    let reads = (1..CLOCK_READS).map(|_| read());
+    let (_, monotonic, wall) = reads.fold(read(), |best, read| best.min(read));
+    (monotonic, wall)
 }
 
 pub(super) fn wall() -> UnixTime {
