@@ -61,7 +61,8 @@ impl SimConnection {
         let deadline = begun + patience;
         while let Some(code) = undecided(&reply) {
             let next = self.clock.now() + PAUSE;
-            if next >= deadline {
+            // Asked with no time for an answer, a refusal would become an unknown outcome.
+            if next + PAUSE >= deadline {
                 return match code {
                     DUPLICATE_UNDECIDED => Reply::TimedOut,
                     _ => reply,
