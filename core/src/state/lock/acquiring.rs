@@ -45,7 +45,8 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
         let clock = self.inner.env.clock().clone();
         let mut effects = Vec::new();
         let sight = self.inner.sight(&self.keys.record);
-        let contender = Contender::new(Arc::clone(&self.id), self.ttl, until, sight, &mut effects);
+        let mut contender =
+            Contender::new(Arc::clone(&self.id), self.ttl, until, sight, &mut effects);
         let asked = pin!(None);
         let mut shell = ContenderShell {
             // From before the first write on, so that nothing that happens to the connection is missed.
@@ -63,7 +64,6 @@ impl<E: Env, B: Bucket> Acquisition<E, B> {
             // The first look ends nothing.
             let _begun = shell.perform(effect).await;
         }
-        let mut contender = contender;
         drive(&clock, &mut contender, &mut shell).await;
         let ContenderShell {
             events,
