@@ -159,9 +159,11 @@ pub struct EventsSender(Vec<rare::UnboundedSender<ConnectionEvent>>);
 impl EventsSender {
     /// A listener from now on.
     pub fn listen(&mut self) -> Events {
-        // Where nothing happens nobody is noticed to have gone: no more than half may be.
+        // Where nothing happens nobody is noticed to have gone. All are looked at once there are twice as many as were left
+        // the last time.
         if self.0.len() == self.0.capacity() {
             self.0.retain(|listener| !listener.is_closed());
+            self.0.reserve(self.0.len());
         }
         let (sender, receiver) = rare::unbounded();
         self.0.push(sender);
@@ -174,6 +176,29 @@ impl EventsSender {
             .retain(|listener| listener.unbounded_send(event.clone()).is_ok());
         if *event == ConnectionEvent::Closed {
             self.0.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many come and go while nothing happens, and however many stay: the senders are not many more, and not all of
+    /// them are looked at for each that comes.
+    #[test]
+    fn listeners_that_have_gone_are_forgotten_in_time() {
+        for staying in [0, 1, 255, 256, 257] {
+            let mut sender = EventsSender::default();
+            let _stay: Vec<Events> = (0..staying).map(|_| sender.listen()).collect();
+            let mut looks = 0;
+            for _ in 0..10_000 {
+                let before = sender.0.len();
+                drop(sender.listen());
+                looks += usize::from(sender.0.len() <= before);
+            }
+            assert!(sender.0.len() <= 4 * staying + 8, "{staying} stay");
+            assert!(looks * staying <= 10_000, "{looks} looks, {staying} stay");
         }
     }
 }
