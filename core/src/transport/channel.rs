@@ -6,8 +6,10 @@
 
 use std::any::Any;
 use std::fmt;
+use std::task::{Context, Poll, Waker};
 
 use futures_channel::mpsc as rare;
+use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
 use super::connection::ConnectionEvent;
@@ -152,6 +154,14 @@ impl Events {
     }
 }
 
+impl Drop for Events {
+    /// Its sender goes later, and would wake whoever has waited here last, who waits for something else by then.
+    fn drop(&mut self) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(_)) = self.0.poll_next_unpin(&mut nobody) {}
+    }
+}
+
 /// Tells every listener of a connection what happens. For implementations of the seam.
 #[derive(Debug, Default)]
 pub struct EventsSender(Vec<rare::UnboundedSender<ConnectionEvent>>);
@@ -182,7 +192,39 @@ impl EventsSender {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
     use super::*;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It waits for something else by then.
+    #[test]
+    fn who_has_gone_is_not_woken() {
+        let woken = Arc::new(Counter::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut sender = EventsSender::default();
+        let (mut gone, mut stays) = (sender.listen(), sender.listen());
+        for events in [&mut gone, &mut stays] {
+            let polled = pin!(events.next()).poll(&mut Context::from_waker(&waker));
+            assert_eq!(polled, Poll::Pending);
+        }
+        drop(gone);
+        sender.send(&ConnectionEvent::LameDuck);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert_eq!(stays.try_next(), Some(ConnectionEvent::LameDuck));
+    }
 
     /// However many come and go while nothing happens, and however many stay: the senders are not many more, and not all of
     /// them are looked at for each that comes.
