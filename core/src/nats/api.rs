@@ -108,8 +108,7 @@ impl Shared {
                 Err(Failure::Api(error)) => error.err_code,
                 _ => return ack,
             };
-            // Asked with no time for an answer, a refusal would become an unknown outcome.
-            let is_late = Instant::now() + 2 * UNDECIDED_PAUSE >= deadline;
+            let is_late = Instant::now() + UNDECIDED_PAUSE >= deadline;
             match code {
                 LAST_SEQUENCE_UNDECIDED | DUPLICATE_UNDECIDED if !is_late => {}
                 DUPLICATE_UNDECIDED => return Err(Failure::Request(RequestError::TimedOut)),

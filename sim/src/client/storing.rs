@@ -61,8 +61,7 @@ impl SimConnection {
         let deadline = begun + patience;
         while let Some(code) = undecided(&reply) {
             let next = self.clock.now() + PAUSE;
-            // Asked with no time for an answer, a refusal would become an unknown outcome.
-            if next + PAUSE >= deadline {
+            if next >= deadline {
                 return match code {
                     DUPLICATE_UNDECIDED => Reply::TimedOut,
                     _ => reply,
