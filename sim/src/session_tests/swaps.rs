@@ -120,6 +120,58 @@ fn sixty_generations_pass_and_nobody_notices() {
     });
 }
 
+/// At every moment of a swap somebody says something, on a network where one connection may be much faster than the other:
+/// each message is told once, and a heartbeat that is the same each time as often as it beats.
+#[test]
+fn what_is_said_during_a_swap_is_told_once() {
+    let latency = Latency {
+        base: Duration::from_millis(1),
+        jitter: Duration::from_millis(20),
+    };
+    for seed in 0..32 {
+        let mut simulation = Simulation::new(seed, latency);
+        let town = Town::new(simulation.world());
+        simulation.run(async {
+            // Exchanged 30 s before its end.
+            town.auth.set_life(Duration::from_secs(33));
+            let (_, _, session, log) = town.session("alice").await;
+            let (_, bob) = town.outsider("bob").await;
+            let near = session.connection().expect("it is logged in");
+            let mut numbers = near.subscribe("n", None).await.expect("it is subscribed");
+            let mut ticks = near
+                .subscribe("tick", None)
+                .await
+                .expect("it is subscribed");
+            near.flush().await.expect("it comes back");
+            let messages = 40_000;
+            for i in 0..messages {
+                let number = Message::new("n", format!("{i}"));
+                bob.publish(number).await.expect("it is queued");
+                if i % 400 == 0 {
+                    let tick = Message::new("tick", "tick");
+                    bob.publish(tick).await.expect("it is queued");
+                }
+                town.sleep(Duration::from_millis(1)).await;
+            }
+            town.sleep(Duration::from_secs(2)).await;
+            let mut told: Vec<u64> = Vec::new();
+            while let Some(message) = numbers.try_next() {
+                let text = String::from_utf8_lossy(&message.payload);
+                told.push(text.parse().expect("a number"));
+            }
+            told.sort_unstable();
+            let twice = told.windows(2).filter(|two| two[0] == two[1]).count();
+            told.dedup();
+            let missed = messages - told.len() as u64;
+            assert_eq!((missed, twice), (0, 0), "missed and twice, seed {seed}");
+            let ticked = std::iter::from_fn(|| ticks.try_next()).count() as u64;
+            assert_eq!(ticked, messages / 400, "seed {seed}");
+            let swaps = count(&log, &EventType::Swap);
+            assert!(swaps >= 3, "{swaps}: {}", lines(&log));
+        });
+    }
+}
+
 /// Presence runs on a session unchanged, and everybody keeps seeing who is there.
 #[test]
 fn presence_holds_across_fifty_swaps() {
