@@ -557,18 +557,34 @@ async fn a_purge_by_subject_can_lose_what_is_pending<L: Laboratory>(
     lab: &L,
     t: &mut Transcript,
 ) -> Result<(), Stop> {
-    let (near, stream) = stream(lab, |_| {}).await?;
-    let consumer = stream
-        .create_consumer(&config(|c| c.ack_wait = Duration::from_secs(1)))
-        .await?;
-    store(lab, &near, &["s.1", "s.2", "s.3"]).await?;
-    t.note("taken", all(&take(lab, &consumer, 3).await?));
-    let third = Purge {
-        filter: Some("s.3".to_owned()),
-        ..Purge::default()
+    // What is purged is settled twice: as a message that went, and as one of a purge. The latter moves the floor, if it comes
+    // first; otherwise nothing is lost, which a busy server was seen to do.
+    const TRIES: usize = 10;
+    let (near, mut stream) = stream(lab, |_| {}).await?;
+    let mut tries = 1;
+    let (consumer, taken, purged, info) = loop {
+        let waits = config(|c| c.ack_wait = Duration::from_secs(1));
+        let consumer = stream.create_consumer(&waits).await?;
+        store(lab, &near, &["s.1", "s.2", "s.3"]).await?;
+        let taken = take(lab, &consumer, 3).await?;
+        let third = Purge {
+            filter: Some("s.3".to_owned()),
+            ..Purge::default()
+        };
+        let purged = stream.purge(third).await;
+        let info = consumer.info().await?;
+        if info.ack_floor.consumer > 0 || tries == TRIES {
+            break (consumer, taken, purged, info);
+        }
+        tries += 1;
+        near.delete_stream("S").await?;
+        let mut again = StreamConfig::new("S");
+        again.subjects = vec!["s.>".to_owned()];
+        stream = near.create_stream(&again).await?;
     };
-    t.is("purged", told(&stream.purge(third).await), "1");
-    t.note("info", consumer.info().await?.show());
+    t.note("taken", all(&taken));
+    t.is("purged", told(&purged), "1");
+    t.note("info", info.show());
     store(lab, &near, &["s.4"]).await?;
     for fourth in deliveries(&take(lab, &consumer, 1).await?) {
         consumer.ack_confirmed(&fourth, Ack::Done).await?;
